@@ -1,0 +1,1 @@
+//! Placeholder while the metadata step is being written.
