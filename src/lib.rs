@@ -5,8 +5,43 @@
     warn(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)
 )]
 
+// In the order of the data's journey: a check is registered, evaluated, reported, served or asked
+// for, and becomes an exit code.
 #[cfg(feature = "build")]
 pub mod build;
 mod build_info;
+#[cfg(feature = "_core")]
+mod check;
+#[cfg(feature = "_core")]
+mod cli;
+#[cfg(feature = "_core")]
+mod drain;
+#[cfg(feature = "_core")]
+mod endpoint;
+#[cfg(feature = "_core")]
+mod heartbeat;
+#[cfg(feature = "listener")]
+mod listener;
+#[cfg(feature = "_core")]
+mod probe;
+#[cfg(feature = "_core")]
+mod publication;
+#[cfg(feature = "_core")]
+mod registry;
+#[cfg(feature = "_core")]
+mod report;
+#[cfg(feature = "axum")]
+mod route;
 
 pub use crate::build_info::BuildInfo;
+#[cfg(feature = "listener")]
+pub use crate::listener::Listener;
+#[cfg(feature = "_core")]
+pub use crate::{
+    check::RegisterError,
+    cli::Subcommand,
+    endpoint::Endpoint,
+    heartbeat::Heartbeat,
+    registry::{Health, HealthBuilder},
+    report::{Question, Report, Status},
+};

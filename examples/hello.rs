@@ -1,0 +1,34 @@
+//! The README's program: an axum service that can tell whether it is well.
+//!
+//! ```sh
+//! cargo run --example hello
+//! cargo run --example hello -- healthcheck
+//! ```
+
+use std::{error::Error, process::ExitCode};
+
+use axum::{Router, routing::get};
+use lifesign::{Health, Subcommand, build_info};
+use tokio::net::TcpListener;
+
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    // First thing, before runtime, logger and configuration: this is what HEALTHCHECK executes.
+    if let Some(code) = Subcommand::new(build_info!()).run() {
+        return Ok(code);
+    }
+    serve()
+}
+
+#[tokio::main]
+async fn serve() -> Result<ExitCode, Box<dyn Error>> {
+    let health = Health::builder(build_info!()).build()?;
+    let app = Router::new()
+        .route("/", get(async || "hello"))
+        .merge(health.routes());
+    let listener = TcpListener::bind("0.0.0.0:8080").await?;
+    health.publish(listener.local_addr()?).ready();
+    axum::serve(listener, app)
+        .with_graceful_shutdown(health.drain()?)
+        .await?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,220 @@
+//! The reference service: what the image of this repository ships.
+//!
+//! It counts visitors, in memory or in Redis. Nothing needs to be configured:
+//!
+//! ```sh
+//! cargo run --example service
+//! cargo run --example service -- healthcheck
+//! ```
+//!
+//! | variable | default | meaning |
+//! |---|---|---|
+//! | `HOST` | `0.0.0.0` | the IP address to listen on |
+//! | `PORT` | `8080` | the port to listen on; 0 lets the system choose |
+//! | `REDIS` | none: in memory | `ADDRESS:PORT` of the Redis that counts; required once it is set |
+//! | `GREETING_FILE` | none | a file with the greeting; optional, "Hello" serves as well |
+//! | `DRAIN_SECONDS` | `5` | how long the port stays open after SIGTERM |
+
+use std::{
+    env,
+    error::Error,
+    fmt::Display,
+    io,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{Router, extract::State, http::StatusCode, routing::get};
+use lifesign::{Health, Heartbeat, Subcommand, build_info};
+use tokio::{
+    fs,
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+    time::interval,
+};
+
+fn main() -> ExitCode {
+    if let Some(code) = Subcommand::new(build_info!()).run() {
+        return code;
+    }
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn serve() -> Result<(), Box<dyn Error>> {
+    // To stderr: stdout is for the two lines below.
+    tracing_subscriber::fmt().with_writer(io::stderr).init();
+    let address = SocketAddr::new(
+        variable("HOST", "an IP address")?.unwrap_or(IpAddr::from([0, 0, 0, 0])),
+        variable("PORT", "a port from 0 to 65535")?.unwrap_or(8080),
+    );
+    let drain_seconds = variable("DRAIN_SECONDS", "whole seconds")?.unwrap_or(5);
+    let visits = Arc::new(Visits {
+        redis: variable("REDIS", "an address and port like 127.0.0.1:6379")?,
+        memory: AtomicU64::new(0),
+        greeting_file: variable("GREETING_FILE", "a path")?,
+    });
+
+    let health = Health::builder(build_info!())
+        .drain_delay(Duration::from_secs(drain_seconds))
+        // Without the count there is no answer to give: no traffic, please.
+        .required("store", {
+            let visits = Arc::clone(&visits);
+            move || {
+                let visits = Arc::clone(&visits);
+                async move { visits.ping().await }
+            }
+        })
+        // Without the greeting there is a plainer one: only say so.
+        .optional("greeting", {
+            let visits = Arc::clone(&visits);
+            move || {
+                let visits = Arc::clone(&visits);
+                async move { visits.greeting().await }
+            }
+        })
+        .build()?;
+    // Before anything is awaited for long: as PID 1, a process without a handler ignores SIGTERM.
+    let drained = health.drain()?;
+
+    let app = Router::new()
+        .route("/", get(visit))
+        .with_state(Arc::clone(&visits))
+        .merge(health.routes());
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|error| format!("listen on {address}: {error}"))?;
+    let address = listener.local_addr()?;
+    println!("listening on {address}");
+    println!("try: curl http://{}/health", reachable(address));
+    println!(
+        "     {} healthcheck",
+        env::args().next().unwrap_or_default()
+    );
+
+    tokio::spawn(tell(
+        visits,
+        health.heartbeat("teller", Duration::from_secs(10))?,
+    ));
+    health.publish(address).ready();
+    axum::serve(listener, app)
+        .with_graceful_shutdown(drained)
+        .await?;
+    Ok(())
+}
+
+async fn visit(State(visits): State<Arc<Visits>>) -> Result<String, StatusCode> {
+    let greeting = visits.greeting().await.unwrap_or_else(|_| "Hello".into());
+    let count = visits.count().await.map_err(|error| {
+        tracing::warn!(%error, "a visit was not counted");
+        StatusCode::SERVICE_UNAVAILABLE
+    })?;
+    Ok(format!("{}, visitor {count}\n", greeting.trim_end()))
+}
+
+/// The worker loop: tells the number of visits when it has changed.
+async fn tell(visits: Arc<Visits>, heartbeat: Heartbeat) {
+    let mut ticks = interval(Duration::from_secs(1));
+    let mut told = 0;
+    loop {
+        ticks.tick().await;
+        heartbeat.beat();
+        let now = visits.memory.load(Ordering::Relaxed);
+        if now != told {
+            tracing::info!(visits = now, "counted");
+            told = now;
+        }
+    }
+}
+
+/// The counter of visits.
+struct Visits {
+    redis: Option<SocketAddr>,
+    memory: AtomicU64,
+    greeting_file: Option<PathBuf>,
+}
+
+impl Visits {
+    async fn count(&self) -> io::Result<u64> {
+        let count = match self.redis {
+            None => self.memory.fetch_add(1, Ordering::Relaxed) + 1,
+            Some(redis) => {
+                let reply = command(redis, "INCR visits").await?;
+                let count = reply.strip_prefix(':').and_then(|n| n.parse().ok());
+                let count = count.ok_or_else(|| unexpected(&reply))?;
+                self.memory.store(count, Ordering::Relaxed);
+                count
+            }
+        };
+        Ok(count)
+    }
+
+    async fn ping(&self) -> io::Result<()> {
+        match self.redis {
+            None => Ok(()),
+            Some(redis) => match command(redis, "PING").await?.as_str() {
+                "+PONG" => Ok(()),
+                reply => Err(unexpected(reply)),
+            },
+        }
+    }
+
+    async fn greeting(&self) -> io::Result<String> {
+        match &self.greeting_file {
+            Some(file) => fs::read_to_string(file).await,
+            None => Ok("Hello".into()),
+        }
+    }
+}
+
+/// One command to Redis, and the first line of its reply.
+async fn command(redis: SocketAddr, command: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect(redis).await?;
+    stream
+        .write_all(format!("{command}\r\n").as_bytes())
+        .await?;
+    let mut reply = String::new();
+    BufReader::new(stream).read_line(&mut reply).await?;
+    reply.truncate(reply.trim_end().len());
+    Ok(reply)
+}
+
+fn unexpected(reply: &str) -> io::Error {
+    io::Error::other(format!("unexpected reply from Redis: {reply:?}"))
+}
+
+/// A variable of the environment; empty is unset.
+fn variable<T: FromStr<Err: Display>>(name: &str, expected: &str) -> Result<Option<T>, String> {
+    let text = match env::var(name) {
+        Ok(text) if !text.is_empty() => text,
+        Err(env::VarError::NotUnicode(raw)) => {
+            return Err(format!("{name}={raw:?}: expected {expected}"));
+        }
+        _ => return Ok(None),
+    };
+    match text.parse() {
+        Ok(value) => Ok(Some(value)),
+        Err(_) => Err(format!("{name}={text:?}: expected {expected}")),
+    }
+}
+
+/// The address that a person on this machine can use.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip([127, 0, 0, 1].into());
+    }
+    address
+}

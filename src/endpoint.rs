@@ -1,0 +1,274 @@
+//! Where a service listens, as the service publishes it and as a person writes it.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+/// Where a service listens: HTTP or HTTPS on an address, or HTTP on a Unix socket.
+///
+/// A `SocketAddr` becomes plain HTTP by itself, so [`Health::publish`](crate::Health::publish)
+/// takes what a listener reports:
+///
+/// ```
+/// # use lifesign::{Endpoint, Health, build_info};
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// # let health = Health::builder(build_info!()).build()?;
+/// let listener = tokio::net::TcpListener::bind("0.0.0.0:0").await?;
+/// health.publish(listener.local_addr()?);
+/// // … or, where the service itself terminates TLS:
+/// health.publish(Endpoint::https(listener.local_addr()?));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint(pub(crate) Place);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    Tcp {
+        scheme: Scheme,
+        host: Host,
+        port: u16,
+    },
+    Unix(PathBuf),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    Http,
+    Https,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Host {
+    /// Mapped to both loopback addresses, never resolved: resolvers fail, and disagree.
+    Localhost,
+    Ip(IpAddr),
+    /// A link-local address and its interface.
+    Scoped(Ipv6Addr, u32),
+}
+
+impl Endpoint {
+    /// HTTPS on `address`; the probe needs the feature `https`.
+    #[must_use]
+    pub fn https(address: SocketAddr) -> Self {
+        Self::tcp(Scheme::Https, address)
+    }
+
+    /// HTTP on the Unix socket at `path`.
+    #[must_use]
+    pub fn unix(path: impl Into<PathBuf>) -> Self {
+        Self(Place::Unix(path.into()))
+    }
+
+    /// For the `Host` header: the name or address that is asked, and the port unless it is the
+    /// scheme's own.
+    pub(crate) fn authority(&self) -> String {
+        match &self.0 {
+            Place::Tcp { scheme, host, port } => {
+                let host = match host {
+                    Host::Localhost => "localhost".to_owned(),
+                    _ => match host.addresses(*port).0.ip() {
+                        IpAddr::V4(v4) => v4.to_string(),
+                        IpAddr::V6(v6) => format!("[{v6}]"),
+                    },
+                };
+                match (scheme, port) {
+                    (Scheme::Http, 80) | (Scheme::Https, 443) => host,
+                    _ => format!("{host}:{port}"),
+                }
+            }
+            Place::Unix(_) => "localhost".to_owned(),
+        }
+    }
+
+    fn tcp(scheme: Scheme, address: SocketAddr) -> Self {
+        let host = match address {
+            SocketAddr::V6(v6) if v6.scope_id() != 0 => Host::Scoped(*v6.ip(), v6.scope_id()),
+            _ => Host::Ip(address.ip().to_canonical()),
+        };
+        let port = address.port();
+        Self(Place::Tcp { scheme, host, port })
+    }
+
+    /// Reads `http://HOST[:PORT]`, `https://HOST[:PORT]` or `unix:/SOCKET`, and the path that
+    /// follows, if any.
+    pub(crate) fn parse(url: &str) -> Result<(Self, Option<&str>), BadUrl> {
+        if let Some(rest) = url.strip_prefix("unix:") {
+            return parse_unix(rest);
+        }
+        let (scheme, rest) = if let Some(rest) = strip_scheme(url, "http://") {
+            (Scheme::Http, rest)
+        } else if let Some(rest) = strip_scheme(url, "https://") {
+            (Scheme::Https, rest)
+        } else {
+            return Err(BadUrl::Form);
+        };
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
+        let path = match path {
+            "" => None,
+            _ => Some(valid_target(path)?),
+        };
+        if authority.contains('@') {
+            return Err(BadUrl::UserInfo);
+        }
+        let (host, port) = parse_authority(authority, scheme)?;
+        Ok((Self(Place::Tcp { scheme, host, port }), path))
+    }
+}
+
+impl From<SocketAddr> for Endpoint {
+    fn from(address: SocketAddr) -> Self {
+        Self::tcp(Scheme::Http, address)
+    }
+}
+
+/// The form that [`Endpoint::parse`] reads.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Place::Tcp { scheme, host, port } => write!(f, "{scheme}://{host}:{port}"),
+            Place::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        })
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Localhost => f.write_str("localhost"),
+            Self::Ip(IpAddr::V4(v4)) => v4.fmt(f),
+            Self::Ip(IpAddr::V6(v6)) => write!(f, "[{v6}]"),
+            Self::Scoped(v6, scope) => write!(f, "[{v6}%{scope}]"),
+        }
+    }
+}
+
+impl Host {
+    /// The addresses to try, in order; the second only when connecting to the first fails.
+    ///
+    /// A wildcard is no address to connect to: it becomes the loopback of its family. `[::]` takes
+    /// IPv4 too unless the system says otherwise, and a container may have no `::1`.
+    pub(crate) fn addresses(self, port: u16) -> (SocketAddr, Option<SocketAddr>) {
+        let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
+        match self {
+            Self::Localhost | Self::Ip(IpAddr::V6(Ipv6Addr::UNSPECIFIED)) => (v4, Some(v6)),
+            Self::Ip(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) => (v4, None),
+            Self::Ip(ip) => ((ip, port).into(), None),
+            Self::Scoped(ip, scope) => {
+                (std::net::SocketAddrV6::new(ip, port, 0, scope).into(), None)
+            }
+        }
+    }
+}
+
+/// What is wrong with an URL, said as what was expected instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BadUrl {
+    Form,
+    Host,
+    Port,
+    UserInfo,
+    Target,
+    Socket,
+}
+
+impl fmt::Display for BadUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Form => "expected http://ADDRESS:PORT/PATH, https://…, unix:/SOCKET or /PATH",
+            Self::Host => "expected an IP address or localhost as host: names are not resolved",
+            Self::Port => "expected a port from 1 to 65535",
+            Self::UserInfo => "expected no user or password: use --header 'Authorization: …'",
+            Self::Target => "expected a path of printable ASCII without spaces or '#'",
+            Self::Socket => "expected unix:/ABSOLUTE/SOCKET or unix:/ABSOLUTE/SOCKET:/PATH",
+        })
+    }
+}
+
+fn strip_scheme<'a>(url: &'a str, scheme: &str) -> Option<&'a str> {
+    let (head, rest) = url.split_at_checked(scheme.len())?;
+    head.eq_ignore_ascii_case(scheme).then_some(rest)
+}
+
+fn parse_unix(rest: &str) -> Result<(Endpoint, Option<&str>), BadUrl> {
+    let (socket, path) = match rest.split_once(":/") {
+        Some((socket, _)) => (socket, Some(&rest[socket.len() + 1..])),
+        None => (rest, None),
+    };
+    if !Path::new(socket).is_absolute() || socket.chars().any(char::is_control) {
+        return Err(BadUrl::Socket);
+    }
+    let path = path.map(valid_target).transpose()?;
+    Ok((Endpoint::unix(socket), path))
+}
+
+fn parse_authority(authority: &str, scheme: Scheme) -> Result<(Host, u16), BadUrl> {
+    let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
+        let (host, after) = rest.split_once(']').ok_or(BadUrl::Host)?;
+        let port = match after {
+            "" => None,
+            _ => Some(after.strip_prefix(':').ok_or(BadUrl::Port)?),
+        };
+        (parse_v6(host)?, port)
+    } else {
+        let (host, port) = match authority.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (authority, None),
+        };
+        let host = if host.eq_ignore_ascii_case("localhost") {
+            Host::Localhost
+        } else {
+            Host::Ip(IpAddr::V4(host.parse().map_err(|_| BadUrl::Host)?))
+        };
+        (host, port)
+    };
+    let port = match (port, scheme) {
+        (Some(port), _) => parse_port(port).ok_or(BadUrl::Port)?,
+        (None, Scheme::Http) => 80,
+        (None, Scheme::Https) => 443,
+    };
+    Ok((host, port))
+}
+
+fn parse_v6(host: &str) -> Result<Host, BadUrl> {
+    let (ip, scope) = match host.split_once('%') {
+        Some((ip, scope)) => (ip, scope.parse().map_err(|_| BadUrl::Host)?),
+        None => (host, 0),
+    };
+    let ip: Ipv6Addr = ip.parse().map_err(|_| BadUrl::Host)?;
+    Ok(match scope {
+        0 => Host::Ip(IpAddr::V6(ip).to_canonical()),
+        _ => Host::Scoped(ip, scope),
+    })
+}
+
+/// Digits only: `str::parse` would take "+80".
+pub(crate) fn parse_port(port: &str) -> Option<u16> {
+    let digits = port.bytes().all(|b| b.is_ascii_digit());
+    let port = port.parse().ok().filter(|_| digits)?;
+    (port != 0).then_some(port)
+}
+
+/// A request target, sent as it is: what HTTP takes literally, so that nothing can end the line.
+pub(crate) fn valid_target(target: &str) -> Result<&str, BadUrl> {
+    let literal = target.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
+    if target.starts_with('/') && literal {
+        Ok(target)
+    } else {
+        Err(BadUrl::Target)
+    }
+}

@@ -1,0 +1,240 @@
+//! Where the service really listens, told to the probes of its own container and to nobody else.
+//!
+//! One file for each running service, `/dev/shm/lifesign.NAMESPACE.SERVICE.PID`:
+//!
+//! - `/dev/shm` is a tmpfs that every engine mounts, writable for every user even when the root
+//!   filesystem is read-only. Nothing listens, and no port or abstract socket (which a container
+//!   on the host's network would share with the host) is taken.
+//! - The mount namespace in the name keeps containers apart that share it (the containers of one
+//!   pod, `--ipc=host`): an exec'd probe is in its service's mount namespace, and nobody else is.
+//! - The service holds a lock on the file as long as it lives, and the kernel takes the lock away
+//!   when it dies, however that happens: a file without a lock is stale. No pid is compared, so
+//!   reused pids, other pid namespaces and `hidepid` do no harm.
+//! - The file's owner is the one who wrote it (nobody can write for another in a sticky folder).
+//!   The reader prefers its own user's, then root's, then another user's, for a service that
+//!   dropped its privileges, or is asked by `docker exec --user`. What others can write to is
+//!   ignored. Of two that are equal, the younger counts.
+
+use std::io;
+
+use crate::Endpoint;
+
+/// What a service published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Published {
+    pub(crate) endpoint: Endpoint,
+    /// The paths of the three routes, in the order of [`Question`](crate::Question).
+    pub(crate) paths: [String; 3],
+}
+
+impl Published {
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "Linux only"))]
+    fn write(endpoint: &Endpoint, paths: &[String; 3]) -> io::Result<String> {
+        let [health, ready, live] = paths;
+        let text = format!("{FORMAT}\n{endpoint}\n{health}\n{ready}\n{live}\n");
+        if Self::read(&text).is_none_or(|read| read.endpoint != *endpoint || read.paths != *paths) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "an address or path that cannot be written on a line",
+            ));
+        }
+        Ok(text)
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let mut lines = text.strip_suffix('\n')?.split('\n');
+        if lines.next() != Some(FORMAT) {
+            return None;
+        }
+        let (endpoint, None) = Endpoint::parse(lines.next()?).ok()? else {
+            return None;
+        };
+        let mut path = || lines.next().filter(|path| path.starts_with('/'));
+        let paths = [path()?, path()?, path()?].map(str::to_owned);
+        lines.next().is_none().then_some(Self { endpoint, paths })
+    }
+}
+
+/// The first line, so that a later version can change the rest.
+const FORMAT: &str = "lifesign 1";
+
+#[cfg(target_os = "linux")]
+pub(crate) use linux::{Publication, find};
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::{
+        ffi::OsStr,
+        fs::{self, File, OpenOptions, TryLockError},
+        io::{self, Read, Write},
+        os::unix::{
+            ffi::OsStrExt,
+            fs::{MetadataExt, OpenOptionsExt},
+        },
+        path::{Path, PathBuf},
+        process,
+    };
+
+    use super::Published;
+    use crate::Endpoint;
+
+    const FOLDER: &str = "/dev/shm";
+
+    /// A publication is a few lines; more is not one.
+    const MAX: usize = 4096;
+
+    /// The service's side: dropping it takes the publication back.
+    #[derive(Debug)]
+    pub(crate) struct Publication {
+        path: PathBuf,
+        /// Holds the lock.
+        _file: File,
+    }
+
+    impl Publication {
+        pub(crate) fn write(
+            service: &str,
+            endpoint: &Endpoint,
+            paths: &[String; 3],
+        ) -> io::Result<Option<Self>> {
+            let text = Published::write(endpoint, paths)?;
+            let folder = Path::new(FOLDER);
+            sweep(folder);
+            let name = format!("{}{}", prefix(service)?, process::id());
+            // Under another name until it is whole and locked: what readers see is never less.
+            let draft = folder.join(format!(".{name}"));
+            let _ = fs::remove_file(&draft);
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o644)
+                .open(&draft)?;
+            file.lock()?;
+            let path = folder.join(name);
+            file.write_all(text.as_bytes())
+                .and_then(|()| fs::rename(&draft, &path))
+                .inspect_err(|_| drop(fs::remove_file(&draft)))?;
+            Ok(Some(Self { path, _file: file }))
+        }
+    }
+
+    impl Drop for Publication {
+        fn drop(&mut self) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+
+    /// The probe's side: what the service of this name in this container published, if it lives.
+    pub(crate) fn find(service: &str) -> Option<Published> {
+        let prefix = prefix(service).ok()?;
+        let me = fs::metadata("/proc/self").ok()?.uid();
+        let mut best = None;
+        for entry in fs::read_dir(FOLDER).ok()?.flatten() {
+            if !is_ours(&entry.file_name(), &prefix) {
+                continue;
+            }
+            if let Some((rank, published)) = read(&entry.path(), me)
+                && best.as_ref().is_none_or(|(best, _)| *best < rank)
+            {
+                best = Some((rank, published));
+            }
+        }
+        best.map(|(_, published)| published)
+    }
+
+    /// Greater is better: whose it is, then how young it is.
+    type Rank = (u8, i64, i64);
+
+    fn read(path: &Path, me: u32) -> Option<(Rank, Published)> {
+        let mut file = OpenOptions::new()
+            .read(true)
+            // Whoever can write here could put a link or a pipe in our way.
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(path)
+            .ok()?;
+        let about = file.metadata().ok()?;
+        if !about.is_file()
+            || about.mode() & 0o022 != 0
+            || about.len() > MAX as u64
+            || !locked(&file)
+        {
+            return None;
+        }
+        let mut bytes = [0; MAX];
+        let length = file.read(&mut bytes).ok()?;
+        let text = str::from_utf8(&bytes[..length]).ok()?;
+        let owner = match about.uid() {
+            uid if uid == me => 2,
+            0 => 1,
+            _ => 0,
+        };
+        let rank = (owner, about.ctime(), about.ctime_nsec());
+        Some((rank, Published::read(text)?))
+    }
+
+    fn locked(file: &File) -> bool {
+        matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+    }
+
+    /// Removes what services of this user that were killed have left, whichever container they
+    /// were in: the containers of a pod share the folder, and it outlives them.
+    fn sweep(folder: &Path) {
+        let Ok(entries) = fs::read_dir(folder) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            if entry.file_name().as_bytes().starts_with(b"lifesign.")
+                && let Ok(file) = OpenOptions::new()
+                    .read(true)
+                    .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+                    .open(entry.path())
+                && file.metadata().is_ok_and(|about| about.is_file())
+                && !locked(&file)
+            {
+                // Of another user's, the folder's sticky bit refuses this.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    /// The file's name but for the pid.
+    fn prefix(service: &str) -> io::Result<String> {
+        let namespace = fs::read_link("/proc/self/ns/mnt")?;
+        let number = namespace.to_str().and_then(|name| {
+            let number = name.strip_prefix("mnt:[")?.strip_suffix(']')?;
+            number.bytes().all(|b| b.is_ascii_digit()).then_some(number)
+        });
+        let number = number.ok_or(io::ErrorKind::InvalidData)?;
+        Ok(format!("lifesign.{number}.{service}."))
+    }
+
+    /// The rest is a pid: "api" must not find "api.admin".
+    fn is_ours(name: &OsStr, prefix: &str) -> bool {
+        let pid = name.as_bytes().strip_prefix(prefix.as_bytes());
+        pid.is_some_and(|pid| !pid.is_empty() && pid.iter().all(u8::is_ascii_digit))
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod elsewhere {
+    use std::io;
+
+    use super::Published;
+    use crate::Endpoint;
+
+    #[derive(Debug)]
+    pub(crate) struct Publication;
+
+    impl Publication {
+        pub(crate) fn write(_: &str, _: &Endpoint, _: &[String; 3]) -> io::Result<Option<Self>> {
+            Ok(None)
+        }
+    }
+
+    pub(crate) fn find(_: &str) -> Option<Published> {
+        None
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) use elsewhere::{Publication, find};
