@@ -122,10 +122,6 @@ impl App {
                 io::stderr(),
                 &format!("unhealthy: the probe panicked: {panic}"),
             );
-            #[expect(
-                clippy::exit,
-                reason = "whatever state the process is in, its code is 1"
-            )]
             process::exit(UNHEALTHY.into());
         }));
         let options = match Options::parse(args) {

@@ -1,8 +1,6 @@
 //! Step 4a, serve: the three routes on a listener of their own, for services without axum.
 
-use std::{
-    collections::VecDeque, convert::Infallible, future::Future, io, net::SocketAddr, time::Duration,
-};
+use std::{collections::VecDeque, convert::Infallible, io, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -105,29 +103,27 @@ impl Listener {
     /// # Panics
     ///
     /// When it is polled outside a tokio runtime with IO and time enabled.
-    pub fn serve(self) -> impl Future<Output = Infallible> + Send {
-        async move {
-            // Owns the connections: they end with this future.
-            let mut open = JoinSet::new();
-            let mut by_age: VecDeque<AbortHandle> = VecDeque::with_capacity(CONNECTIONS);
-            loop {
-                let connection = match self.socket.accept().await {
-                    Ok((stream, _)) => self.health.clone().converse(stream),
-                    Err(error) => {
-                        warn!(%error, "the health listener cannot accept");
-                        sleep(ACCEPT_PAUSE).await;
-                        continue;
-                    }
-                };
-                while open.try_join_next().is_some() {}
-                by_age.retain(|connection| !connection.is_finished());
-                if by_age.len() == CONNECTIONS
-                    && let Some(oldest) = by_age.pop_front()
-                {
-                    oldest.abort();
+    pub async fn serve(self) -> Infallible {
+        // Owns the connections: they end with this future.
+        let mut open = JoinSet::new();
+        let mut by_age: VecDeque<AbortHandle> = VecDeque::with_capacity(CONNECTIONS);
+        loop {
+            let connection = match self.socket.accept().await {
+                Ok((stream, _)) => self.health.clone().converse(stream),
+                Err(error) => {
+                    warn!(%error, "the health listener cannot accept");
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
                 }
-                by_age.push_back(open.spawn(connection));
+            };
+            while open.try_join_next().is_some() {}
+            by_age.retain(|connection| !connection.is_finished());
+            if by_age.len() == CONNECTIONS
+                && let Some(oldest) = by_age.pop_front()
+            {
+                oldest.abort();
             }
+            by_age.push_back(open.spawn(connection));
         }
     }
 }

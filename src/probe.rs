@@ -33,6 +33,9 @@ const INTERIM_MAX: u32 = 8;
 /// How much of an answer is read at all.
 const BODY_MAX: usize = 64 * 1024;
 
+/// One read. A report with a dozen checks fits.
+const CHUNK: usize = 2048;
+
 /// How much of a stranger's text goes into a reason.
 const EXCERPT_MAX: usize = 200;
 
@@ -345,10 +348,11 @@ fn converse(stream: &mut Socket, request: &[u8], clock: &Clock) -> Result<Answer
     let sent = stream.write_all(request);
     let mut bytes = Vec::new();
     let mut interim = 0;
+    let mut more;
     loop {
         match read(stream, &mut bytes, clock) {
             Ok(0) => return Err(Kind::Closed(bytes.len())),
-            Ok(_) => {}
+            Ok(count) => more = count == CHUNK,
             Err(error) => {
                 return Err(match sent {
                     Err(sent) if bytes.is_empty() && !is_timeout(&sent) => Kind::Send(sent),
@@ -359,7 +363,9 @@ fn converse(stream: &mut Socket, request: &[u8], clock: &Clock) -> Result<Answer
         }
         while let Some((code, end)) = head(&bytes)? {
             if code >= 200 {
-                collect(stream, &mut bytes);
+                if more {
+                    collect(stream, &mut bytes);
+                }
                 let body = end;
                 return Ok(Answer { code, bytes, body });
             }
@@ -377,7 +383,7 @@ fn converse(stream: &mut Socket, request: &[u8], clock: &Clock) -> Result<Answer
 
 /// One read, bounded by the deadline of the whole probe.
 fn read(stream: &mut Socket, bytes: &mut Vec<u8>, clock: &Clock) -> io::Result<usize> {
-    let mut chunk = [0; 2048];
+    let mut chunk = [0; CHUNK];
     loop {
         stream.set_read_timeout(Some(clock.left()?))?;
         match Read::read(stream, &mut chunk) {
@@ -393,11 +399,10 @@ fn read(stream: &mut Socket, bytes: &mut Vec<u8>, clock: &Clock) -> io::Result<u
 /// Takes what else has arrived, without waiting: for the reason, and because closing over unread
 /// bytes resets the connection, which services log as an error.
 fn collect(stream: &mut Socket, bytes: &mut Vec<u8>) {
-    // A read that was cut short by its buffer leaves more; any other took all there was.
-    if bytes.len() % 2048 != 0 || stream.set_nonblocking(true).is_err() {
+    if stream.set_nonblocking(true).is_err() {
         return;
     }
-    let mut chunk = [0; 2048];
+    let mut chunk = [0; CHUNK];
     while bytes.len() < BODY_MAX
         && let Ok(count @ 1..) = Read::read(stream, &mut chunk)
     {

@@ -120,7 +120,6 @@ struct Rendered {
 impl Health {
     /// Starts a registry for the service that `build` describes; see
     /// [`build_info!`](crate::build_info).
-    #[must_use]
     pub fn builder(build: BuildInfo) -> HealthBuilder {
         HealthBuilder {
             build,
@@ -161,20 +160,18 @@ impl Health {
     ///
     /// Until then health and readiness fail, so that start gates wait. After a drain has begun it
     /// changes nothing.
-    pub fn ready(&self) -> &Self {
+    pub fn ready(&self) {
         let gated = self.inner.checks.iter().any(|c| c.need == Need::Required);
         self.inner
             .enter(if gated { State::Waiting } else { State::Ready });
-        self
     }
 
     /// Says that the program is about to stop: health and readiness fail from now on.
     ///
     /// [`drain`](Self::drain) does this on SIGTERM; this is for services with signal handling of
     /// their own. There is no way back.
-    pub fn draining(&self) -> &Self {
+    pub fn draining(&self) {
         self.inner.enter(State::Draining);
-        self
     }
 
     /// Registers a worker loop that beats at least once in every `within`.

@@ -1,0 +1,55 @@
+//! A service that terminates TLS itself, probed over https.
+//!
+//! ```sh
+//! cargo run --package tls
+//! cargo run --package tls -- healthcheck
+//! ```
+
+use std::{env, error::Error, net::TcpListener, process::ExitCode, time::Duration};
+
+use axum::{Router, routing::get};
+use axum_server::{Handle, tls_rustls::RustlsConfig};
+use lifesign::{Endpoint, Health, Subcommand, build_info};
+
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    if let Some(code) = Subcommand::new(build_info!()).run() {
+        return Ok(code);
+    }
+    serve()
+}
+
+#[tokio::main]
+async fn serve() -> Result<ExitCode, Box<dyn Error>> {
+    let health = Health::builder(build_info!()).build()?;
+    let app = Router::new()
+        .route("/", get(async || "hello"))
+        .merge(health.routes());
+
+    // A real service reads these from files; the probe does not mind who signed them.
+    let certified = rcgen::generate_simple_self_signed(["service.example".to_owned()])?;
+    let certificate = certified.cert.pem().into_bytes();
+    let key = certified.signing_key.serialize_pem().into_bytes();
+    let tls = RustlsConfig::from_pem(certificate, key).await?;
+
+    let address = env::var("ADDRESS").unwrap_or_else(|_| "0.0.0.0:8443".into());
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    println!("listening on {address}");
+    health.publish(Endpoint::https(address)).ready();
+
+    let handle = Handle::new();
+    let drained = health.drain()?;
+    tokio::spawn({
+        let handle = handle.clone();
+        async move {
+            drained.await;
+            handle.graceful_shutdown(Some(Duration::from_secs(10)));
+        }
+    });
+    axum_server::from_tcp_rustls(listener, tls)?
+        .handle(handle)
+        .serve(app.into_make_service())
+        .await?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,107 @@
+//! The https probe, against the service that this crate is.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::TcpListener,
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+struct Service {
+    child: Child,
+    address: String,
+}
+
+impl Service {
+    fn start() -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tls"))
+            .env("ADDRESS", "127.0.0.1:0")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let address = line.trim().strip_prefix("listening on ").unwrap().to_owned();
+        Self { child, address }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn probe(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tls"))
+        .arg("healthcheck")
+        .args(args)
+        .env_remove("HEALTHCHECK_URL")
+        .env("HTTPS_PROXY", "http://127.0.0.1:1")
+        // Wherever the certificates of others are, they are not read.
+        .env("SSL_CERT_FILE", "/nonexistent")
+        .env("SSL_CERT_DIR", "/nonexistent")
+        .output()
+        .unwrap()
+}
+
+#[track_caller]
+fn assert_healthy(output: &Output) {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(text.starts_with("healthy: pass in "), "{text}{error}");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[track_caller]
+fn assert_unhealthy(output: &Output, line: &str) {
+    assert_eq!(String::from_utf8_lossy(&output.stderr), format!("{line}\n"));
+    assert_eq!(output.status.code(), Some(1));
+}
+
+// One test for all: the publication is one for each service name.
+#[test]
+fn https_is_found_asked_and_told_apart_from_http() {
+    let service = Service::start();
+    let address = &service.address;
+
+    assert_healthy(&probe(&[]));
+    assert_healthy(&probe(&["--ready"]));
+    let port = address.rsplit(':').next().unwrap();
+    assert_healthy(&probe(&[&format!("https://{address}/health")]));
+    assert_healthy(&probe(&[&format!("https://localhost:{port}")]));
+    assert_unhealthy(
+        &probe(&[&format!("https://{address}/nowhere")]),
+        "unhealthy: 404",
+    );
+    // Plain HTTP to it is told for what it is.
+    assert_unhealthy(
+        &probe(&[&format!("http://{address}/health")]),
+        &format!("unhealthy: {address} speaks TLS: use https"),
+    );
+
+    // And https to what is not there, or never answers, fails in time.
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    assert_unhealthy(
+        &probe(&[&format!("https://{gone}")]),
+        &format!("unhealthy: connect to {gone}: connection refused"),
+    );
+    let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = deaf.local_addr().unwrap();
+    let asked = Instant::now();
+    assert_unhealthy(
+        &probe(&[&format!("https://{address}"), "--timeout", "500ms"]),
+        &format!("unhealthy: {address} sent nothing within 500ms"),
+    );
+    assert!(asked.elapsed() < Duration::from_secs(1));
+
+    // Nobody but this machine is asked without looking at the certificate.
+    assert_unhealthy(
+        &probe(&["https://192.0.2.1:8443"]),
+        "unhealthy: https to 192.0.2.1:8443: not an address of this container, and nobody else \
+         is asked unverified",
+    );
+}
