@@ -229,8 +229,13 @@ macro_rules! build_info {
     () => {
         const {
             $crate::BuildInfo::__resolve(
-                $crate::build_info!(@ CARGO_BIN_NAME CARGO_PKG_NAME CARGO_PKG_VERSION
-                    CARGO_MANIFEST_DIR LIFESIGN_EMITTED_FOR),
+                [
+                    ::core::option_env!("CARGO_BIN_NAME"),
+                    ::core::option_env!("CARGO_PKG_NAME"),
+                    ::core::option_env!("CARGO_PKG_VERSION"),
+                    ::core::option_env!("CARGO_MANIFEST_DIR"),
+                    ::core::option_env!("LIFESIGN_EMITTED_FOR"),
+                ],
                 [
                     $crate::build_info!(@fact VERSION VERSION _ _),
                     $crate::build_info!(@fact GIT_COMMIT GIT_COMMIT VERGEN_GIT_SHA VERGEN_GIT_SHA),
@@ -254,7 +259,6 @@ macro_rules! build_info {
             ::core::option_env!(::core::concat!("LIFESIGN_EMITTED_", ::core::stringify!($fact))),
         ]
     };
-    (@ $($variable:tt)*) => { [$($crate::build_info!(@variable $variable)),*] };
     (@variable _) => { ::core::option::Option::None };
     (@variable $variable:ident) => { ::core::option_env!(::core::stringify!($variable)) };
 }

@@ -57,10 +57,12 @@ impl Endpoint {
         Self::tcp(Scheme::Https, address)
     }
 
-    /// HTTP on the Unix socket at `path`.
+    /// HTTP on the Unix socket at `path`; a relative one starts at the current folder.
     #[must_use]
     pub fn unix(path: impl Into<PathBuf>) -> Self {
-        Self(Place::Unix(path.into()))
+        let path = path.into();
+        // The probe may be in another folder.
+        Self(Place::Unix(std::path::absolute(&path).unwrap_or(path)))
     }
 
     /// For the `Host` header: the name or address that is asked, and the port unless it is the

@@ -1,4 +1,15 @@
-//! Health checks for containerized services.
+//! Health checks for containerized services: a probe, three routes, and build metadata.
+//!
+//! This is the README; [`Health`] and [`Subcommand`] are where the reference begins.
+#![cfg_attr(
+    not(all(feature = "axum", feature = "listener")),
+    expect(rustdoc::broken_intra_doc_links, reason = "features leave names out")
+)]
+#![cfg_attr(
+    all(feature = "axum", feature = "listener"),
+    doc = "",
+    doc = include_str!("../README.md")
+)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     not(test),

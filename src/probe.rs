@@ -5,6 +5,7 @@
 //! (hyper drops its answer to a peer that shut its side down).
 
 use std::{
+    borrow::Cow,
     error::Error,
     fmt,
     io::{self, Read, Write},
@@ -309,28 +310,31 @@ fn exchange(
 
 fn request(inquiry: &Inquiry) -> String {
     let mut request = format!("GET {} HTTP/1.1\r\n", inquiry.target);
-    let mut line = |name: &str, value: &dyn fmt::Display| {
-        let given = inquiry
-            .headers
-            .iter()
-            .any(|(n, _)| n.eq_ignore_ascii_case(name));
-        if !given {
-            // Writing to a string cannot fail.
-            let _ = fmt::Write::write_fmt(&mut request, format_args!("{name}: {value}\r\n"));
+    for (name, value) in headers(inquiry) {
+        for part in [name, ": ", &value, "\r\n"] {
+            request.push_str(part);
         }
-    };
-    line("Host", &inquiry.endpoint.authority());
-    line("User-Agent", &USER_AGENT);
-    line("Accept", &"*/*");
-    line("Connection", &"close");
-    for (name, value) in &inquiry.headers {
-        request.push_str(name);
-        request.push_str(": ");
-        request.push_str(value);
-        request.push_str("\r\n");
     }
     request.push_str("\r\n");
     request
+}
+
+/// Ours where none of that name was given, then those that were.
+fn headers(inquiry: &Inquiry) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
+    let given = &inquiry.headers;
+    let ours = [
+        ("Host", inquiry.endpoint.authority().into()),
+        ("User-Agent", USER_AGENT.into()),
+        ("Accept", "*/*".into()),
+        ("Connection", "close".into()),
+    ];
+    let is_given = |name| given.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
+    let ours = ours.into_iter().filter(move |(name, _)| !is_given(name));
+    ours.chain(
+        given
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.into())),
+    )
 }
 
 /// A final answer: all that had arrived when its head was complete.
@@ -362,6 +366,9 @@ fn converse(stream: &mut Socket, request: &[u8], clock: &Clock) -> Result<Answer
             }
         }
         while let Some((code, end)) = head(&bytes)? {
+            if end > HEAD_MAX {
+                return Err(Kind::TooLong);
+            }
             if code >= 200 {
                 if more {
                     collect(stream, &mut bytes);
@@ -646,18 +653,10 @@ mod https {
             .no_proxy()
             .redirect(redirect::Policy::none())
             .http1_only()
-            .user_agent(USER_AGENT)
             .build()?;
-        let mut request = client
-            .get(format!("https://{address}{}", inquiry.target))
-            .header("connection", "close")
-            .header("host", inquiry.endpoint.authority());
-        let mut set = Vec::new();
-        for (name, value) in &inquiry.headers {
-            set.push((name.clone(), value.clone()));
-        }
-        for (name, value) in set {
-            request = request.header(name, value);
+        let mut request = client.get(format!("https://{address}{}", inquiry.target));
+        for (name, value) in headers(inquiry) {
+            request = request.header(name, value.as_bytes());
         }
         let mut response = request.send().await?;
         let mut answer = Answer::from(&response);

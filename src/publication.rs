@@ -35,7 +35,7 @@ impl Published {
         if Self::read(&text).is_none_or(|read| read.endpoint != *endpoint || read.paths != *paths) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                "an address or path that cannot be written on a line",
+                "no probe could ask there: expected the address that a listener reports",
             ));
         }
         Ok(text)
@@ -69,7 +69,7 @@ mod linux {
         io::{self, Read, Write},
         os::unix::{
             ffi::OsStrExt,
-            fs::{MetadataExt, OpenOptionsExt},
+            fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
         },
         path::{Path, PathBuf},
         process,
@@ -107,9 +107,10 @@ mod linux {
             let mut file = OpenOptions::new()
                 .write(true)
                 .create_new(true)
-                .mode(0o644)
                 .open(&draft)?;
             file.lock()?;
+            // Whatever the umask is: a probe may run as another user.
+            file.set_permissions(fs::Permissions::from_mode(0o644))?;
             let path = folder.join(name);
             file.write_all(text.as_bytes())
                 .and_then(|()| fs::rename(&draft, &path))

@@ -216,7 +216,7 @@ impl Health {
         let inner = &self.inner;
         let evaluation = match question {
             Question::Liveness => None,
-            _ if inner.state() == State::Draining => None,
+            _ if inner.checks.is_empty() || inner.state() == State::Draining => None,
             _ => Some(Inner::evaluate(inner).await),
         };
         if let Some(evaluation) = &evaluation {
@@ -485,8 +485,9 @@ impl Inner {
             });
         }
         let evaluation = Arc::new(Evaluation { started, outcomes });
+        let before = lock(&self.flight).last.clone();
+        self.log_transitions(before.as_deref(), &evaluation);
         let mut flight = lock(&self.flight);
-        self.log_transitions(flight.last.as_deref(), &evaluation);
         flight.last = Some(Arc::clone(&evaluation));
         flight.running = None;
         drop(flight);

@@ -1,0 +1,70 @@
+//! What every public type promises beyond its methods.
+
+use std::{error::Error, fmt::Debug};
+
+use lifesign::{
+    BuildInfo, Endpoint, Health, HealthBuilder, Heartbeat, Listener, Question, RegisterError,
+    Report, Status, Subcommand, build_info,
+};
+
+fn everywhere<T: Send + Sync + Unpin + Debug + 'static>() {}
+fn copied<T: Copy + Eq>() {}
+fn shared<T: Clone>() {}
+fn error<T: Error>() {}
+
+#[test]
+fn every_type_can_go_to_any_thread_and_be_printed() {
+    everywhere::<BuildInfo>();
+    everywhere::<Endpoint>();
+    everywhere::<Health>();
+    everywhere::<HealthBuilder>();
+    everywhere::<Heartbeat>();
+    everywhere::<Listener>();
+    everywhere::<Question>();
+    everywhere::<RegisterError>();
+    everywhere::<Report>();
+    everywhere::<Status>();
+    everywhere::<Subcommand>();
+}
+
+#[test]
+fn values_are_copied_and_handles_shared() {
+    copied::<BuildInfo>();
+    copied::<Question>();
+    copied::<Status>();
+    shared::<Endpoint>();
+    shared::<Health>();
+    shared::<Report>();
+    error::<RegisterError>();
+}
+
+#[test]
+fn statuses_are_spelled_as_in_the_draft() {
+    let words = [Status::Pass, Status::Warn, Status::Fail].map(|status| status.to_string());
+    assert_eq!(words, ["pass", "warn", "fail"]);
+}
+
+#[test]
+fn build_info_is_a_constant() {
+    const BUILD: BuildInfo = build_info!();
+    static SAME: BuildInfo = build_info!();
+    assert_eq!(BUILD, SAME);
+}
+
+#[tokio::test]
+async fn a_report_can_be_served_by_hand() {
+    let health = Health::builder(build_info!()).build().unwrap();
+    let report = health.report(Question::Readiness).await;
+    assert_eq!(report.status(), Status::Fail);
+    assert_eq!(report.http_status(), 503);
+    assert!(
+        report
+            .body()
+            .starts_with(br#"{"status":"fail","output":"starting""#)
+    );
+
+    health.ready();
+    let report = health.report(Question::Readiness).await;
+    assert_eq!(report.status(), Status::Pass);
+    assert_eq!(report.http_status(), 200);
+}
