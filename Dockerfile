@@ -28,49 +28,54 @@ if command -v apt-get && ! command -v musl-gcc; then
     rm -r /var/lib/apt/lists/*
 fi
 EOF
-# A debug build, because these run for less time than optimizing them takes.
+
+# A debug build, because these run for less time than optimizing them takes. The cache is locked by the builder, because
+# cargo's own lock is in the folder above.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     cargo install --locked --debug --config profile.dev.debug=false cargo-chef@0.1.78 cargo-auditable@0.7.7
 
 
 # Settles what is built before anything is compiled: the recipe of the dependencies, cargo's arguments for the
-# executable, and where in the target directory it will be. A change of code changes none of the three.
+# executable, and where below the target directory it will be. A change of code changes none of the three.
 FROM tools AS plan
-COPY . .
-ARG PACKAGE="" BIN="" EXAMPLE=""
-RUN <<EOF
-set -eu
-fail() { printf 'error: %s\n' "$1" >&2; exit 1; }
+# A file, because BuildKit shows the whole of a RUN that fails, and the message would be lost in it.
+COPY --chmod=0755 <<'EOF' /usr/local/bin/plan
+#!/bin/sh -eu
+fail() { echo "error: $1" >&2; exit 1; }
 
-[ -f Cargo.lock ] || fail 'there is no Cargo.lock: commit it, and let .dockerignore pass it'
-[ -z "$BIN" ] || [ -z "$EXAMPLE" ] || fail 'pass BIN or EXAMPLE, not both'
+[ -f Cargo.lock ] || fail 'no Cargo.lock: commit it, and let .dockerignore pass it'
+[ -z "$BIN" ] || [ -z "$EXAMPLE" ] || fail 'both --build-arg BIN and EXAMPLE: pass one of them'
 mkdir /plan
 cargo chef prepare --recipe-path /plan/recipe.json
 
-# Without a package, cargo would take all default members.
+# Left alone, cargo would take all default members.
 package=${PACKAGE:-$(cargo pkgid 2>/dev/null | sed 's/.*#//; s/@.*//')}
 arguments=${package:+--package=$package}
 if [ -z "$BIN$EXAMPLE" ]; then
-    # A --bin without a name makes cargo list the names.
+    # To a --bin without a name, cargo answers with the names.
     answer=$(cargo build $arguments --bin 2>&1) || true
     set -- $(echo "$answer" | sed -n 's/^    //p')
     if [ $# -eq 1 ]; then
         BIN=$1
     elif [ $# -gt 1 ]; then
-        fail "several binaries, pass one of them as BIN (and its PACKAGE): $*"
+        fail "several binaries: pass --build-arg BIN=…, one of: $*"
     elif [ -z "$PACKAGE" ] && [ -f examples/service.rs ]; then
         EXAMPLE=service
     else
-        fail "no binary, pass the PACKAGE that has one, or an EXAMPLE; cargo says:
-$answer"
+        echo "$answer" | tail -n 1 >&2
+        fail 'nothing to build: pass --build-arg PACKAGE=… of the package that has the binary, or EXAMPLE=…'
     fi
 fi
 echo "$arguments ${BIN:+--bin=$BIN}${EXAMPLE:+--example=$EXAMPLE}" >/plan/arguments
 echo "${EXAMPLE:+examples/}$BIN$EXAMPLE" >/plan/executable
 EOF
 
+COPY . .
+ARG PACKAGE="" BIN="" EXAMPLE=""
+RUN plan
 
-# An explicit target, even for the builder's own architecture: static linking is then no concern of build scripts.
+
+# musl, because it is linked statically: the base needs no libc.
 FROM tools AS build-amd64
 ENV CARGO_BUILD_TARGET=x86_64-unknown-linux-musl
 
@@ -78,6 +83,7 @@ FROM tools AS build-arm64
 ENV CARGO_BUILD_TARGET=aarch64-unknown-linux-musl
 
 FROM build-${TARGETARCH} AS build
+WORKDIR /src
 ENV CARGO_TARGET_DIR=/target
 COPY --from=plan /plan /plan
 # Stubs in the place of the code, and the very arguments of the build below: cargo then finds each dependency done.
@@ -85,8 +91,9 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked <<EOF
 set -eu
 cargo chef cook --no-build --recipe-path /plan/recipe.json
 ! command -v rustup || rustup target add "$CARGO_BUILD_TARGET"
-cargo build --release --locked $(cat /plan/arguments)
+xargs cargo build --release --locked </plan/arguments
 EOF
+
 COPY . .
 # These differ with each commit, so nothing before them may see them.
 ARG VERSION GIT_COMMIT BUILD_DATE
@@ -94,10 +101,11 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked <<EOF
 set -eu
 # cargo compares times, and a file may be older than the stub that was compiled for it.
 find . -type f -exec touch {} +
-cargo auditable build --release --locked $(cat /plan/arguments)
+xargs cargo auditable build --release --locked </plan/arguments
 install -D -m 0555 "$CARGO_TARGET_DIR/$CARGO_BUILD_TARGET/release/$(cat /plan/executable)" /out/app
-# What cannot start, or has nothing to say like a stub, becomes no image.
-/out/app version | grep .
+# What does not start, or has as little to say as a stub, becomes no image.
+version=$(timeout 10 /out/app version)
+echo "${version:?printed nothing}"
 EOF
 
 

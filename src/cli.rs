@@ -15,7 +15,7 @@ use std::{
 
 use crate::{
     BuildInfo, Question,
-    endpoint::{Endpoint, parse_port, valid_target},
+    endpoint::{BadUrl, Endpoint, parse_port, valid_target},
     probe::{Inquiry, TIMEOUT, ask},
     publication::find,
     report::DEFAULT_PATHS,
@@ -159,8 +159,8 @@ impl App {
             own_path.clone_from(path);
             (Source::Argument, endpoint.clone())
         } else if let Some(url) = variable(&env, "HEALTHCHECK_URL")? {
-            let (endpoint, path) =
-                Endpoint::parse(&url).map_err(|e| Refusal::new("HEALTHCHECK_URL", &url, &e))?;
+            let (endpoint, path) = Endpoint::parse(&url)
+                .map_err(|e| Refusal::new("HEALTHCHECK_URL", &without_password(&url), &e))?;
             own_path = path.map(str::to_owned);
             (Source::Url, endpoint)
         } else if let Some(published) = find(self.build.name()) {
@@ -343,7 +343,7 @@ impl Options {
                 }
                 "--header" => {
                     let text = value(HEADER)?;
-                    let header = parse_header(&text).map_err(|e| Refusal::new(flag, &text, &e))?;
+                    let header = parse_header(&text)?;
                     options.headers.push(header);
                 }
                 _ if attached.is_some() => return Err(Refusal::argument(&arg, &UNKNOWN)),
@@ -388,7 +388,10 @@ impl Options {
             let path = valid_target(arg).map_err(|e| Refusal::argument(arg, &e))?;
             self.path = Some(path.to_owned());
         } else {
-            let (endpoint, path) = Endpoint::parse(arg).map_err(|e| Refusal::argument(arg, &e))?;
+            let (endpoint, path) = Endpoint::parse(arg).map_err(|error| match error {
+                BadUrl::Form => Refusal::argument(arg, &URL_OR_PATH),
+                _ => Refusal::argument(&without_password(arg), &error),
+            })?;
             let path = path.map(str::to_owned);
             self.place = Some(Place { endpoint, path });
         }
@@ -397,6 +400,7 @@ impl Options {
 }
 
 const TIME: &str = "expected a time like 500ms, 2s or 1m, more than 0 and at most 1h";
+const URL_OR_PATH: &str = "expected http://ADDRESS:PORT/PATH, https://…, unix:/SOCKET or /PATH";
 const HEADER: &str = "expected 'Name: value'";
 const UNKNOWN: &str =
     "unknown, expected one of --ready, --live, --timeout, --header, --quiet, --help";
@@ -419,21 +423,35 @@ fn parse_time(text: &str) -> Option<Duration> {
     sensible.contains(&time).then_some(time)
 }
 
-fn parse_header(text: &str) -> Result<(String, String), &'static str> {
-    let (name, value) = text.split_once(':').ok_or(HEADER)?;
+fn parse_header(text: &str) -> Result<(String, String), Refusal> {
+    let refuse = |shown, expected: &str| Err(Refusal::new("--header", shown, &expected));
+    let Some((name, value)) = text.split_once(':') else {
+        return refuse(text, HEADER);
+    };
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     if name.is_empty() || !name.bytes().all(token) {
-        return Err(HEADER);
+        return refuse(text, HEADER);
     }
     if value.bytes().any(|b| b.is_ascii_control() && b != b'\t') {
-        return Err("expected a value without control characters");
+        // Without the value, which may be a secret.
+        return refuse(name, "expected a value without control characters");
     }
     // One request, no body, one connection: that is what the probe relies on.
     let framing = ["connection", "content-length", "transfer-encoding"];
     if framing.iter().any(|f| name.eq_ignore_ascii_case(f)) {
-        return Err("expected a header that does not frame the request");
+        return refuse(text, "expected a header that does not frame the request");
     }
     Ok((name.to_owned(), value.trim_matches([' ', '\t']).to_owned()))
+}
+
+/// An URL as it may be repeated: what stands before the '@' is for nobody's log.
+fn without_password(url: &str) -> String {
+    match (url.find("//"), url.rfind('@')) {
+        (Some(start), Some(end)) if start < end => {
+            format!("{}…{}", &url[..start + 2], &url[end..])
+        }
+        _ => url.to_owned(),
+    }
 }
 
 /// An input that is not taken: which one, what it was, what was expected.

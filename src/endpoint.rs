@@ -191,7 +191,7 @@ pub(crate) enum BadUrl {
 impl fmt::Display for BadUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Form => "expected http://ADDRESS:PORT/PATH, https://…, unix:/SOCKET or /PATH",
+            Self::Form => "expected http://ADDRESS:PORT/PATH, https://… or unix:/SOCKET",
             Self::Host => "expected an IP address or localhost as host: names are not resolved",
             Self::Port => "expected a port from 1 to 65535",
             Self::UserInfo => "expected no user or password: use --header 'Authorization: …'",

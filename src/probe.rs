@@ -37,6 +37,9 @@ const BODY_MAX: usize = 64 * 1024;
 /// One read. A report with a dozen checks fits.
 const CHUNK: usize = 2048;
 
+/// One write. Every request without headers of extraordinary length fits.
+const PIECE: usize = 16 * 1024;
+
 /// How much of a stranger's text goes into a reason.
 const EXCERPT_MAX: usize = 200;
 
@@ -300,9 +303,11 @@ fn exchange(
         .and_then(|answer| answer.verdict(clock))
         .map_err(|kind| {
             // A port of the ephemeral range that nobody listens on can be connected to itself.
+            let address = |end: io::Result<SockAddr>| end.ok()?.as_socket();
+            let here = address(stream.local_addr());
             let alone = matches!(kind, Kind::Malformed(_))
-                && stream.local_addr().ok().map(|a| a.as_socket())
-                    == stream.peer_addr().ok().map(|a| a.as_socket());
+                && here.is_some()
+                && here == address(stream.peer_addr());
             let kind = if alone { Kind::SelfConnect } else { kind };
             ProbeError::new(peer, kind)
         })
@@ -349,18 +354,22 @@ struct Answer {
 fn converse(stream: &mut Socket, request: &[u8], clock: &Clock) -> Result<Answer, Kind> {
     // A peer that answers before it reads may have closed already, and its answer counts: that
     // sending failed is told only when there is nothing to read.
-    let sent = stream.write_all(request);
+    let sent = send(stream, request, clock);
     let mut bytes = Vec::new();
     let mut interim = 0;
+    let mut received = 0;
     let mut more;
     loop {
         match read(stream, &mut bytes, clock) {
-            Ok(0) => return Err(Kind::Closed(bytes.len())),
-            Ok(count) => more = count == CHUNK,
+            Ok(0) => return Err(Kind::Closed(received)),
+            Ok(count) => {
+                received += count;
+                more = count == CHUNK;
+            }
             Err(error) => {
                 return Err(match sent {
-                    Err(sent) if bytes.is_empty() && !is_timeout(&sent) => Kind::Send(sent),
-                    _ if is_timeout(&error) => Kind::Timeout(clock.timeout, bytes.len()),
+                    Err(sent) if received == 0 && !is_timeout(&sent) => Kind::Send(sent),
+                    _ if is_timeout(&error) => Kind::Timeout(clock.timeout, received),
                     _ => Kind::Receive(error),
                 });
             }
@@ -385,6 +394,23 @@ fn converse(stream: &mut Socket, request: &[u8], clock: &Clock) -> Result<Answer
         if bytes.len() >= HEAD_MAX {
             return Err(Kind::TooLong);
         }
+    }
+}
+
+/// One write, unless the request is huge or the peer takes less than all of it.
+fn send(stream: &mut Socket, mut request: &[u8], clock: &Clock) -> io::Result<()> {
+    // The first is bounded since before connecting.
+    loop {
+        // In pieces, since Linux bounds the wait for each buffer of a Unix socket by itself.
+        match Write::write(stream, &request[..request.len().min(PIECE)]) {
+            Ok(count) => request = &request[count..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if request.is_empty() {
+            return Ok(());
+        }
+        stream.set_write_timeout(Some(clock.left()?))?;
     }
 }
 
@@ -515,7 +541,8 @@ impl Answer {
             }),
             _ => Err(Kind::Status {
                 code,
-                location: field(head, "location").filter(|_| (300..400).contains(&code)),
+                location: field(head, "location")
+                    .filter(|to| !to.is_empty() && (300..400).contains(&code)),
                 reason: if summary.status.is_some() {
                     Reason::Report(summary)
                 } else {
@@ -588,7 +615,8 @@ impl fmt::Display for Cause<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = self.0.to_string();
         let text = text.split(" (os error").next().unwrap_or_default();
-        f.write_str(&text.to_ascii_lowercase())
+        let (first, rest) = text.split_at_checked(1).unwrap_or_default();
+        write!(f, "{}{rest}", first.to_ascii_lowercase())
     }
 }
 

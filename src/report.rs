@@ -246,8 +246,8 @@ impl<'de> Visitor<'de> for &mut Summary {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(key) = map.next_key::<String>()? {
             match key.as_str() {
-                "status" => self.status = Some(map.next_value()?),
-                "output" => self.output = Some(map.next_value()?),
+                "status" => self.status = said(map.next_value()?),
+                "output" => self.output = said(map.next_value()?),
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
             if self.status.is_some() && self.output.is_some() {
@@ -256,4 +256,8 @@ impl<'de> Visitor<'de> for &mut Summary {
         }
         Ok(())
     }
+}
+
+fn said(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
 }

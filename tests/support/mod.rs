@@ -1,0 +1,161 @@
+//! What tests of whole programs share: the examples as programs, and servers that misbehave.
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::{
+    env,
+    fs::{File, create_dir_all},
+    io::Read,
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::OnceLock,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+/// Nothing here takes that long; what does hangs.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// The program of an example of this package, with the features that this test was built with.
+pub(crate) fn example(name: &str) -> PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(build_examples).join(name)
+}
+
+/// Builds what `cargo test --test NAME` does not; after a plain `cargo test` there is nothing to do.
+fn build_examples() -> PathBuf {
+    // TARGET/PROFILE/deps/probe-0123456789abcdef, wherever TARGET is.
+    let test = env::current_exe().expect("a running test has a path");
+    let profile = test.ancestors().nth(2).expect("tests are built in deps");
+    let target = profile.parent().expect("profiles are built in a folder");
+    let profile_name = match profile.file_name().and_then(|name| name.to_str()) {
+        Some("debug") => "dev",
+        Some(name) => name,
+        None => panic!("{} is no profile", profile.display()),
+    };
+    let features = [
+        ("build", cfg!(feature = "build")),
+        ("https", cfg!(feature = "https")),
+    ];
+    let features = features.map(|(name, on)| if on { name } else { "" });
+    let status = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--examples", "--package"])
+        .args([env!("CARGO_PKG_NAME"), "--manifest-path"])
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
+        .args(["--profile", profile_name, "--target-dir"])
+        .arg(target)
+        .args(["--features", &features.join(" ")])
+        .status()
+        .expect("cargo runs");
+    assert!(status.success(), "the examples do not build");
+    profile.join("examples")
+}
+
+/// What a program that has ended leaves behind.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// `None` after a signal, which is ours when `took` reaches [`DEADLINE`].
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) took: Duration,
+}
+
+/// Runs a program to its end, or kills it.
+pub(crate) fn run(command: &mut Command) -> Outcome {
+    start(command).finish()
+}
+
+/// Starts a program, for tests that meddle with it while it runs.
+pub(crate) fn start(command: &mut Command) -> Running {
+    let started = Instant::now();
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    Running { child, started }
+}
+
+/// A program that was started.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    started: Instant,
+}
+
+impl Running {
+    /// Waits for the program to end, or kills it.
+    pub(crate) fn finish(mut self) -> Outcome {
+        let stdout = collect(self.child.stdout.take());
+        let stderr = collect(self.child.stderr.take());
+        let ended = loop {
+            match self.child.try_wait().expect("a child can be waited for") {
+                Some(status) => break status,
+                None if self.started.elapsed() < DEADLINE => {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                None => {
+                    self.child.kill().expect("a running child can be killed");
+                    break self.child.wait().expect("a killed child ends");
+                }
+            }
+        };
+        let took = self.started.elapsed();
+        let text = |stream: JoinHandle<Vec<u8>>| {
+            let bytes = stream.join().expect("reading does not panic");
+            String::from_utf8(bytes).expect("programs print UTF-8")
+        };
+        Outcome {
+            code: ended.code(),
+            stdout: text(stdout),
+            stderr: text(stderr),
+            took,
+        }
+    }
+}
+
+/// Reads a stream to its end, so that a full pipe holds nobody up.
+fn collect(stream: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut stream) = stream {
+            // What was read before an error counts.
+            let _ = stream.read_to_end(&mut bytes);
+        }
+        bytes
+    })
+}
+
+/// Starts a server on 127.0.0.1 that does this with its first connection, and takes no other.
+pub(crate) fn serve(behaviour: impl FnOnce(TcpStream) + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+    serve_on(listener, behaviour)
+}
+
+/// The same on a listener of one's own.
+pub(crate) fn serve_on(
+    listener: TcpListener,
+    behaviour: impl FnOnce(TcpStream) + Send + 'static,
+) -> SocketAddr {
+    let address = listener.local_addr().expect("a listener has an address");
+    thread::spawn(move || {
+        if let Ok((stream, _)) = listener.accept() {
+            drop(listener);
+            behaviour(stream);
+        }
+    });
+    address
+}
+
+/// Keeps other tests, of other processes too, from using the thing of that name at the same time:
+/// what an example publishes is seen by all that run it.
+#[must_use = "it lasts as long as the guard"]
+pub(crate) fn exclusive(name: &str) -> File {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    create_dir_all(folder).expect("cargo's own folder can be made");
+    let lock = File::create(folder.join(format!("{name}.lock"))).expect("a lock can be made");
+    lock.lock().expect("a lock can be waited for");
+    lock
+}
