@@ -128,7 +128,7 @@ impl From<SocketAddr> for Endpoint {
     }
 }
 
-/// The form that [`Endpoint::parse`] reads.
+/// The form of the probe's arguments: `http://127.0.0.1:8080`, `unix:/run/app.sock`.
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
