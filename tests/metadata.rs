@@ -12,13 +12,17 @@ use std::{
     env,
     ffi::{OsStr, OsString},
     fs::{self, File, Permissions},
+    mem,
     os::unix::{
         ffi::OsStringExt,
         fs::{PermissionsExt, chown, symlink},
     },
     path::{Path, PathBuf},
     process::{self, Command, Output},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
     thread,
     time::UNIX_EPOCH,
 };
@@ -278,6 +282,11 @@ fn files_with_strange_names_are_watched_or_left_alone() {
     fs::write(service.package.join(latin1), "not UTF-8\n").unwrap();
     service.write("line\nbreak", "a control character\n");
     service.write("größe \"1\"", "quoted by git\n");
+    symlink(
+        &service.folder,
+        service.package.join("link to what a build changes"),
+    )
+    .unwrap();
     service.git("init");
     service.commit_all();
     service.knows_what_git_says();
@@ -293,6 +302,10 @@ fn a_dirty_tree_is_built_once_however_often_it_is_edited() {
     service.git_in("repository", "init");
     service.commit_all();
     service.edit("../README");
+    service.knows_what_git_says();
+    service.edit("../main.tf");
+    service.builds_nothing();
+    service.git("next");
     service.knows_what_git_says();
     service.edit("../main.tf");
     service.builds_nothing();
@@ -399,12 +412,19 @@ fn a_package_named_like_a_tracked_one_is_not_its_parents_without_git() {
 }
 
 #[test]
+fn a_file_named_like_a_revision_is_not_in_the_way() {
+    let service = Service::committed("service");
+    service.write("HEAD", "a head of cabbage\n");
+    service.follows(&["add HEAD", "commit -m head"]);
+}
+
+#[test]
 fn an_unfinished_repository_is_not_in_the_way() {
     let service = Service::new("repository/service");
     service.git_in("repository", "init");
     service.commit_all();
     fs::create_dir(service.package.join(".git")).unwrap();
-    service.knows_what_git_says();
+    service.follows(&["next"]);
 }
 
 #[test]
@@ -431,7 +451,7 @@ fn variables_of_a_git_hook_do_not_misdirect() {
 fn what_cargo_run_passes_on_is_not_taken_over() {
     let outer = Service::committed("outer");
     outer.knows_what_git_says();
-    let inner = Service::beside(&outer, "inner");
+    let inner = Service::beside(&outer.folder, "inner");
     let target = inner.target();
     let build = [
         "run",
@@ -482,8 +502,8 @@ fn the_commit_is_known_without_git_in_a_subfolder() {
     service.without_git();
     service.knows_the_commit_alone();
     // An intent to add makes an index of version 3.
-    service.write("notes", "later\n");
-    service.git("add --intent-to-add notes");
+    service.write("AUTHORS", "later\n");
+    service.git("add --intent-to-add AUTHORS");
     service.knows_the_commit_alone();
 }
 
@@ -898,6 +918,8 @@ struct Service {
 impl Service {
     fn new(package: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
+        static LIFESIGN: OnceLock<PathBuf> = OnceLock::new();
+
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let folder = env::temp_dir().join(format!("lifesign-{}-{count}", process::id()));
         fs::create_dir(&folder).unwrap();
@@ -908,6 +930,19 @@ impl Service {
             environment: Vec::new(),
         };
         service.write_package();
+        let compiled = LIFESIGN.get_or_init(|| {
+            let first = Self::beside(Path::new(env!("CARGO_TARGET_TMPDIR")), "metadata");
+            let target = first.target();
+            first.cargo(&["build"]);
+            // Kept for the next run.
+            mem::forget(first);
+            target
+        });
+        let copied = Command::new("cp")
+            .arg("-a")
+            .args([compiled, &service.target()])
+            .status();
+        assert!(copied.unwrap().success());
         service
     }
 
@@ -952,11 +987,10 @@ lifesign = {{ path = {lifesign:?}, default-features = false, features = ["build"
         self.write("src/main.rs", MAIN);
     }
 
-    /// Another package, of another name, in the same folder and in no repository.
-    fn beside(other: &Self, name: &str) -> Self {
+    fn beside(folder: &Path, name: &str) -> Self {
         let service = Self {
-            folder: other.folder.join(name),
-            package: other.folder.join(name),
+            folder: folder.join(name),
+            package: folder.join(name),
             environment: Vec::new(),
         };
         service.write_package();
@@ -1085,7 +1119,10 @@ lifesign = {{ path = {lifesign:?}, default-features = false, features = ["build"
 
     fn cargo(&self, arguments: &[&str]) -> Output {
         let output = command(env!("CARGO"))
-            .args(arguments)
+            .arg(arguments[0])
+            .arg("--manifest-path")
+            .arg(self.package.join("Cargo.toml"))
+            .args(&arguments[1..])
             .current_dir(&self.package)
             .env("CARGO_TARGET_DIR", self.target())
             .env("CARGO_NET_OFFLINE", "true")

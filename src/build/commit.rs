@@ -84,7 +84,8 @@ impl<'a> Repository<'a> {
             return None;
         }
         self.watch_refs(script);
-        let Some(head) = self.git(&["rev-list", "--max-count=1", "--format=%ct", "HEAD"]) else {
+        let head = ["rev-list", "--max-count=1", "--format=%ct", "HEAD", "--"];
+        let Some(head) = self.git(&head) else {
             return Some(Commit {
                 hash: Some(self.read_hash()?),
                 ..Commit::default()
@@ -202,10 +203,10 @@ impl<'a> Repository<'a> {
         if !(2..=3).contains(&version) {
             return None;
         }
-        let hash = self.read_hash()?.len() / 2;
+        let hash_length = self.read_hash()?.len() / 2;
         let mut entry = 12;
         for _ in 0..number(8)? {
-            let flags = entry + 40 + hash;
+            let flags = entry + 40 + hash_length;
             let extended = version == 3 && index.get(flags)? & 0x40 != 0;
             let name = flags + if extended { 4 } else { 2 };
             let length = index.get(name..)?.iter().position(|&byte| byte == 0)?;
@@ -219,8 +220,8 @@ impl<'a> Repository<'a> {
 }
 
 fn hash(text: &str) -> Option<String> {
-    let hash = matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    hash.then(|| text.to_owned())
+    let whole = matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    whole.then(|| text.to_owned())
 }
 
 /// The path, or the folder in which it would appear.

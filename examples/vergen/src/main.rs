@@ -1,0 +1,36 @@
+//! A service whose build script uses vergen: its values arrive on `/health`.
+//!
+//! ```sh
+//! cargo run --package vergen-service
+//! curl http://127.0.0.1:8080/health
+//! ```
+
+use std::{env, error::Error, process::ExitCode};
+
+use axum::{Router, routing::get};
+use lifesign::{Health, Subcommand, build_info};
+use tokio::net::TcpListener;
+
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    if let Some(code) = Subcommand::new(build_info!()).run() {
+        return Ok(code);
+    }
+    serve()
+}
+
+#[tokio::main]
+async fn serve() -> Result<ExitCode, Box<dyn Error>> {
+    let health = Health::builder(build_info!()).build()?;
+    let app = Router::new()
+        .route("/", get(async || "hello"))
+        .merge(health.routes());
+    let address = env::var("ADDRESS").unwrap_or_else(|_| "0.0.0.0:8080".into());
+    let listener = TcpListener::bind(address).await?;
+    let address = listener.local_addr()?;
+    println!("listening on {address}");
+    health.publish(address).ready();
+    axum::serve(listener, app)
+        .with_graceful_shutdown(health.drain()?)
+        .await?;
+    Ok(ExitCode::SUCCESS)
+}
