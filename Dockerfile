@@ -110,7 +110,7 @@ EOF
 
 
 FROM ${DISTROLESS_STATIC_IMAGE} AS distroless-static
-COPY --link --from=build /out/app /app
+COPY --from=build /out/app /app
 # The base's own, /home/nonroot, is closed to any other user.
 WORKDIR /
 USER 65532:65532

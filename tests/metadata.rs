@@ -438,7 +438,7 @@ fn variables_of_a_git_hook_do_not_misdirect() {
     service.set("GIT_INDEX_FILE", other.join(".git/index"));
     service.set("GIT_COMMON_DIR", other.join(".git"));
     service.set("GIT_OBJECT_DIRECTORY", other.join(".git/objects"));
-    service.set("GIT_CEILING_DIRECTORIES", &service.package.clone());
+    service.set("GIT_CEILING_DIRECTORIES", service.package.clone());
     service.set("GIT_PREFIX", "other/");
     service.set("GIT_NAMESPACE", "other");
     service.set("GIT_LITERAL_PATHSPECS", "1");
