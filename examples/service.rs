@@ -37,6 +37,7 @@ use tokio::{
     fs,
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
+    runtime::Runtime,
     time::interval,
 };
 
@@ -44,7 +45,7 @@ fn main() -> ExitCode {
     if let Some(code) = Subcommand::new(build_info!()).run() {
         return code;
     }
-    match serve() {
+    match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -53,7 +54,14 @@ fn main() -> ExitCode {
     }
 }
 
-#[tokio::main]
+fn run() -> Result<(), Box<dyn Error>> {
+    let runtime = Runtime::new()?;
+    let served = runtime.block_on(serve());
+    // Without waiting for a thread that reads a file which never answers.
+    runtime.shutdown_background();
+    served
+}
+
 async fn serve() -> Result<(), Box<dyn Error>> {
     // To stderr: stdout is for the two lines below.
     tracing_subscriber::fmt().with_writer(io::stderr).init();

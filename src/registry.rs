@@ -275,7 +275,8 @@ impl HealthBuilder {
     /// be displayed will do. The text of an error goes to the log, never on the wire. All checks
     /// run at the same time, at most once a second, and share a deadline of 800 ms: a check that
     /// is late, panics or never ends has failed. (A panic is contained as long as panics unwind:
-    /// with `panic = "abort"` it ends the process.) Blocking work belongs in `spawn_blocking`.
+    /// with `panic = "abort"` it ends the process.) Blocking work belongs in `spawn_blocking`,
+    /// and must end by itself.
     ///
     /// ```
     /// # struct Pool;
