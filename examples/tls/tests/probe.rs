@@ -23,7 +23,11 @@ impl Service {
         BufReader::new(child.stdout.take().unwrap())
             .read_line(&mut line)
             .unwrap();
-        let address = line.trim().strip_prefix("listening on ").unwrap().to_owned();
+        let address = line
+            .trim()
+            .strip_prefix("listening on ")
+            .unwrap()
+            .to_owned();
         Self { child, address }
     }
 }
@@ -84,7 +88,10 @@ fn https_is_found_asked_and_told_apart_from_http() {
     );
 
     // And https to what is not there, or never answers, fails in time.
-    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let gone = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     assert_unhealthy(
         &probe(&[&format!("https://{gone}")]),
         &format!("unhealthy: connect to {gone}: connection refused"),
