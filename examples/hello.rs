@@ -22,13 +22,14 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
 #[tokio::main]
 async fn serve() -> Result<ExitCode, Box<dyn Error>> {
     let health = Health::builder(build_info!()).build()?;
+    let drained = health.drain()?;
     let app = Router::new()
         .route("/", get(async || "hello"))
         .merge(health.routes());
     let listener = TcpListener::bind("0.0.0.0:8080").await?;
     health.publish(listener.local_addr()?).ready();
     axum::serve(listener, app)
-        .with_graceful_shutdown(health.drain()?)
+        .with_graceful_shutdown(drained)
         .await?;
     Ok(ExitCode::SUCCESS)
 }

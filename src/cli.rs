@@ -160,7 +160,7 @@ impl App {
             (Source::Argument, endpoint.clone())
         } else if let Some(url) = variable(&env, "HEALTHCHECK_URL")? {
             let (endpoint, path) = Endpoint::parse(&url)
-                .map_err(|e| Refusal::new("HEALTHCHECK_URL", &without_password(&url), &e))?;
+                .map_err(|e| Refusal::new("HEALTHCHECK_URL", without_password(&url), &e))?;
             own_path = path.map(str::to_owned);
             (Source::Url, endpoint)
         } else if let Some(published) = find(self.build.name()) {
@@ -382,7 +382,10 @@ impl Options {
 
     fn locate(&mut self, arg: &str) -> Result<(), Refusal> {
         if self.place.is_some() || self.path.is_some() {
-            return Err(Refusal::argument(arg, &"expected one URL or path"));
+            return Err(Refusal::argument(
+                without_password(arg),
+                &"expected one URL or path",
+            ));
         }
         if arg.starts_with('/') {
             let path = valid_target(arg).map_err(|e| Refusal::argument(arg, &e))?;
@@ -390,7 +393,7 @@ impl Options {
         } else {
             let (endpoint, path) = Endpoint::parse(arg).map_err(|error| match error {
                 BadUrl::Form => Refusal::argument(arg, &URL_OR_PATH),
-                _ => Refusal::argument(&without_password(arg), &error),
+                _ => Refusal::argument(arg, &error),
             })?;
             let path = path.map(str::to_owned);
             self.place = Some(Place { endpoint, path });
@@ -424,33 +427,32 @@ fn parse_time(text: &str) -> Option<Duration> {
 }
 
 fn parse_header(text: &str) -> Result<(String, String), Refusal> {
-    let refuse = |shown, expected: &str| Err(Refusal::new("--header", shown, &expected));
+    // Only the first word is repeated: what follows may be a secret.
+    let word = text.split([':', ' ', '\t']).next().unwrap_or_default();
+    let refuse = |expected: &str| Err(Refusal::new("--header", word, &expected));
     let Some((name, value)) = text.split_once(':') else {
-        return refuse(text, HEADER);
+        return refuse(HEADER);
     };
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     if name.is_empty() || !name.bytes().all(token) {
-        return refuse(text, HEADER);
+        return refuse(HEADER);
     }
     if value.bytes().any(|b| b.is_ascii_control() && b != b'\t') {
-        // Without the value, which may be a secret.
-        return refuse(name, "expected a value without control characters");
+        return refuse("expected a value without control characters");
     }
     // One request, no body, one connection: that is what the probe relies on.
     let framing = ["connection", "content-length", "transfer-encoding"];
     if framing.iter().any(|f| name.eq_ignore_ascii_case(f)) {
-        return refuse(text, "expected a header that does not frame the request");
+        return refuse("expected a header that does not frame the request");
     }
     Ok((name.to_owned(), value.trim_matches([' ', '\t']).to_owned()))
 }
 
 /// An URL as it may be repeated: what stands before the '@' is for nobody's log.
-fn without_password(url: &str) -> String {
-    match (url.find("//"), url.rfind('@')) {
-        (Some(start), Some(end)) if start < end => {
-            format!("{}…{}", &url[..start + 2], &url[end..])
-        }
-        _ => url.to_owned(),
+fn without_password(url: &str) -> &str {
+    match url.rfind('@') {
+        Some(at) if !url.starts_with("unix:") => &url[at..],
+        _ => url,
     }
 }
 
@@ -464,7 +466,7 @@ impl Refusal {
     }
 
     fn argument(argument: &str, expected: &impl fmt::Display) -> Self {
-        Self::new("argument", argument, expected)
+        Self::new("argument", without_password(argument), expected)
     }
 }
 

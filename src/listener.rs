@@ -26,8 +26,8 @@ const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(2);
 /// Probes send some hundred bytes. hyper's least.
 const BUFFER: usize = 8 * 1024;
 
-/// With one more, the oldest is closed: probes come and go at once, so the oldest is the one that
-/// hangs, and a flood of such cannot keep a probe out.
+/// With one more, the oldest is closed: probes come and go, so the oldest is the one that hangs,
+/// and silent connections, however many, cannot keep a probe out.
 const CONNECTIONS: usize = 256;
 
 /// How long to leave the system alone when it has no descriptor for another connection.

@@ -379,6 +379,10 @@ fn converse(stream: &mut Socket, request: &[u8], clock: &Clock) -> Result<Answer
                 return Err(Kind::TooLong);
             }
             if code >= 200 {
+                // Sockets round their timeouts up, and a probe can be paused: what counts is the clock.
+                if clock.left().is_err() {
+                    return Err(Kind::Timeout(clock.timeout, received));
+                }
                 if more {
                     collect(stream, &mut bytes);
                 }
@@ -622,7 +626,10 @@ impl fmt::Display for Cause<'_> {
 
 #[cfg(feature = "https")]
 mod https {
-    use std::{error::Error, net::UdpSocket};
+    use std::{
+        error::Error,
+        net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
+    };
 
     use reqwest::{Client, Response, redirect};
 
@@ -654,8 +661,7 @@ mod https {
         clock: &Clock,
     ) -> Result<Healthy, ProbeError> {
         let err = |kind| ProbeError::new(&address, kind);
-        // Only an address of this machine can be bound.
-        if UdpSocket::bind((address.ip(), 0)).is_err() {
+        if !is_own(address) {
             let text = "not an address of this container, and nobody else is asked unverified";
             return Err(err(Kind::Https(text.to_owned())));
         }
@@ -673,6 +679,21 @@ mod https {
         // Name resolution is the only thing that blocks a runtime's shutdown; there is none.
         drop(runtime);
         answer.and_then(|answer| answer.verdict(clock)).map_err(err)
+    }
+
+    /// To its own addresses, and to no others, a machine speaks from the same address. Nothing is
+    /// sent to find out.
+    fn is_own(address: SocketAddr) -> bool {
+        let any: IpAddr = match address {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        UdpSocket::bind((any, 0))
+            .and_then(|socket| {
+                socket.connect(address)?;
+                socket.local_addr()
+            })
+            .is_ok_and(|from| from.ip() == address.ip())
     }
 
     async fn exchange(inquiry: &Inquiry, address: SocketAddr) -> reqwest::Result<Answer> {

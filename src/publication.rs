@@ -88,7 +88,7 @@ mod linux {
     pub(crate) struct Publication {
         path: PathBuf,
         /// Holds the lock.
-        _file: File,
+        file: File,
     }
 
     impl Publication {
@@ -107,21 +107,27 @@ mod linux {
             let mut file = OpenOptions::new()
                 .write(true)
                 .create_new(true)
+                // Nobody else can open it, and so lock it, before it is ours.
+                .mode(0o600)
                 .open(&draft)?;
-            file.lock()?;
+            file.try_lock()?;
             // Whatever the umask is: a probe may run as another user.
             file.set_permissions(fs::Permissions::from_mode(0o644))?;
             let path = folder.join(name);
             file.write_all(text.as_bytes())
                 .and_then(|()| fs::rename(&draft, &path))
                 .inspect_err(|_| drop(fs::remove_file(&draft)))?;
-            Ok(Some(Self { path, _file: file }))
+            Ok(Some(Self { path, file }))
         }
     }
 
     impl Drop for Publication {
         fn drop(&mut self) {
-            let _ = fs::remove_file(&self.path);
+            // A later publication of this process may have taken the name.
+            let inode = |about: io::Result<fs::Metadata>| about.map(|about| about.ino()).ok();
+            if inode(fs::symlink_metadata(&self.path)) == inode(self.file.metadata()) {
+                let _ = fs::remove_file(&self.path);
+            }
         }
     }
 

@@ -61,7 +61,7 @@ pub struct Health {
 pub(crate) struct Inner {
     build: BuildInfo,
     checks: Vec<Check>,
-    /// The last run of each check, so that one that blocks its thread is not started again.
+    /// The last run of each check: one that blocks its worker thread is not started again.
     runs: Vec<Mutex<Option<AbortHandle>>>,
     beats: Mutex<Vec<(Arc<Beat>, Pulse)>>,
     state: AtomicU8,
@@ -276,7 +276,8 @@ impl HealthBuilder {
     /// run at the same time, at most once a second, and share a deadline of 800 ms: a check that
     /// is late, panics or never ends has failed. (A panic is contained as long as panics unwind:
     /// with `panic = "abort"` it ends the process.) Blocking work belongs in `spawn_blocking`,
-    /// and must end by itself.
+    /// and must end by itself: what blocks cannot be aborted, and the next run takes the next
+    /// thread.
     ///
     /// ```
     /// # struct Pool;
@@ -495,7 +496,7 @@ impl Inner {
         done.send_replace(Some(evaluation));
     }
 
-    /// Starts a check, unless its last run still blocks a thread: such a run cannot be aborted, and
+    /// Starts a check, unless its last run still blocks a worker thread: such a run cannot be aborted, and
     /// a second one would take a second thread.
     fn start(
         self: &Arc<Self>,
@@ -536,21 +537,32 @@ impl Inner {
         }
     }
 
-    /// Reads the heartbeats, and logs the ones that changed.
-    fn pulses(&self, mut each: impl FnMut(&str, Pulse)) {
+    /// Logs the heartbeats that changed, without a lock: logs can block.
+    fn log_pulses(&self) {
+        let mut changed = Vec::new();
         for (beat, told) in lock(&self.beats).iter_mut() {
             let pulse = beat.pulse();
-            let before = mem::replace(told, pulse);
-            let name = beat.name.as_str();
-            if before != pulse && self.state() != State::Draining {
-                match pulse {
-                    Pulse::Late => warn!(heartbeat = name, "heartbeat is late"),
-                    Pulse::Dropped => warn!(heartbeat = name, "heartbeat ended without finish"),
-                    Pulse::Beating => info!(heartbeat = name, "heartbeat recovered"),
-                    Pulse::Finished => info!(heartbeat = name, "heartbeat finished"),
-                }
+            if mem::replace(told, pulse) != pulse {
+                changed.push((Arc::clone(beat), pulse));
             }
-            each(name, pulse);
+        }
+        if self.state() == State::Draining {
+            return;
+        }
+        for (beat, pulse) in changed {
+            let name = beat.name.as_str();
+            match pulse {
+                Pulse::Late => warn!(heartbeat = name, "heartbeat is late"),
+                Pulse::Dropped => warn!(heartbeat = name, "heartbeat ended without finish"),
+                Pulse::Beating => info!(heartbeat = name, "heartbeat recovered"),
+                Pulse::Finished => info!(heartbeat = name, "heartbeat finished"),
+            }
+        }
+    }
+
+    fn pulses(&self, mut each: impl FnMut(&str, Pulse)) {
+        for (beat, _) in lock(&self.beats).iter() {
+            each(&beat.name, beat.pulse());
         }
     }
 
@@ -561,6 +573,7 @@ impl Inner {
         state: State,
         evaluation: Option<Arc<Evaluation>>,
     ) -> Report {
+        self.log_pulses();
         let mut rendered = lock(&self.rendered[question as usize]);
         let same_run = |a: &Option<Arc<Evaluation>>, b: &Option<Arc<Evaluation>>| match (a, b) {
             (Some(a), Some(b)) => Arc::ptr_eq(a, b),

@@ -966,31 +966,32 @@ fn a_request_that_is_read_too_slowly_ends_at_the_deadline() {
 
 #[test]
 fn a_time_without_a_unit_or_a_sense_is_refused() {
-    refuses_value(
-        "--timeout",
-        &[
-            "0",
-            "3",
-            "0s",
-            "0ms",
-            "-3s",
-            "+3s",
-            "3 s",
-            "3S",
-            "1e3s",
-            "1.2.3s",
-            "s",
-            "infs",
-            "0.1ms",
-            "61m",
-            "99999999999999999999h",
-            "",
-        ],
-        TIME,
-    );
+    let expected = "expected a time like 500ms, 2s or 1m, more than 0 and at most 1h";
+    for time in [
+        "0",
+        "3",
+        "0s",
+        "0ms",
+        "-3s",
+        "+3s",
+        "3 s",
+        "3S",
+        "1e3s",
+        "1.2.3s",
+        "s",
+        "infs",
+        "0.1ms",
+        "61m",
+        "99999999999999999999h",
+        "",
+    ] {
+        let refused = format!("unhealthy: --timeout {time:?}: {expected}");
+        assert_eq!(told(&run(&mut healthcheck(["--timeout", time]))), refused);
+        assert_eq!(told(&ask(&format!("--timeout={time}"))), refused);
+    }
     assert_eq!(
-        told(&run(&mut healthcheck(["--timeout"]))),
-        format!("unhealthy: argument \"--timeout\": {TIME}")
+        told(&ask("--timeout")),
+        format!("unhealthy: argument \"--timeout\": {expected}")
     );
 }
 
@@ -1020,31 +1021,26 @@ fn a_time_is_taken_in_every_unit() {
 fn a_header_that_could_change_the_request_is_refused() {
     let form = "expected 'Name: value'";
     let control = "expected a value without control characters";
+    let frame = "expected a header that does not frame the request";
     for (header, name, expected) in [
         ("", "", form),
         ("X", "X", form),
         (": x", "", form),
-        ("X : y", "X ", form),
+        ("X : y", "X", form),
         ("Ä: ö", "Ä", form),
         ("X\r\nY: z", "X\r\nY", form),
         ("X: y\r\nZ: z", "X", control),
         ("X: y\u{7f}", "X", control),
+        ("Content-Length: 5", "Content-Length", frame),
+        ("transfer-encoding: chunked", "transfer-encoding", frame),
+        ("connection: keep-alive", "connection", frame),
     ] {
-        // The value may be a secret: the name says which one it was.
+        // The value may be a secret: the first word says which one it was.
         let line = told(&run(&mut healthcheck(["--header", header])));
         assert_eq!(line, format!("unhealthy: --header {name:?}: {expected}"));
     }
-    refuses_value(
-        "--header",
-        &[
-            "Content-Length: 5",
-            "transfer-encoding: chunked",
-            "connection: keep-alive",
-        ],
-        "expected a header that does not frame the request",
-    );
     assert_eq!(
-        told(&run(&mut healthcheck(["--header"]))),
+        told(&ask("--header")),
         format!("unhealthy: argument \"--header\": {form}")
     );
 }
@@ -1190,16 +1186,14 @@ fn an_argument_that_is_not_utf_8_is_refused() {
 #[test]
 fn a_password_is_refused_and_not_repeated() {
     let url = "http://me:hunter2@127.0.0.1:1/";
-    let expected = "expected no user or password: use --header 'Authorization: …'";
-    assert_eq!(
-        told(&ask(url)),
-        format!("unhealthy: argument \"http://…@127.0.0.1:1/\": {expected}")
-    );
-    assert_eq!(
-        told(&run(healthcheck(NOTHING).env("HEALTHCHECK_URL", url))),
-        format!("unhealthy: HEALTHCHECK_URL \"http://…@127.0.0.1:1/\": {expected}")
-    );
-    // Nor is it where something else is wrong before that.
+    let by_argument = told(&ask(url));
+    let by_variable = told(&run(healthcheck(NOTHING).env("HEALTHCHECK_URL", url)));
+    for line in [by_argument, by_variable] {
+        let expected = ": expected no user or password: use --header 'Authorization: …'";
+        assert!(line.ends_with(expected), "{line}");
+        assert!(!line.contains("hunter2"), "{line}");
+    }
+    // Nor is it repeated where something else is wrong.
     for args in [
         &["postgres://me:hunter2@127.0.0.1/"][..],
         &["me:hunter2@127.0.0.1:1"],
@@ -1219,7 +1213,7 @@ fn a_password_is_refused_and_not_repeated() {
 #[test]
 fn https_without_the_feature_says_so() {
     assert_eq!(
-        told(&run(&mut healthcheck(["https://127.0.0.1:8443/health"]))),
+        told(&ask("https://127.0.0.1:8443/health")),
         "unhealthy: https to 127.0.0.1:8443: this binary is built without lifesign's feature \
          \"https\""
     );
@@ -1549,7 +1543,6 @@ const AT_THE_DEADLINE: Range<Duration> = Duration::from_millis(500)..Duration::f
 /// How long to wait for what must come.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-const TIME: &str = "expected a time like 500ms, 2s or 1m, more than 0 and at most 1h";
 const URL: &str = "expected http://ADDRESS:PORT/PATH, https://… or unix:/SOCKET";
 const HOST: &str = "expected an IP address or localhost as host: names are not resolved";
 
@@ -1613,18 +1606,6 @@ fn refuses(arguments: &[&str], expected: &str) {
     }
 }
 
-/// Each value is refused, in both forms of the option.
-fn refuses_value(option: &str, values: &[&str], expected: &str) {
-    for value in values {
-        let expected = format!("unhealthy: {option} {value:?}: {expected}");
-        assert_eq!(told(&run(&mut healthcheck([option, value]))), expected);
-        assert_eq!(
-            told(&run(&mut healthcheck([&*format!("{option}={value}")]))),
-            expected
-        );
-    }
-}
-
 /// The line of a probe that did what all of them promise, without the time in it; of any other,
 /// all there is, which is what no test expects.
 fn told(outcome: &Outcome) -> String {
@@ -1666,8 +1647,8 @@ fn healthcheck<I: IntoIterator<Item: AsRef<OsStr>>>(args: I) -> Command {
     probe("service", args)
 }
 
-fn ask(url: &str) -> Outcome {
-    run(&mut healthcheck([url]))
+fn ask(argument: &str) -> Outcome {
+    run(&mut healthcheck([argument]))
 }
 
 /// `worker healthcheck`, for tests in which nobody may have published anything.

@@ -82,7 +82,7 @@ pub(crate) fn start(command: &mut Command) -> Running {
     Running { child, started }
 }
 
-/// A program that was started.
+/// A program that was started. Dropping it ends it, so that a failed test leaves nothing behind.
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) child: Child,
@@ -117,6 +117,14 @@ impl Running {
             stderr: text(stderr),
             took,
         }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Of one that has ended, neither does anything.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
