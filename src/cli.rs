@@ -246,7 +246,7 @@ Usage: {name} healthcheck [URL|PATH] [OPTIONS]
   --live             ask whether it must be restarted
   --timeout TIME     give up after TIME, as in 500ms, 2s or 1m (default: {timeout}s)
   --header 'K: V'    send a header; may be repeated
-  --quiet            print nothing
+  --quiet            print nothing, unless an argument or variable is wrong
   --help             print this
 ",
             name = self.name,
