@@ -1,7 +1,7 @@
 # The image of any binary crate or workspace, unedited:
 #
 #   docker build --build-arg PACKAGE=… --build-arg BIN=… \
-#     --build-arg VERSION="$(git describe --tags --always)" \
+#     --build-arg VERSION="$(git describe --tags --always --dirty)" \
 #     --build-arg GIT_COMMIT="$(git rev-parse HEAD)" \
 #     --build-arg BUILD_DATE="$(git log -1 --format=%cI)" .
 #
@@ -10,6 +10,8 @@
 # | PACKAGE                          | the package in the root, else any of the workspace         |
 # | BIN, EXAMPLE                     | the only binary; where there is none, examples/service.rs  |
 # | VERSION, GIT_COMMIT, BUILD_DATE  | unknown; they become labels, and the binary's own metadata |
+#
+# Path dependencies have to be members of the workspace: an empty [workspace] in the root's Cargo.toml makes them so.
 #
 # There is no `# syntax=` line: the frontend in Docker 25 knows all of this, another would be one more image to trust.
 
@@ -110,6 +112,7 @@ EOF
 
 
 FROM ${DISTROLESS_STATIC_IMAGE} AS distroless-static
+# Not --link: Podman 5.4 refuses it.
 COPY --from=build /out/app /app
 # The base's own, /home/nonroot, is closed to any other user.
 WORKDIR /
