@@ -57,8 +57,8 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Box<dyn Error>> {
     let runtime = Runtime::new()?;
     let served = runtime.block_on(serve());
-    // Without waiting for a thread that reads a file which never answers.
-    runtime.shutdown_background();
+    // Without waiting long for a thread that reads a file which never answers.
+    runtime.shutdown_timeout(Duration::from_millis(500));
     served
 }
 

@@ -4,7 +4,9 @@
 //! follows draft-inadarei-api-health-check-06, so that existing readers understand it.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::StatusCode;
+#[cfg(any(feature = "axum", feature = "listener"))]
+use http::{HeaderMap, HeaderValue, header};
 use serde::{
     Serialize, Serializer,
     de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor},
@@ -14,6 +16,7 @@ use std::{fmt, time::Duration};
 
 use crate::BuildInfo;
 
+#[cfg(any(feature = "axum", feature = "listener"))]
 /// The media type of a report.
 pub(crate) const MEDIA_TYPE: &str = "application/health+json";
 
@@ -115,6 +118,7 @@ impl Report {
         }
     }
 
+    #[cfg(any(feature = "axum", feature = "listener"))]
     pub(crate) fn into_response<B: From<Bytes>>(self) -> http::Response<B> {
         let mut response = http::Response::new(B::from(self.body.clone()));
         *response.status_mut() = self.code();
@@ -123,6 +127,7 @@ impl Report {
     }
 }
 
+#[cfg(any(feature = "axum", feature = "listener"))]
 fn headers() -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(4);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
