@@ -106,18 +106,18 @@ async fn serve() -> Result<(), Box<dyn Error>> {
         .await
         .map_err(|error| format!("listen on {address}: {error}"))?;
     let address = listener.local_addr()?;
+    tokio::spawn(tell(
+        visits,
+        health.heartbeat("teller", Duration::from_secs(10))?,
+    ));
+    health.publish(address).ready();
+    // Only now: who reads these lines may ask at once.
     println!("listening on {address}");
     println!("try: curl http://{}/health", reachable(address));
     println!(
         "     {} healthcheck",
         env::args().next().unwrap_or_default()
     );
-
-    tokio::spawn(tell(
-        visits,
-        health.heartbeat("teller", Duration::from_secs(10))?,
-    ));
-    health.publish(address).ready();
     axum::serve(listener, app)
         .with_graceful_shutdown(drained)
         .await?;

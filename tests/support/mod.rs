@@ -45,11 +45,6 @@ fn build_examples() -> PathBuf {
         .args(["--profile", profile_name, "--target-dir"])
         .arg(target)
         .args(["--features", &features.join(" ")]);
-    // Another package of the workspace turns `https` on. All of them together give the
-    // dependencies other features, and what is built for one selection does not serve the other.
-    if !cfg!(feature = "https") {
-        cargo.args(["--package", env!("CARGO_PKG_NAME")]);
-    }
     let status = cargo.status().expect("cargo runs");
     assert!(status.success(), "the examples do not build");
     profile.join("examples")

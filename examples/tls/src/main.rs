@@ -35,8 +35,8 @@ async fn serve() -> Result<ExitCode, Box<dyn Error>> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
-    println!("listening on {address}");
     health.publish(Endpoint::https(address)).ready();
+    println!("listening on {address}");
 
     let handle = Handle::new();
     let drained = health.drain()?;

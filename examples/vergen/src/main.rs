@@ -27,8 +27,8 @@ async fn serve() -> Result<ExitCode, Box<dyn Error>> {
     let address = env::var("ADDRESS").unwrap_or_else(|_| "0.0.0.0:8080".into());
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
-    println!("listening on {address}");
     health.publish(address).ready();
+    println!("listening on {address}");
     axum::serve(listener, app)
         .with_graceful_shutdown(health.drain()?)
         .await?;
