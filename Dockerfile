@@ -17,6 +17,7 @@
 # |--------------------------------------|-------------------------------------------------------------|
 # | PACKAGE                              | the package in the root, else any of the workspace          |
 # | BIN, EXAMPLE                         | the only binary; where there is none, examples/service.rs   |
+# | BUILD_PACKAGES                       | none; the system's packages that build scripts need         |
 # | VERSION, GIT_COMMIT, BUILD_DATE      | unknown; they become labels, and the binary's own metadata  |
 # | TITLE                                | BIN, EXAMPLE or PACKAGE                                     |
 # | DESCRIPTION, SOURCE, LICENSES        | unknown; they become labels                                 |
@@ -49,11 +50,16 @@ if command -v apt-get && ! command -v musl-gcc; then
     apt-get install --yes --no-install-recommends musl-tools
     rm -r /var/lib/apt/lists/*
 fi
+# Builds share the cache of crates and not the folder above it, where cargo has its locks: now they share those too, and
+# wait for each other's downloads alone.
+mkdir -p /usr/local/cargo/registry
+for lock in .package-cache .package-cache-mutate; do
+    ln -s "registry/$lock" /usr/local/cargo/
+done
 EOF
 
-# A debug build, because these run for less time than optimizing them takes. The cache is locked by the builder, because
-# cargo's own lock is in the folder above.
-RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
+# A debug build, because these run for less time than optimizing them takes.
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
     cargo install --locked --debug --config profile.dev.debug=false cargo-chef@0.1.78 cargo-auditable@0.7.7
 
 
@@ -107,6 +113,19 @@ FROM tools AS builder
 ENV CARGO_TARGET_DIR=/target
 # Takes the token of a private registry from credentials.toml; cargo asks to be told so.
 ENV CARGO_REGISTRY_GLOBAL_CREDENTIAL_PROVIDERS=cargo:token
+ARG BUILD_PACKAGES=""
+RUN <<EOF
+set -eu
+[ -n "$BUILD_PACKAGES" ] || exit 0
+if command -v apk; then
+    apk add --no-cache $BUILD_PACKAGES
+else
+    apt-get update
+    apt-get install --yes --no-install-recommends $BUILD_PACKAGES
+    rm -r /var/lib/apt/lists/*
+fi
+EOF
+
 COPY --chmod=0755 <<'EOF' /usr/local/bin/cook
 #!/bin/sh -eu
 # Stubs in the place of the code, and the very arguments of the build below: cargo then finds each dependency done.
@@ -156,16 +175,16 @@ ENV CARGO_BUILD_TARGET=aarch64-unknown-linux-musl CARGO_TARGET_AARCH64_UNKNOWN_L
 
 FROM musl-${TARGETARCH} AS musl
 COPY --from=plan /plan /plan
-RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
-    --mount=type=cache,target=/usr/local/cargo/git,sharing=locked \
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/usr/local/cargo/git \
     --mount=type=secret,id=cargo-credentials,target=/usr/local/cargo/credentials.toml \
     --mount=type=ssh \
     cook
 COPY --from=plan /src .
 # These differ with each commit, so nothing before them may see them.
 ARG VERSION GIT_COMMIT BUILD_DATE SOURCE_DATE_EPOCH
-RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
-    --mount=type=cache,target=/usr/local/cargo/git,sharing=locked \
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/usr/local/cargo/git \
     --mount=type=secret,id=cargo-credentials,target=/usr/local/cargo/credentials.toml \
     --mount=type=ssh \
     build
@@ -195,15 +214,15 @@ EOF
 
 FROM gnu-${TARGETARCH} AS gnu
 COPY --from=plan /plan /plan
-RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
-    --mount=type=cache,target=/usr/local/cargo/git,sharing=locked \
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/usr/local/cargo/git \
     --mount=type=secret,id=cargo-credentials,target=/usr/local/cargo/credentials.toml \
     --mount=type=ssh \
     cook
 COPY --from=plan /src .
 ARG VERSION GIT_COMMIT BUILD_DATE SOURCE_DATE_EPOCH
-RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
-    --mount=type=cache,target=/usr/local/cargo/git,sharing=locked \
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/usr/local/cargo/git \
     --mount=type=secret,id=cargo-credentials,target=/usr/local/cargo/credentials.toml \
     --mount=type=ssh \
     build

@@ -2,9 +2,10 @@
 //! Engine.
 //!
 //! `cargo test --test image -- --ignored`. The first build takes minutes, the next ones find its
-//! layers.
+//! layers. Needs git, make and tar beside Docker.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::{Read, Write},
     net::TcpStream,
@@ -22,19 +23,34 @@ use serde_json::{Value, json};
 
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 
-const VERSION: &str = "9.8.7-test.1";
-const GIT_COMMIT: &str = "6b1f0a53c8de947210fe3a85d4c6b79e02f18d3a";
-const BUILD_DATE: &str = "2026-11-23T18:31:00Z";
+/// Each with the argument that names its base.
+const TARGETS: [(&str, &str); 5] = [
+    ("from-scratch", ""),
+    ("distroless-static", "DISTROLESS_STATIC_IMAGE"),
+    ("alpine", "ALPINE_IMAGE"),
+    ("distroless-cc", "DISTROLESS_CC_IMAGE"),
+    ("debian-slim", "DEBIAN_SLIM_IMAGE"),
+];
 
 /// For what takes the engine a second when nothing else runs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 #[ignore = "needs a Docker Engine"]
-fn a_container_turns_healthy_and_the_engine_keeps_why() {
+fn a_container_turns_healthy_within_two_seconds_and_the_engine_keeps_why() {
     let container = Container::run(&image(), &[]);
 
     let probe = container.turns("healthy");
+
+    let log = container.log();
+    let ready = log
+        .lines()
+        .find(|line| line.ends_with(" ready"))
+        .expect("its log");
+    let ready = nanoseconds(ready.split(' ').next().unwrap());
+    let healthy = nanoseconds(probe["End"].as_str().unwrap());
+    let took = Duration::from_nanos(healthy.saturating_sub(ready));
+    assert!(took < Duration::from_secs(2), "{took:?}");
 
     assert_eq!(probe["ExitCode"], 0);
     let output = probe["Output"].as_str().unwrap();
@@ -51,57 +67,165 @@ fn route_subcommand_and_labels_name_the_same_build() {
 
     let route = get(&docker(["port", &container.name, "8080/tcp"]), "/health");
     let subcommand = parse(&docker(["run", "--rm", &image.tag, "version", "--json"]));
-    let labels = &image.config()["Labels"];
 
-    let given = [VERSION, GIT_COMMIT, BUILD_DATE];
+    // What git says, by way of the Makefile.
+    let commit = git(&["rev-parse", "HEAD"]);
+    let date = git(&["show", "--no-patch", "--format=%ct", "HEAD"]);
     for told in [&route, &subcommand] {
+        assert_eq!(told["commit"], commit);
+        assert_eq!(told["version"], image.label("version"));
+        assert_eq!(told["buildDate"], image.label("created"));
+    }
+    assert_eq!(image.label("revision"), commit);
+    let seconds = run(Command::new("date").args(["--date", &image.label("created"), "+%s"]));
+    assert_eq!(seconds, date);
+    assert_eq!(image.label("title"), "lifesign");
+    assert_eq!(image.label("description"), env!("CARGO_PKG_DESCRIPTION"));
+    assert_eq!(image.label("licenses"), env!("CARGO_PKG_LICENSE"));
+    // There is no public repository yet.
+    assert_eq!(image.label("source"), "unknown");
+}
+
+#[test]
+#[ignore = "needs a Docker Engine"]
+fn without_arguments_the_image_says_what_it_does_not_know() {
+    let project = Project::new("anonymous", "1.2.3");
+    project.write("src/main.rs", "fn main() { println!(\"1.2.3\") }");
+
+    let image = Image::build(&project.folder, &[]).unwrap();
+
+    for label in [
+        "title",
+        "description",
+        "source",
+        "licenses",
+        "version",
+        "revision",
+        "created",
+    ] {
+        assert_eq!(image.label(label), "unknown", "{label}");
+    }
+}
+
+#[test]
+#[ignore = "needs a Docker Engine"]
+fn every_target_has_user_port_probe_and_labels() {
+    let seconds = |seconds: u64| seconds * 1_000_000_000;
+    let bases = bases();
+    for (image, (target, base)) in targets().iter().zip(TARGETS) {
+        let config = image.config();
+
+        assert_eq!(config["User"], "65532:65532", "{target}");
+        assert_eq!(config["WorkingDir"], "/", "{target}");
         assert_eq!(
-            ["version", "commit", "buildDate"].map(|key| &told[key]),
-            given
+            config["ExposedPorts"],
+            json!({ "8080/tcp": {} }),
+            "{target}"
+        );
+        assert_eq!(config["Entrypoint"], json!(["/app"]), "{target}");
+        assert_eq!(config["Cmd"], Value::Null, "{target}");
+        assert_eq!(
+            config["Healthcheck"],
+            json!({
+                "Test": ["CMD", "/app", "healthcheck"],
+                "Interval": seconds(30),
+                "Timeout": seconds(5),
+                "StartPeriod": seconds(30),
+                "StartInterval": seconds(1),
+                "Retries": 3,
+            }),
+            "{target}"
+        );
+        let base = bases.iter().find(|(argument, _)| argument == base);
+        let base = base.map_or("scratch", |(_, image)| image);
+        assert_eq!(image.label("base.name"), base, "{target}");
+        assert_eq!(image.label("title"), "lifesign", "{target}");
+        assert_eq!(
+            image.label("revision"),
+            git(&["rev-parse", "HEAD"]),
+            "{target}"
         );
     }
-    let keys =
-        ["version", "revision", "created"].map(|key| format!("org.opencontainers.image.{key}"));
-    assert_eq!(keys.map(|key| &labels[key]), given);
 }
 
 #[test]
 #[ignore = "needs a Docker Engine"]
-fn the_engine_is_told_user_port_and_probe() {
-    let config = image().config();
+fn the_default_image_is_under_four_megabytes_with_its_base() {
+    let size = docker(["image", "inspect", "--format={{.Size}}", &image().tag]);
 
-    let seconds = |seconds: u64| seconds * 1_000_000_000;
-    assert_eq!(config["User"], "65532:65532");
-    assert_eq!(config["ExposedPorts"], json!({ "8080/tcp": {} }));
-    assert_eq!(config["Entrypoint"], json!(["/app"]));
-    assert_eq!(
-        config["Healthcheck"],
-        json!({
-            "Test": ["CMD", "/app", "healthcheck"],
-            "Interval": seconds(30),
-            "Timeout": seconds(5),
-            "StartPeriod": seconds(30),
-            "StartInterval": seconds(1),
-            "Retries": 3,
-        })
-    );
+    let size: u64 = size.parse().unwrap();
+    assert!(size < 4_000_000, "{size} bytes");
 }
 
 #[test]
 #[ignore = "needs a Docker Engine"]
-fn no_user_right_network_or_writable_file_is_needed() {
-    let container = Container::run(
-        &image(),
-        &[
+fn no_target_needs_a_user_a_right_a_network_a_writable_file_or_more_memory_than_16_mib() {
+    let containers = targets().map(|image| {
+        let locked_down = [
             "--read-only",
             "--cap-drop=ALL",
             "--security-opt=no-new-privileges",
             "--network=none",
             "--user=12345:12345",
-        ],
-    );
+            "--memory=16m",
+            "--pids-limit=16",
+            // Until the end of the test, not only at the start.
+            "--health-interval=1s",
+        ];
+        Container::run(&image, &locked_down)
+    });
 
-    container.turns("healthy");
+    for container in &containers {
+        container.turns("healthy");
+    }
+    for container in &containers {
+        let state = container.state();
+        assert_eq!(state["Health"]["Status"], "healthy", "{state:#}");
+        assert_eq!(state["OOMKilled"], false);
+    }
+}
+
+#[test]
+#[ignore = "needs a Docker Engine"]
+fn an_image_is_its_base_and_the_executable() {
+    let bases = bases();
+    for (image, (target, base)) in targets().iter().zip(TARGETS) {
+        let base = bases.iter().find(|(argument, _)| argument == base);
+        let base = match base {
+            Some((_, base)) => Files::of(base),
+            None => Files::of(&Image::empty().tag),
+        };
+        let files = Files::of(&image.tag);
+
+        let added: Vec<_> = files
+            .0
+            .iter()
+            .filter(|file| !base.0.contains(file))
+            .collect();
+        assert_eq!(added.len(), 1, "{target}: {added:?}");
+        assert_eq!(added[0].name, "app", "{target}");
+        assert_eq!(added[0].mode, "-r-xr-xr-x", "{target}");
+        let lost: Vec<_> = base
+            .0
+            .iter()
+            .filter(|file| !files.0.contains(file))
+            .collect();
+        assert!(lost.is_empty(), "{target}: {lost:?}");
+
+        if !target.contains("scratch") && !target.contains("distroless") {
+            continue;
+        }
+        let tools = [
+            "apk", "apt", "apt-get", "ash", "bash", "busybox", "dash", "dpkg", "perl", "python3",
+            "sh",
+        ];
+        for file in &files.0 {
+            let name = file.name.rsplit('/').next().unwrap_or_default();
+            let runs = file.mode.starts_with(['-', 'l']) && file.mode.contains('x');
+            assert!(!(runs && tools.contains(&name)), "{target}: {file:?}");
+            assert!(!file.mode[..7].contains(['s', 'S']), "{target}: {file:?}");
+        }
+    }
 }
 
 #[test]
@@ -118,7 +242,7 @@ fn the_probe_finds_the_service_wherever_it_listens() {
 #[test]
 #[ignore = "needs a Docker Engine"]
 fn a_service_that_hangs_is_unhealthy_and_the_engine_keeps_why() {
-    let container = Container::run(&image(), &["--health-interval=1s", "--health-retries=1"]);
+    let container = Container::run(&image(), &["--health-interval=1s"]);
     container.turns("healthy");
 
     // Not `docker pause`: that stops the engine's probes as well.
@@ -130,6 +254,7 @@ fn a_service_that_hangs_is_unhealthy_and_the_engine_keeps_why() {
         probe["Output"],
         "unhealthy: 127.0.0.1:8080 sent nothing within 3s\n"
     );
+    assert_eq!(container.state()["Health"]["FailingStreak"], 3);
     docker(["kill", "--signal=CONT", &container.name]);
     container.turns("healthy");
 }
@@ -151,14 +276,127 @@ fn a_stopped_container_drains_and_exits_by_itself() {
 
 #[test]
 #[ignore = "needs a Docker Engine"]
-fn a_new_commit_compiles_no_dependency() {
+fn a_new_commit_or_version_compiles_the_last_crate_alone() {
     let _layers = image();
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos();
 
-    let commit = format!("--build-arg=GIT_COMMIT={now:040}");
-    let image = Image::build(Path::new(REPOSITORY), &[&commit]).unwrap();
+    for argument in ["GIT_COMMIT", "VERSION"] {
+        let argument = format!("--build-arg={argument}={now:040}");
+        let image = Image::build(Path::new(REPOSITORY), &[&argument]).unwrap();
 
-    assert_eq!(image.compiled(), ["lifesign"]);
+        assert_eq!(image.compiled(), ["lifesign"]);
+    }
+}
+
+#[test]
+#[ignore = "needs a Docker Engine"]
+fn of_a_workspace_with_path_dependencies_a_change_compiles_its_own_crates_alone() {
+    let project = Project::workspace("workspace");
+    let member = "--build-arg=PACKAGE=api";
+    let first = Image::build(&project.folder, &[member]).unwrap();
+    let registry = first.compiled().contains(&"axum");
+    let container = Container::run(&Arc::new(first), &[]);
+    container.turns("healthy");
+
+    project.write(
+        "crates/store/src/lib.rs",
+        "pub fn greeting() -> &'static str { \"two\" }",
+    );
+    let changed = Image::build(&project.folder, &[member]).unwrap();
+    project.write("README.md", "# Something else");
+    let documented = Image::build(&project.folder, &[member]).unwrap();
+
+    assert!(
+        registry,
+        "the first build compiles dependencies, or counts nothing"
+    );
+    assert_eq!(changed.compiled(), ["api", "lifesign", "store"]);
+    let said = docker(["run", "--rm", &changed.tag, "greeting"]);
+    assert_eq!(said, "two");
+    assert!(
+        documented.compiled().is_empty(),
+        "{:?}",
+        documented.compiled()
+    );
+    assert_eq!(documented.layers(), changed.layers());
+}
+
+#[test]
+#[ignore = "needs a Docker Engine"]
+fn a_readme_that_is_compiled_in_is_a_source() {
+    let project = Project::new("documented", "1.0.0");
+    project.write(
+        "src/main.rs",
+        "fn main() { println!(\"{}{}\", include_str!(\"../README.md\"), env!(\"TOLD\")) }",
+    );
+    project.write(
+        "build.rs",
+        "fn main() { println!(\"cargo:rustc-env=TOLD=by its script\") }",
+    );
+
+    for page in ["first, ", "second, "] {
+        project.write("README.md", page);
+        let image = Image::build(&project.folder, &[]).unwrap();
+
+        assert_eq!(
+            docker(["run", "--rm", &image.tag]),
+            format!("{page}by its script")
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs a Docker Engine"]
+fn a_dependency_in_c_is_linked_on_either_libc() {
+    let project = Project::new("compressed", "1.0.0");
+    project.depend(
+        "libz-sys = { version = \"1.1\", default-features = false, features = [\"static\"] }",
+    );
+    project.write(
+        "src/main.rs",
+        "fn main() { println!(\"zlib {}\", unsafe { std::ffi::CStr::from_ptr(libz_sys::zlibVersion()) }.to_str().unwrap()) }",
+    );
+
+    for target in ["from-scratch", "distroless-cc"] {
+        let image = Image::build(&project.folder, &["--target", target]).unwrap();
+
+        let said = docker(["run", "--rm", &image.tag]);
+        assert!(said.starts_with("zlib 1."), "{said}");
+    }
+}
+
+#[test]
+#[ignore = "needs a Docker Engine"]
+fn what_a_base_cannot_start_becomes_no_image() {
+    let project = Project::new("linked", "1.0.0");
+    project.write("src/main.rs", "fn main() { println!(\"started\") }");
+    let bases = bases();
+    let static_base = &bases
+        .iter()
+        .find(|(name, _)| name == "DISTROLESS_STATIC_IMAGE")
+        .unwrap()
+        .1;
+    let mistaken = format!("--build-arg=DISTROLESS_CC_IMAGE={static_base}");
+
+    // glibc on a base without it.
+    let log = Image::build(&project.folder, &["--target=distroless-cc", &mistaken]).unwrap_err();
+    assert!(
+        log.contains(", which this base does not have: choose another --target"),
+        "{log}"
+    );
+
+    // A library that one base has and the other has not.
+    project.write(
+        "build.rs",
+        "fn main() { println!(\"cargo:rustc-link-arg=-Wl,--no-as-needed,-lgomp\") }",
+    );
+    let image = Image::build(&project.folder, &["--target=distroless-cc"]).unwrap();
+    assert_eq!(docker(["run", "--rm", &image.tag]), "started");
+    let log = Image::build(&project.folder, &["--target=debian-slim"]).unwrap_err();
+    assert!(
+        log.contains("error: the executable needs libgomp.so.1, which this base"),
+        "{log}"
+    );
 }
 
 #[test]
@@ -273,21 +511,38 @@ fn the_builder_gets_sources_and_no_secrets() {
     fs::remove_dir_all(sent).unwrap();
 }
 
-/// The image under test: built when the first test asks, removed when no test has it any more.
+/// The default image of this repository.
 fn image() -> Arc<Image> {
-    static SHARED: Mutex<Weak<Image>> = Mutex::new(Weak::new());
-    let mut shared = SHARED.lock().expect("the image was built");
+    target(1)
+}
+
+fn targets() -> [Arc<Image>; 5] {
+    [0, 1, 2, 3, 4].map(target)
+}
+
+/// One of [`TARGETS`] of this repository, as `make image` builds it: when the first test asks,
+/// removed when no test has it any more.
+fn target(index: usize) -> Arc<Image> {
+    static SHARED: [Mutex<Weak<Image>>; 5] = [const { Mutex::new(Weak::new()) }; 5];
+    let mut shared = SHARED[index].lock().expect("the image was built");
     shared.upgrade().unwrap_or_else(|| {
-        let metadata = [
-            &*format!("--build-arg=VERSION={VERSION}"),
-            &*format!("--build-arg=GIT_COMMIT={GIT_COMMIT}"),
-            &*format!("--build-arg=BUILD_DATE={BUILD_DATE}"),
-        ];
-        let image = Image::build(Path::new(REPOSITORY), &metadata);
-        let image = Arc::new(image.unwrap_or_else(|log| panic!("docker build: {log}")));
+        let image = Image::make(TARGETS[index].0);
+        let image = Arc::new(image.unwrap_or_else(|log| panic!("make image: {log}")));
         *shared = Arc::downgrade(&image);
         image
     })
+}
+
+/// The base images by tag alone, with the arguments that name them: without a registry, no digest
+/// can be resolved.
+fn bases() -> Vec<(String, String)> {
+    let text = fs::read_to_string(format!("{REPOSITORY}/Dockerfile")).unwrap();
+    let bases = text.lines().filter_map(|line| {
+        let (argument, image) = line.strip_prefix("ARG ")?.split_once('=')?;
+        let (image, _digest) = image.split_once("@sha256:")?;
+        Some((argument.to_owned(), image.to_owned()))
+    });
+    bases.collect()
 }
 
 /// Removed when dropped.
@@ -300,23 +555,54 @@ struct Image {
 impl Image {
     /// By the Dockerfile of this repository. Where no image comes of it, what the builder said.
     fn build(context: &Path, options: &[&str]) -> Result<Self, String> {
-        let dockerfile = format!("{REPOSITORY}/Dockerfile");
-        let text = fs::read_to_string(&dockerfile).unwrap();
-        // The base images by tag alone: without a registry, no digest can be resolved.
-        let bases = text.lines().filter_map(|line| {
-            let (base, _digest) = line.strip_prefix("ARG ")?.split_once("@sha256:")?;
-            Some(format!("--build-arg={base}"))
+        let mut build = Command::new("docker");
+        build.args(["build", "--file", &format!("{REPOSITORY}/Dockerfile")]);
+        Self::run(unique_tag(), |tag, flags| {
+            build
+                .args(["--tag", tag])
+                .args(flags)
+                .args(options)
+                .arg(context)
+        })
+    }
+
+    /// By the Makefile, from this repository.
+    fn make(target: &str) -> Result<Self, String> {
+        let mut make = Command::new("make");
+        make.args(["--directory", REPOSITORY, "image"]);
+        Self::run(unique_tag(), |tag, flags| {
+            make.args([
+                format!("TARGET={target}"),
+                format!("TAG={tag}"),
+                format!("FLAGS={}", flags.join(" ")),
+            ])
+        })
+    }
+
+    /// Without a file.
+    fn empty() -> Self {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("empty");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("Dockerfile"), "FROM scratch\nLABEL empty=yes\n").unwrap();
+        let mut build = Command::new("docker");
+        let image = Self::run(unique_tag(), |tag, _| {
+            build.args(["build", "--tag", tag]).arg(folder)
         });
-        let tag = format!("lifesign-test:{}", unique());
-        let output = Command::new("docker")
-            .args(["build", "--progress=plain", "--file", &dockerfile])
-            // The label makes it another image than the last one: that may just be on its way out.
-            .args(["--tag", &tag, "--label", &format!("test={tag}")])
-            .args(bases)
-            .args(options)
-            .arg(context)
-            .output()
-            .expect("docker");
+        image.unwrap()
+    }
+
+    fn run<'a>(
+        tag: String,
+        command: impl FnOnce(&str, &[String]) -> &'a mut Command,
+    ) -> Result<Self, String> {
+        let bases = bases().into_iter();
+        let mut flags: Vec<_> = bases
+            .map(|(argument, image)| format!("--build-arg={argument}={image}"))
+            .collect();
+        flags.push("--progress=plain".into());
+        // Makes it another image than the last one: that may just be on its way out.
+        flags.push(format!("--label=test={tag}"));
+        let output = command(&tag, &flags).output().expect("docker and make");
         let log = String::from_utf8(output.stderr).unwrap();
         if output.status.success() {
             Ok(Self { tag, log })
@@ -334,13 +620,30 @@ impl Image {
         ]))
     }
 
-    /// The crates that cargo had to compile.
+    fn label(&self, name: &str) -> String {
+        let label = &self.config()["Labels"][format!("org.opencontainers.image.{name}")];
+        label.as_str().unwrap_or_default().to_owned()
+    }
+
+    /// What it consists of.
+    fn layers(&self) -> String {
+        docker([
+            "image",
+            "inspect",
+            "--format={{json .RootFS.Layers}}",
+            &self.tag,
+        ])
+    }
+
+    /// The crates that cargo had to compile, in alphabetical order.
     fn compiled(&self) -> Vec<&str> {
         let crates = self.log.lines().filter_map(|line| {
             let (_, compiled) = line.split_once(" Compiling ")?;
             compiled.split(' ').next()
         });
-        crates.collect()
+        let mut crates: Vec<_> = crates.collect();
+        crates.sort_unstable();
+        crates
     }
 }
 
@@ -373,6 +676,12 @@ impl Container {
         parse(&docker(["inspect", "--format={{json .State}}", &self.name]))
     }
 
+    fn log(&self) -> String {
+        let mut logs = Command::new("docker");
+        let output = logs.args(["logs", &self.name]).output().expect("docker");
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    }
+
     /// Waits for this verdict of the engine; the last entry of its health log.
     fn turns(&self, health: &str) -> Value {
         let start = Instant::now();
@@ -397,17 +706,14 @@ impl Drop for Container {
     }
 }
 
-/// A package without dependencies beside a copy of the repository's .dockerignore. Removed when
-/// dropped.
+/// A package beside a copy of the repository's .dockerignore. Removed when dropped.
 struct Project {
     folder: PathBuf,
 }
 
 impl Project {
     fn new(name: &str, version: &str) -> Self {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        let _ = fs::remove_dir_all(&folder);
-        let project = Self { folder };
+        let project = Self::without_package(name);
         let package = format!("name = {name:?}\nversion = {version:?}\n");
         project.write(
             "Cargo.toml",
@@ -417,9 +723,49 @@ impl Project {
             "Cargo.lock",
             &format!("version = 4\n[[package]]\n{package}"),
         );
+        project
+    }
+
+    fn without_package(name: &str) -> Self {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let _ = fs::remove_dir_all(&folder);
+        let project = Self { folder };
         let ignored = fs::read_to_string(format!("{REPOSITORY}/.dockerignore")).unwrap();
         project.write(".dockerignore", &ignored);
         project
+    }
+
+    /// A copy of the fixture of that name, which holds a copy of this crate.
+    fn workspace(name: &str) -> Self {
+        let project = Self::without_package(name);
+        let copy = |files: &[&str], to: &Path| {
+            let files = files.iter().map(|file| format!("{REPOSITORY}/{file}"));
+            fs::create_dir_all(to).unwrap();
+            run(Command::new("cp").arg("--recursive").args(files).arg(to));
+        };
+        copy(&[&format!("tests/fixtures/{name}/.")], &project.folder);
+        copy(
+            &["Cargo.toml", "README.md", "src"],
+            &project.folder.join("crates/lifesign"),
+        );
+        // So that the dependencies are those that are tested elsewhere.
+        copy(&["Cargo.lock"], &project.folder);
+        project.lock(&["metadata", "--offline", "--format-version=1"]);
+        project
+    }
+
+    /// Adds a dependency.
+    fn depend(&self, line: &str) {
+        let manifest = self.folder.join("Cargo.toml");
+        let text = fs::read_to_string(&manifest).unwrap();
+        fs::write(manifest, format!("{text}[dependencies]\n{line}\n")).unwrap();
+        self.lock(&["generate-lockfile"]);
+    }
+
+    fn lock(&self, arguments: &[&str]) {
+        run(Command::new(env!("CARGO"))
+            .args(arguments)
+            .current_dir(&self.folder));
     }
 
     fn write(&self, file: &str, text: &str) -> PathBuf {
@@ -433,6 +779,42 @@ impl Project {
 impl Drop for Project {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// What is in an image's root filesystem.
+struct Files(BTreeSet<Entry>);
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    name: String,
+    /// As `ls` shows it.
+    mode: String,
+    owner: String,
+    size: String,
+}
+
+impl Files {
+    fn of(image: &str) -> Self {
+        // It is created and never started: the command need not exist.
+        let container = docker(["create", image, "/command"]);
+        let archive = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.tar", unique()));
+        let path = archive.to_str().unwrap();
+        docker(["export", "--output", path, &container]);
+        remove(["rm", "--force", &container]);
+        let list = run(Command::new("tar").args(["--numeric-owner", "-tvf", path]));
+        fs::remove_file(archive).unwrap();
+        let entries = list.lines().map(|line| {
+            let mut words = line.split_whitespace().map(str::to_owned);
+            let [mode, owner, size, _day, _time, name] = [(); 6].map(|()| words.next().unwrap());
+            Entry {
+                name,
+                mode,
+                owner,
+                size,
+            }
+        });
+        Self(entries.collect())
     }
 }
 
@@ -455,10 +837,14 @@ fn files(folder: &Path) -> Vec<String> {
     found
 }
 
-/// What the command prints.
 fn docker<'a>(arguments: impl IntoIterator<Item = &'a str>) -> String {
-    let mut command = Command::new("docker");
-    let output = command.args(arguments).output().expect("docker");
+    run(Command::new("docker").args(arguments))
+}
+
+/// What the command prints.
+#[track_caller]
+fn run(command: &mut Command) -> String {
+    let output = command.output().expect("the command");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {said}");
     let printed = String::from_utf8(output.stdout).unwrap();
@@ -484,6 +870,20 @@ fn get(address: &str, path: &str) -> Value {
 
 fn parse(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+/// Since 1970, of a date in RFC 3339.
+fn nanoseconds(date: &str) -> u64 {
+    let nanoseconds = run(Command::new("date").args(["--date", date, "+%s%N"]));
+    nanoseconds.parse().unwrap()
+}
+
+fn git(arguments: &[&str]) -> String {
+    run(Command::new("git").args(["-C", REPOSITORY]).args(arguments))
+}
+
+fn unique_tag() -> String {
+    format!("lifesign-test:{}", unique())
 }
 
 fn unique() -> String {
