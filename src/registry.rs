@@ -69,7 +69,8 @@ pub(crate) struct Inner {
     rendered: [Mutex<Option<Rendered>>; 3],
     publication: Mutex<Option<Publication>>,
     paths: [String; 3],
-    nested_under: String,
+    /// The same as a client outside sees them.
+    outer_paths: [String; 3],
     status_only: bool,
     pub(crate) drain_delay: Duration,
 }
@@ -141,12 +142,10 @@ impl Health {
     /// is no `/dev/shm`, this does nothing and the probe falls back to `PORT`.
     pub fn publish(&self, endpoint: impl Into<Endpoint>) -> &Self {
         let endpoint = endpoint.into();
-        let paths = self.inner.paths.each_ref();
-        let paths = paths.map(|path| format!("{}{path}", self.inner.nested_under));
         // The old file goes first: two at once would be two services.
         let mut publication = lock(&self.inner.publication);
         *publication = None;
-        match Publication::write(self.inner.build.name(), &endpoint, &paths) {
+        match Publication::write(self.inner.build.name(), &endpoint, &self.inner.outer_paths) {
             Ok(written) => *publication = written,
             Err(error) => warn!(
                 %endpoint, %error,
@@ -226,22 +225,15 @@ impl Health {
         inner.answer(question, inner.state(), evaluation)
     }
 
-    #[cfg(any(feature = "axum", feature = "listener"))]
+    #[cfg(feature = "axum")]
     pub(crate) fn paths(&self) -> [(Question, &str); 3] {
-        let [health, ready, live] = &self.inner.paths;
-        [
-            (Question::Health, health),
-            (Question::Readiness, ready),
-            (Question::Liveness, live),
-        ]
+        by_question(&self.inner.paths)
     }
 
-    /// The path of a question as a client outside sees it.
     #[cfg(feature = "listener")]
-    pub(crate) fn question(&self, path: &str) -> Option<Question> {
-        let own = path.strip_prefix(self.inner.nested_under.as_str())?;
-        let found = self.paths().into_iter().find(|(_, path)| *path == own);
-        found.map(|(question, _)| question)
+    pub(crate) fn question(&self, outer_path: &str) -> Option<Question> {
+        let mut paths = by_question(&self.inner.outer_paths).into_iter();
+        paths.find_map(|(question, path)| (path == outer_path).then_some(question))
     }
 }
 
@@ -372,10 +364,11 @@ impl HealthBuilder {
                 return Err(RegisterError(Mistake::SamePath(path.clone())));
             }
         }
-        let nested_under = self.nested_under.trim_end_matches('/').to_owned();
-        if !nested_under.is_empty() {
-            valid_path(&nested_under)?;
+        if !self.nested_under.is_empty() {
+            valid_path(&self.nested_under)?;
         }
+        let outer_paths = self.paths.each_ref();
+        let outer_paths = outer_paths.map(|path| nested(&self.nested_under, path));
         Ok(Health {
             inner: Arc::new(Inner {
                 build: self.build,
@@ -387,7 +380,7 @@ impl HealthBuilder {
                 rendered: Default::default(),
                 publication: Mutex::default(),
                 paths: self.paths,
-                nested_under,
+                outer_paths,
                 status_only: self.status_only,
                 drain_delay: self.drain_delay,
             }),
@@ -753,4 +746,21 @@ fn valid_path(path: &str) -> Result<(), RegisterError> {
         return Err(RegisterError(Mistake::Path(path.to_owned())));
     }
     Ok(())
+}
+
+/// As axum's `nest` joins the two: a route at `/` has the path of its prefix.
+fn nested(prefix: &str, path: &str) -> String {
+    match prefix.strip_suffix('/') {
+        None if path == "/" && !prefix.is_empty() => prefix.to_owned(),
+        trimmed => format!("{}{path}", trimmed.unwrap_or(prefix)),
+    }
+}
+
+#[cfg(any(feature = "axum", feature = "listener"))]
+fn by_question([health, ready, live]: &[String; 3]) -> [(Question, &str); 3] {
+    [
+        (Question::Health, health),
+        (Question::Readiness, ready),
+        (Question::Liveness, live),
+    ]
 }
