@@ -34,6 +34,10 @@ const CACHED: Duration = Duration::from_secs(1);
 /// `timeoutSeconds`: a later answer would be none.
 const DEADLINE: Duration = Duration::from_millis(800);
 
+/// After that, nobody waits for an evaluation: the runtime that it was started on is blocked, and
+/// a service can have several.
+const PATIENCE: Duration = Duration::from_millis(900);
+
 /// How long the port stays open after SIGTERM unless the service says otherwise: at the default
 /// periods of most load balancers, long enough to see one failing probe or two.
 const DRAIN_DELAY: Duration = Duration::from_secs(5);
@@ -89,11 +93,11 @@ impl State {
     const ALL: [Self; 4] = [Self::Starting, Self::Waiting, Self::Ready, Self::Draining];
 }
 
-/// The single flight: the last evaluation, and the one that is under way.
+/// The single flight: the last evaluation, and the one that is under way since some moment.
 #[derive(Default)]
 struct Flight {
     last: Option<Arc<Evaluation>>,
-    running: Option<watch::Receiver<Option<Arc<Evaluation>>>>,
+    running: Option<(Instant, watch::Receiver<Option<Arc<Evaluation>>>)>,
 }
 
 /// What all checks said in one run. `outcomes` is in the order of the registry.
@@ -114,7 +118,7 @@ enum Outcome {
 struct Rendered {
     state: State,
     evaluation: Option<Arc<Evaluation>>,
-    pulses: Vec<Pulse>,
+    beats: Vec<(String, Pulse)>,
     report: Report,
 }
 
@@ -430,7 +434,7 @@ impl Inner {
 
     /// The single flight: a fresh evaluation, or the one under way, or a new one.
     async fn evaluate(inner: &Arc<Self>) -> Arc<Evaluation> {
-        let mut running = {
+        let (started, mut running) = {
             let mut flight = lock(&inner.flight);
             if let Some(last) = &flight.last
                 && last.started.elapsed() < CACHED
@@ -438,25 +442,31 @@ impl Inner {
                 return Arc::clone(last);
             }
             match &flight.running {
-                Some(running) if running.has_changed().is_ok() => running.clone(),
+                Some((started, running))
+                    if started.elapsed() < PATIENCE && running.has_changed().is_ok() =>
+                {
+                    (*started, running.clone())
+                }
                 _ => {
                     let (done, running) = watch::channel(None);
-                    flight.running = Some(running.clone());
+                    let started = Instant::now();
+                    flight.running = Some((started, running.clone()));
                     // A task of its own: a prober that hangs up takes nobody's answer with it. It
                     // ends by itself at the deadline.
                     tokio::spawn(Self::run(Arc::clone(inner), done));
-                    running
+                    (started, running)
                 }
             }
         };
-        match running.wait_for(Option::is_some).await.as_deref() {
-            Ok(Some(evaluation)) => Arc::clone(evaluation),
-            // The runtime is shutting down and took the task with it.
-            _ => Arc::new(Evaluation {
-                started: Instant::now(),
-                outcomes: vec![(Outcome::TimedOut, Duration::ZERO); inner.checks.len()],
-            }),
-        }
+        let waited = timeout_at(started + PATIENCE, running.wait_for(Option::is_some)).await;
+        let evaluation = waited.ok().and_then(|done| done.ok()?.clone());
+        // Without one, the task's runtime is blocked, or has ended and taken the task with it.
+        evaluation.unwrap_or_else(|| {
+            Arc::new(Evaluation {
+                started,
+                outcomes: vec![(Outcome::TimedOut, PATIENCE); inner.checks.len()],
+            })
+        })
     }
 
     async fn run(self: Arc<Self>, done: watch::Sender<Option<Arc<Evaluation>>>) {
@@ -573,9 +583,11 @@ impl Inner {
             (a, b) => a.is_none() && b.is_none(),
         };
         if let Some(last) = rendered.as_ref() {
-            let mut told = last.pulses.iter();
+            let mut told = last.beats.iter();
             let mut same = last.state == state && same_run(&last.evaluation, &evaluation);
-            self.pulses(|_, pulse| same &= told.next() == Some(&pulse));
+            self.pulses(|name, pulse| {
+                same &= told.next().is_some_and(|(n, p)| n == name && *p == pulse);
+            });
             if same && told.next().is_none() {
                 return last.report.clone();
             }
@@ -586,7 +598,7 @@ impl Inner {
         *rendered = Some(Rendered {
             state,
             evaluation,
-            pulses: beats.iter().map(|(_, pulse)| *pulse).collect(),
+            beats,
             report: report.clone(),
         });
         report

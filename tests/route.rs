@@ -555,6 +555,41 @@ async fn a_check_that_blocks_its_thread_is_late_and_not_started_again() {
     unblock.send(()).unwrap();
 }
 
+#[test]
+fn a_runtime_that_is_blocked_holds_up_no_prober_of_another() {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    let db = Dependency::default();
+    let health = builder().required("db", db.check()).build().unwrap();
+    health.ready();
+    // The run is started here, and then nobody drives this runtime: its thread does other things.
+    let blocked = runtime();
+    blocked.block_on(async {
+        tokio::select! {
+            biased;
+            _ = health.report(Question::Readiness) => panic!("nobody has run it"),
+            () = std::future::ready(()) => {}
+        }
+    });
+
+    let (tells, told) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        let row = || runtime().block_on(row(&health));
+        tells.send([row(), row()]).unwrap();
+    });
+    let [first, second] = told
+        .recv_timeout(Duration::from_secs(5))
+        .expect("an answer within the deadline");
+    assert_eq!(first, ["503 fail", "200 pass", "200 pass"]);
+    assert_eq!(second, ["200 pass", "200 pass", "200 pass"]);
+    assert_eq!(db.asked(), 1);
+    drop(blocked);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_prober_that_hangs_up_spoils_nobodys_answer() {
     let db = Dependency::default();
@@ -681,6 +716,21 @@ async fn mistakes_in_heartbeats_are_told_when_they_are_registered() {
     );
     first.finish();
     health.heartbeat("worker", second).unwrap().finish();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_that_takes_the_place_of_a_finished_one_has_its_own_name() {
+    let health = builder().build().unwrap();
+    health.ready();
+    let first = health.heartbeat("first", Duration::MAX).unwrap();
+    let (_, body) = ask(&health, "/health/live").await;
+    assert_eq!(body["checks"], json!({"first": [{"status": "pass"}]}));
+
+    first.finish();
+    let second = health.heartbeat("second", Duration::MAX).unwrap();
+    let (_, body) = ask(&health, "/health/live").await;
+    assert_eq!(body["checks"], json!({"second": [{"status": "pass"}]}));
+    second.finish();
 }
 
 /// A log that a test reads.
