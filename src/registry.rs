@@ -145,18 +145,22 @@ impl Health {
     /// this process lives, and holds nothing but addresses and paths; elsewhere, and where there
     /// is no `/dev/shm`, this does nothing and the probe falls back to `PORT`.
     pub fn publish(&self, endpoint: impl Into<Endpoint>) -> &Self {
-        let endpoint = endpoint.into();
+        self.publish_endpoint(&endpoint.into());
+        self
+    }
+
+    /// Not generic, so that it is compiled once, and here.
+    fn publish_endpoint(&self, endpoint: &Endpoint) {
         // The old file goes first: two at once would be two services.
         let mut publication = lock(&self.inner.publication);
         *publication = None;
-        match Publication::write(self.inner.build.name(), &endpoint, &self.inner.outer_paths) {
+        match Publication::write(self.inner.build.name(), endpoint, &self.inner.outer_paths) {
             Ok(written) => *publication = written,
             Err(error) => warn!(
                 %endpoint, %error,
                 "the endpoint could not be published: healthcheck will use HEALTHCHECK_URL or PORT"
             ),
         }
-        self
     }
 
     /// Says that the program has started. Traffic comes once all required checks have passed.
@@ -405,12 +409,13 @@ impl Inner {
     fn enter(&self, state: State) {
         let before = self.state.fetch_max(state as u8, Ordering::AcqRel);
         if before < state as u8 {
-            match state {
-                State::Starting => {}
-                State::Waiting => info!("started: waiting for the required checks"),
-                State::Ready => info!("ready"),
-                State::Draining => info!("draining"),
-            }
+            let now = match state {
+                State::Starting => "starting",
+                State::Waiting => "started: waiting for the required checks",
+                State::Ready => "ready",
+                State::Draining => "draining",
+            };
+            info!("{now}");
         }
     }
 
@@ -554,11 +559,16 @@ impl Inner {
         }
         for (beat, pulse) in changed {
             let name = beat.name.as_str();
-            match pulse {
-                Pulse::Late => warn!(heartbeat = name, "heartbeat is late"),
-                Pulse::Dropped => warn!(heartbeat = name, "heartbeat ended without finish"),
-                Pulse::Beating => info!(heartbeat = name, "heartbeat recovered"),
-                Pulse::Finished => info!(heartbeat = name, "heartbeat finished"),
+            let (well, now) = match pulse {
+                Pulse::Late => (false, "is late"),
+                Pulse::Dropped => (false, "ended without finish"),
+                Pulse::Beating => (true, "recovered"),
+                Pulse::Finished => (true, "finished"),
+            };
+            if well {
+                info!(heartbeat = name, "heartbeat {now}");
+            } else {
+                warn!(heartbeat = name, "heartbeat {now}");
             }
         }
     }
