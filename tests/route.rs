@@ -4,7 +4,7 @@ use std::{
     future::pending,
     io,
     sync::{
-        Arc, Mutex,
+        Arc, Barrier, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     thread,
@@ -642,6 +642,34 @@ async fn error_texts_stay_in_the_log_which_tells_each_change_once() {
     assert_eq!(log.matches("check recovered").count(), 1, "{log}");
 }
 
+#[tokio::test]
+async fn a_log_that_blocks_holds_up_no_worker() {
+    let log = BlockedLog::default();
+    let entered = Arc::clone(&log.entered);
+    let health = builder().build().unwrap();
+    drop(health.heartbeat("dies", Duration::MAX).unwrap());
+    let asked = health.clone();
+    let asking = thread::spawn(move || {
+        let subscriber = tracing_subscriber::fmt().with_writer(move || log.clone());
+        let _guard = tracing::subscriber::set_default(subscriber.finish());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        runtime.block_on(asked.report(Question::Liveness)).status()
+    });
+    entered.wait();
+
+    // The asking thread stands in its log now, and stays there until it is let go.
+    let (tells, told) = std::sync::mpsc::channel();
+    let other = health.clone();
+    thread::spawn(move || tells.send(other.heartbeat("lives", Duration::MAX)));
+    let heartbeat = told.recv_timeout(Duration::from_secs(5));
+
+    entered.wait();
+    assert_eq!(asking.join().unwrap(), Status::Fail);
+    heartbeat.expect("no lock is held").unwrap().finish();
+}
+
 #[test]
 fn mistakes_are_told_when_the_registry_is_built() {
     let ok = async || Ok::<_, io::Error>(());
@@ -759,5 +787,35 @@ impl tracing_subscriber::fmt::MakeWriter<'_> for Log {
 
     fn make_writer(&self) -> Self {
         self.clone()
+    }
+}
+
+/// A log whose first line waits to be let go.
+#[derive(Clone)]
+struct BlockedLog {
+    entered: Arc<Barrier>,
+    blocks: Arc<AtomicBool>,
+}
+
+impl Default for BlockedLog {
+    fn default() -> Self {
+        Self {
+            entered: Arc::new(Barrier::new(2)),
+            blocks: Arc::new(AtomicBool::new(true)),
+        }
+    }
+}
+
+impl io::Write for BlockedLog {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.blocks.swap(false, SeqCst) {
+            self.entered.wait();
+            self.entered.wait();
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
