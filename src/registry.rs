@@ -72,8 +72,9 @@ pub(crate) struct Inner {
     flight: Mutex<Flight>,
     rendered: [Mutex<Option<Rendered>>; 3],
     publication: Mutex<Option<Publication>>,
+    #[cfg(feature = "axum")]
     paths: [String; 3],
-    /// The same as a client outside sees them.
+    /// The paths of the routes as a client outside sees them.
     outer_paths: [String; 3],
     status_only: bool,
     pub(crate) drain_delay: Duration,
@@ -387,6 +388,7 @@ impl HealthBuilder {
                 flight: Mutex::default(),
                 rendered: Default::default(),
                 publication: Mutex::default(),
+                #[cfg(feature = "axum")]
                 paths: self.paths,
                 outer_paths,
                 status_only: self.status_only,

@@ -10,6 +10,7 @@ use std::{
 
 use axum::{Router, body::Body, http::Request};
 use lifesign::{Health, HealthBuilder, build_info};
+use tokio::runtime::Builder;
 use tower::ServiceExt;
 
 /// All tests here are one process, and so share one file.
@@ -72,9 +73,11 @@ fn dropping_a_replaced_publication_leaves_the_newer_one() {
     assert_eq!(endpoint(), None);
 }
 
-#[tokio::test]
-async fn published_paths_are_those_under_which_axum_nests_the_routes() {
+#[test]
+fn published_paths_are_those_under_which_axum_nests_the_routes() {
     let _alone = exclusive();
+    let runtime = Builder::new_current_thread().build();
+    let runtime = runtime.expect("a runtime without IO needs nothing");
     for (prefix, root) in [
         ("/api", "/health"),
         ("/api/", "/health"),
@@ -92,11 +95,8 @@ async fn published_paths_are_those_under_which_axum_nests_the_routes() {
         for path in &published().expect("it was published")[2..] {
             let request = Request::builder().uri(path).body(Body::empty());
             let request = request.expect("it is a path");
-            let answer = app
-                .clone()
-                .oneshot(request)
-                .await
-                .expect("routers do not fail");
+            let answer = runtime.block_on(app.clone().oneshot(request));
+            let answer = answer.expect("routers do not fail");
             assert_eq!(answer.status(), 200, "{prefix} {root}: {path}");
         }
     }
