@@ -19,7 +19,7 @@ use std::{
     env,
     error::Error,
     fmt::Display,
-    io,
+    io::{self, IsTerminal},
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
@@ -64,7 +64,10 @@ fn run() -> Result<(), Box<dyn Error>> {
 
 async fn serve() -> Result<(), Box<dyn Error>> {
     // To stderr: stdout is for the two lines below.
-    tracing_subscriber::fmt().with_writer(io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
     let address = SocketAddr::new(
         variable("HOST", "an IP address")?.unwrap_or(IpAddr::from([0, 0, 0, 0])),
         variable("PORT", "a port from 0 to 65535")?.unwrap_or(8080),

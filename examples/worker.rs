@@ -5,7 +5,13 @@
 //! cargo run --example worker -- healthcheck
 //! ```
 
-use std::{env, error::Error, process::ExitCode, time::Duration};
+use std::{
+    env,
+    error::Error,
+    io::{self, IsTerminal},
+    process::ExitCode,
+    time::Duration,
+};
 
 use lifesign::{Health, Heartbeat, Subcommand, build_info};
 use tokio::time::interval;
@@ -21,7 +27,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
 #[tokio::main(flavor = "current_thread")]
 async fn serve() -> Result<ExitCode, Box<dyn Error>> {
     tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .init();
     let address = env::var("HEALTH_ADDRESS").unwrap_or_else(|_| "0.0.0.0:8081".into());
     let health = Health::builder(build_info!()).build()?;

@@ -629,6 +629,7 @@ mod https {
     use std::{
         error::Error,
         net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
+        panic, thread,
     };
 
     use reqwest::{Client, Response, redirect};
@@ -646,13 +647,15 @@ mod https {
         clock: &Clock,
     ) -> Result<Healthy, ProbeError> {
         let (first, second) = addresses;
-        match ask_one(inquiry, first, clock) {
+        let ask = || match ask_one(inquiry, first, clock) {
             Err(error) if error.is_connect() => match second {
                 Some(second) => ask_one(inquiry, second, clock).map_err(|_| error),
                 None => Err(error),
             },
             result => result,
-        }
+        };
+        // Where `main` is asynchronous, this thread drives a runtime, and may drive no other.
+        thread::scope(|scope| scope.spawn(ask).join()).unwrap_or_else(|p| panic::resume_unwind(p))
     }
 
     fn ask_one(
@@ -681,9 +684,12 @@ mod https {
         answer.and_then(|answer| answer.verdict(clock)).map_err(err)
     }
 
-    /// To its own addresses, and to no others, a machine speaks from the same address. Nothing is
-    /// sent to find out.
+    /// To its own addresses, and to no others, a machine speaks from the same address, but for the
+    /// loopback's many. Nothing is sent to find out.
     fn is_own(address: SocketAddr) -> bool {
+        if address.ip().is_loopback() {
+            return true;
+        }
         let any: IpAddr = match address {
             SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),

@@ -34,6 +34,10 @@ const CACHED: Duration = Duration::from_secs(1);
 /// `timeoutSeconds`: a later answer would be none.
 const DEADLINE: Duration = Duration::from_millis(800);
 
+/// After that, nobody waits for an evaluation: the runtime that it was started on is blocked, and
+/// a service can have several.
+const PATIENCE: Duration = Duration::from_millis(900);
+
 /// How long the port stays open after SIGTERM unless the service says otherwise: at the default
 /// periods of most load balancers, long enough to see one failing probe or two.
 const DRAIN_DELAY: Duration = Duration::from_secs(5);
@@ -68,8 +72,10 @@ pub(crate) struct Inner {
     flight: Mutex<Flight>,
     rendered: [Mutex<Option<Rendered>>; 3],
     publication: Mutex<Option<Publication>>,
+    #[cfg(feature = "axum")]
     paths: [String; 3],
-    nested_under: String,
+    /// The paths of the routes as a client outside sees them.
+    outer_paths: [String; 3],
     status_only: bool,
     pub(crate) drain_delay: Duration,
 }
@@ -88,11 +94,11 @@ impl State {
     const ALL: [Self; 4] = [Self::Starting, Self::Waiting, Self::Ready, Self::Draining];
 }
 
-/// The single flight: the last evaluation, and the one that is under way.
+/// The single flight: the last evaluation, and the one that is under way since some moment.
 #[derive(Default)]
 struct Flight {
     last: Option<Arc<Evaluation>>,
-    running: Option<watch::Receiver<Option<Arc<Evaluation>>>>,
+    running: Option<(Instant, watch::Receiver<Option<Arc<Evaluation>>>)>,
 }
 
 /// What all checks said in one run. `outcomes` is in the order of the registry.
@@ -113,7 +119,7 @@ enum Outcome {
 struct Rendered {
     state: State,
     evaluation: Option<Arc<Evaluation>>,
-    pulses: Vec<Pulse>,
+    beats: Vec<(String, Pulse)>,
     report: Report,
 }
 
@@ -140,20 +146,22 @@ impl Health {
     /// this process lives, and holds nothing but addresses and paths; elsewhere, and where there
     /// is no `/dev/shm`, this does nothing and the probe falls back to `PORT`.
     pub fn publish(&self, endpoint: impl Into<Endpoint>) -> &Self {
-        let endpoint = endpoint.into();
-        let paths = self.inner.paths.each_ref();
-        let paths = paths.map(|path| format!("{}{path}", self.inner.nested_under));
+        self.publish_endpoint(&endpoint.into());
+        self
+    }
+
+    /// Not generic, so that it is compiled once, and here.
+    fn publish_endpoint(&self, endpoint: &Endpoint) {
         // The old file goes first: two at once would be two services.
         let mut publication = lock(&self.inner.publication);
         *publication = None;
-        match Publication::write(self.inner.build.name(), &endpoint, &paths) {
+        match Publication::write(self.inner.build.name(), endpoint, &self.inner.outer_paths) {
             Ok(written) => *publication = written,
             Err(error) => warn!(
                 %endpoint, %error,
                 "the endpoint could not be published: healthcheck will use HEALTHCHECK_URL or PORT"
             ),
         }
-        self
     }
 
     /// Says that the program has started. Traffic comes once all required checks have passed.
@@ -226,22 +234,15 @@ impl Health {
         inner.answer(question, inner.state(), evaluation)
     }
 
-    #[cfg(any(feature = "axum", feature = "listener"))]
+    #[cfg(feature = "axum")]
     pub(crate) fn paths(&self) -> [(Question, &str); 3] {
-        let [health, ready, live] = &self.inner.paths;
-        [
-            (Question::Health, health),
-            (Question::Readiness, ready),
-            (Question::Liveness, live),
-        ]
+        by_question(&self.inner.paths)
     }
 
-    /// The path of a question as a client outside sees it.
     #[cfg(feature = "listener")]
-    pub(crate) fn question(&self, path: &str) -> Option<Question> {
-        let own = path.strip_prefix(self.inner.nested_under.as_str())?;
-        let found = self.paths().into_iter().find(|(_, path)| *path == own);
-        found.map(|(question, _)| question)
+    pub(crate) fn question(&self, outer_path: &str) -> Option<Question> {
+        let mut paths = by_question(&self.inner.outer_paths).into_iter();
+        paths.find_map(|(question, path)| (path == outer_path).then_some(question))
     }
 }
 
@@ -372,10 +373,11 @@ impl HealthBuilder {
                 return Err(RegisterError(Mistake::SamePath(path.clone())));
             }
         }
-        let nested_under = self.nested_under.trim_end_matches('/').to_owned();
-        if !nested_under.is_empty() {
-            valid_path(&nested_under)?;
+        if !self.nested_under.is_empty() {
+            valid_path(&self.nested_under)?;
         }
+        let outer_paths = self.paths.each_ref();
+        let outer_paths = outer_paths.map(|path| nested(&self.nested_under, path));
         Ok(Health {
             inner: Arc::new(Inner {
                 build: self.build,
@@ -386,8 +388,9 @@ impl HealthBuilder {
                 flight: Mutex::default(),
                 rendered: Default::default(),
                 publication: Mutex::default(),
+                #[cfg(feature = "axum")]
                 paths: self.paths,
-                nested_under,
+                outer_paths,
                 status_only: self.status_only,
                 drain_delay: self.drain_delay,
             }),
@@ -408,12 +411,13 @@ impl Inner {
     fn enter(&self, state: State) {
         let before = self.state.fetch_max(state as u8, Ordering::AcqRel);
         if before < state as u8 {
-            match state {
-                State::Starting => {}
-                State::Waiting => info!("started: waiting for the required checks"),
-                State::Ready => info!("ready"),
-                State::Draining => info!("draining"),
-            }
+            let now = match state {
+                State::Starting => "starting",
+                State::Waiting => "started: waiting for the required checks",
+                State::Ready => "ready",
+                State::Draining => "draining",
+            };
+            info!("{now}");
         }
     }
 
@@ -437,7 +441,7 @@ impl Inner {
 
     /// The single flight: a fresh evaluation, or the one under way, or a new one.
     async fn evaluate(inner: &Arc<Self>) -> Arc<Evaluation> {
-        let mut running = {
+        let (started, mut running) = {
             let mut flight = lock(&inner.flight);
             if let Some(last) = &flight.last
                 && last.started.elapsed() < CACHED
@@ -445,25 +449,31 @@ impl Inner {
                 return Arc::clone(last);
             }
             match &flight.running {
-                Some(running) if running.has_changed().is_ok() => running.clone(),
+                Some((started, running))
+                    if started.elapsed() < PATIENCE && running.has_changed().is_ok() =>
+                {
+                    (*started, running.clone())
+                }
                 _ => {
                     let (done, running) = watch::channel(None);
-                    flight.running = Some(running.clone());
+                    let started = Instant::now();
+                    flight.running = Some((started, running.clone()));
                     // A task of its own: a prober that hangs up takes nobody's answer with it. It
                     // ends by itself at the deadline.
                     tokio::spawn(Self::run(Arc::clone(inner), done));
-                    running
+                    (started, running)
                 }
             }
         };
-        match running.wait_for(Option::is_some).await.as_deref() {
-            Ok(Some(evaluation)) => Arc::clone(evaluation),
-            // The runtime is shutting down and took the task with it.
-            _ => Arc::new(Evaluation {
-                started: Instant::now(),
-                outcomes: vec![(Outcome::TimedOut, Duration::ZERO); inner.checks.len()],
-            }),
-        }
+        let waited = timeout_at(started + PATIENCE, running.wait_for(Option::is_some)).await;
+        let evaluation = waited.ok().and_then(|done| done.ok()?.clone());
+        // Without one, the task's runtime is blocked, or has ended and taken the task with it.
+        evaluation.unwrap_or_else(|| {
+            Arc::new(Evaluation {
+                started,
+                outcomes: vec![(Outcome::TimedOut, PATIENCE); inner.checks.len()],
+            })
+        })
     }
 
     async fn run(self: Arc<Self>, done: watch::Sender<Option<Arc<Evaluation>>>) {
@@ -551,11 +561,16 @@ impl Inner {
         }
         for (beat, pulse) in changed {
             let name = beat.name.as_str();
-            match pulse {
-                Pulse::Late => warn!(heartbeat = name, "heartbeat is late"),
-                Pulse::Dropped => warn!(heartbeat = name, "heartbeat ended without finish"),
-                Pulse::Beating => info!(heartbeat = name, "heartbeat recovered"),
-                Pulse::Finished => info!(heartbeat = name, "heartbeat finished"),
+            let (well, now) = match pulse {
+                Pulse::Late => (false, "is late"),
+                Pulse::Dropped => (false, "ended without finish"),
+                Pulse::Beating => (true, "recovered"),
+                Pulse::Finished => (true, "finished"),
+            };
+            if well {
+                info!(heartbeat = name, "heartbeat {now}");
+            } else {
+                warn!(heartbeat = name, "heartbeat {now}");
             }
         }
     }
@@ -580,9 +595,11 @@ impl Inner {
             (a, b) => a.is_none() && b.is_none(),
         };
         if let Some(last) = rendered.as_ref() {
-            let mut told = last.pulses.iter();
+            let mut told = last.beats.iter();
             let mut same = last.state == state && same_run(&last.evaluation, &evaluation);
-            self.pulses(|_, pulse| same &= told.next() == Some(&pulse));
+            self.pulses(|name, pulse| {
+                same &= told.next().is_some_and(|(n, p)| n == name && *p == pulse);
+            });
             if same && told.next().is_none() {
                 return last.report.clone();
             }
@@ -593,7 +610,7 @@ impl Inner {
         *rendered = Some(Rendered {
             state,
             evaluation,
-            pulses: beats.iter().map(|(_, pulse)| *pulse).collect(),
+            beats,
             report: report.clone(),
         });
         report
@@ -753,4 +770,21 @@ fn valid_path(path: &str) -> Result<(), RegisterError> {
         return Err(RegisterError(Mistake::Path(path.to_owned())));
     }
     Ok(())
+}
+
+/// As axum's `nest` joins the two: a route at `/` has the path of its prefix.
+fn nested(prefix: &str, path: &str) -> String {
+    match prefix.strip_suffix('/') {
+        None if path == "/" && !prefix.is_empty() => prefix.to_owned(),
+        trimmed => format!("{}{path}", trimmed.unwrap_or(prefix)),
+    }
+}
+
+#[cfg(any(feature = "axum", feature = "listener"))]
+fn by_question([health, ready, live]: &[String; 3]) -> [(Question, &str); 3] {
+    [
+        (Question::Health, health),
+        (Question::Readiness, ready),
+        (Question::Liveness, live),
+    ]
 }

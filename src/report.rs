@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use http::StatusCode;
 #[cfg(any(feature = "axum", feature = "listener"))]
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderValue, header};
 use serde::{
     Serialize, Serializer,
     de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor},
@@ -122,17 +122,11 @@ impl Report {
     pub(crate) fn into_response<B: From<Bytes>>(self) -> http::Response<B> {
         let mut response = http::Response::new(B::from(self.body.clone()));
         *response.status_mut() = self.code();
-        *response.headers_mut() = headers();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response
     }
-}
-
-#[cfg(any(feature = "axum", feature = "listener"))]
-fn headers() -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(4);
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers
 }
 
 /// What a report is made of. Field order is wire order: `status` and `output` come first, so that

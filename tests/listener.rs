@@ -109,6 +109,22 @@ async fn changed_paths_and_a_prefix_are_served_where_the_probe_looks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_route_at_the_root_of_a_prefix_is_the_prefix() {
+    let builder = Health::builder(build_info!())
+        .paths("/", "/ready", "/live")
+        .nested_under("/internal");
+    let (health, address) = serve(builder).await;
+    health.ready();
+    spawn_blocking(move || {
+        assert_eq!(code(&get(address, "/internal")), "200");
+        assert_eq!(code(&get(address, "/internal/")), "404");
+        assert_eq!(code(&get(address, "/internal/ready")), "200");
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_port_in_use_is_an_error() {
     let (health, address) = serve(Health::builder(build_info!())).await;
     let error = health.listen(address).await.unwrap_err();

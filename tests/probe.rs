@@ -563,6 +563,30 @@ fn a_freeze_beyond_the_deadline_ends_as_unhealthy() {
 }
 
 #[test]
+fn an_answer_that_is_complete_after_the_deadline_is_late() {
+    // Linux rounds a wait of 3 s up by as much as a quarter of a second, and several are started so
+    // that one at least is: it has the whole answer, and must not believe it.
+    let late = || {
+        let (address, _asked) = serve_asked(|mut stream| {
+            thread::sleep(Duration::from_secs(3));
+            let _ = stream.write_all(OK.as_bytes());
+        });
+        let outcome = run(healthcheck([format!("http://{address}")]).args(["--timeout", "3s"]));
+        let line = told(&outcome);
+        let sent = |what: &str| format!("unhealthy: {address} sent {what} within 3s");
+        assert!(
+            [sent("nothing"), sent("an incomplete answer")].contains(&line),
+            "{line}"
+        );
+    };
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(late);
+        }
+    });
+}
+
+#[test]
 fn sigterm_ends_a_probe_at_once() {
     let (address, asked) = serve_asked(|stream| perform(&[Hold], stream));
     let probe = start(&mut healthcheck([format!("http://{address}")]));

@@ -4,7 +4,7 @@ use std::{
     future::pending,
     io,
     sync::{
-        Arc, Mutex,
+        Arc, Barrier, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     thread,
@@ -555,6 +555,41 @@ async fn a_check_that_blocks_its_thread_is_late_and_not_started_again() {
     unblock.send(()).unwrap();
 }
 
+#[test]
+fn a_runtime_that_is_blocked_holds_up_no_prober_of_another() {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    let db = Dependency::default();
+    let health = builder().required("db", db.check()).build().unwrap();
+    health.ready();
+    // The run is started here, and then nobody drives this runtime: its thread does other things.
+    let blocked = runtime();
+    blocked.block_on(async {
+        tokio::select! {
+            biased;
+            _ = health.report(Question::Readiness) => panic!("nobody has run it"),
+            () = std::future::ready(()) => {}
+        }
+    });
+
+    let (tells, told) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        let row = || runtime().block_on(row(&health));
+        tells.send([row(), row()]).unwrap();
+    });
+    let [first, second] = told
+        .recv_timeout(Duration::from_secs(5))
+        .expect("an answer within the deadline");
+    assert_eq!(first, ["503 fail", "200 pass", "200 pass"]);
+    assert_eq!(second, ["200 pass", "200 pass", "200 pass"]);
+    assert_eq!(db.asked(), 1);
+    drop(blocked);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_prober_that_hangs_up_spoils_nobodys_answer() {
     let db = Dependency::default();
@@ -605,6 +640,34 @@ async fn error_texts_stay_in_the_log_which_tells_each_change_once() {
     assert_eq!(log.matches("check fails").count(), 2, "{log}");
     assert_eq!(log.matches(SECRET).count(), 2, "{log}");
     assert_eq!(log.matches("check recovered").count(), 1, "{log}");
+}
+
+#[tokio::test]
+async fn a_log_that_blocks_holds_up_no_worker() {
+    let log = BlockedLog::default();
+    let entered = Arc::clone(&log.entered);
+    let health = builder().build().unwrap();
+    drop(health.heartbeat("dies", Duration::MAX).unwrap());
+    let asked = health.clone();
+    let asking = thread::spawn(move || {
+        let subscriber = tracing_subscriber::fmt().with_writer(move || log.clone());
+        let _guard = tracing::subscriber::set_default(subscriber.finish());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        runtime.block_on(asked.report(Question::Liveness)).status()
+    });
+    entered.wait();
+
+    // The asking thread stands in its log now, and stays there until it is let go.
+    let (tells, told) = std::sync::mpsc::channel();
+    let other = health.clone();
+    thread::spawn(move || tells.send(other.heartbeat("lives", Duration::MAX)));
+    let heartbeat = told.recv_timeout(Duration::from_secs(5));
+
+    entered.wait();
+    assert_eq!(asking.join().unwrap(), Status::Fail);
+    heartbeat.expect("no lock is held").unwrap().finish();
 }
 
 #[test]
@@ -683,6 +746,21 @@ async fn mistakes_in_heartbeats_are_told_when_they_are_registered() {
     health.heartbeat("worker", second).unwrap().finish();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_that_takes_the_place_of_a_finished_one_has_its_own_name() {
+    let health = builder().build().unwrap();
+    health.ready();
+    let first = health.heartbeat("first", Duration::MAX).unwrap();
+    let (_, body) = ask(&health, "/health/live").await;
+    assert_eq!(body["checks"], json!({"first": [{"status": "pass"}]}));
+
+    first.finish();
+    let second = health.heartbeat("second", Duration::MAX).unwrap();
+    let (_, body) = ask(&health, "/health/live").await;
+    assert_eq!(body["checks"], json!({"second": [{"status": "pass"}]}));
+    second.finish();
+}
+
 /// A log that a test reads.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
@@ -709,5 +787,35 @@ impl tracing_subscriber::fmt::MakeWriter<'_> for Log {
 
     fn make_writer(&self) -> Self {
         self.clone()
+    }
+}
+
+/// A log whose first line waits to be let go.
+#[derive(Clone)]
+struct BlockedLog {
+    entered: Arc<Barrier>,
+    blocks: Arc<AtomicBool>,
+}
+
+impl Default for BlockedLog {
+    fn default() -> Self {
+        Self {
+            entered: Arc::new(Barrier::new(2)),
+            blocks: Arc::new(AtomicBool::new(true)),
+        }
+    }
+}
+
+impl io::Write for BlockedLog {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.blocks.swap(false, SeqCst) {
+            self.entered.wait();
+            self.entered.wait();
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

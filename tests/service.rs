@@ -391,6 +391,20 @@ fn error_of_a_check_goes_to_the_log_once_per_transition_and_nowhere_else() {
 }
 
 #[test]
+fn log_is_plain_text_where_it_is_no_terminal() {
+    let container = Container::new();
+    let service = container.service(&[]);
+
+    let log = eventually("the log says that it is ready", PATIENCE, || {
+        service.get("/health");
+        let log = service.stderr.text();
+        log.contains("ready").then_some(log)
+    });
+
+    assert!(!log.contains('\u{1b}'), "{log:?}");
+}
+
+#[test]
 fn optional_check_that_fails_warns_and_changes_nothing_else() {
     let container = Container::new();
     let service = container.service(&[("GREETING_FILE", "/nowhere/greeting")]);
@@ -1386,13 +1400,14 @@ impl Container {
         words.extend(wrapper.iter().map(OsString::from));
         words.push(program.as_ref().to_owned());
         let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).env("NO_COLOR", "1");
+        command.args(&words[1..]);
         for name in [
             "DRAIN_SECONDS",
             "GREETING_FILE",
             "HEALTHCHECK_URL",
             "HEALTH_ADDRESS",
             "HOST",
+            "NO_COLOR",
             "PORT",
             "REDIS",
             "RUST_LOG",

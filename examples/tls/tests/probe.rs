@@ -105,10 +105,23 @@ fn https_is_found_asked_and_told_apart_from_http() {
     );
     assert!(asked.elapsed() < Duration::from_secs(1));
 
-    // Nobody but this machine is asked without looking at the certificate.
-    assert_unhealthy(
-        &probe(&["https://192.0.2.1:8443"]),
-        "unhealthy: https to 192.0.2.1:8443: not an address of this container, and nobody else \
-         is asked unverified",
-    );
+    // Nobody but this machine is asked without looking at the certificate. A socket can be bound to
+    // the second and third, and is not this machine for that.
+    for other in ["192.0.2.1", "224.0.0.1", "255.255.255.255", "[2001:db8::1]"] {
+        assert_unhealthy(
+            &probe(&[&format!("https://{other}:8443")]),
+            &format!(
+                "unhealthy: https to {other}:8443: not an address of this container, and nobody \
+                 else is asked unverified"
+            ),
+        );
+    }
+    // All of 127.0.0.0/8 is, though it speaks from 127.0.0.1.
+    let elsewhere = TcpListener::bind("127.0.0.2:0");
+    if let Ok(closed) = elsewhere.and_then(|listener| listener.local_addr()) {
+        assert_unhealthy(
+            &probe(&[&format!("https://{closed}")]),
+            &format!("unhealthy: connect to {closed}: connection refused"),
+        );
+    }
 }

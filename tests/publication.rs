@@ -1,0 +1,103 @@
+//! What a process publishes about itself, read where the probe reads it.
+#![cfg(all(target_os = "linux", feature = "axum", feature = "listener"))]
+
+use std::{
+    fs,
+    net::SocketAddr,
+    process,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use axum::{Router, body::Body, http::Request};
+use lifesign::{Health, HealthBuilder, build_info};
+use tokio::runtime::Builder;
+use tower::ServiceExt;
+
+/// All tests here are one process, and so share one file.
+static FILE: Mutex<()> = Mutex::new(());
+
+fn exclusive() -> MutexGuard<'static, ()> {
+    FILE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn builder() -> HealthBuilder {
+    Health::builder(build_info!())
+}
+
+fn service() -> Health {
+    builder()
+        .build()
+        .expect("nothing is wrong with the defaults")
+}
+
+fn address(port: u16) -> SocketAddr {
+    ([127, 0, 0, 1], port).into()
+}
+
+/// The lines of this process's publication: format, endpoint, and the three paths.
+fn published() -> Option<Vec<String>> {
+    let namespace = fs::read_link("/proc/self/ns/mnt").expect("a process has a mount namespace");
+    let namespace = namespace.to_str().expect("its name is ASCII");
+    let number = namespace.trim_matches(|c: char| !c.is_ascii_digit());
+    let (name, pid) = (build_info!().name(), process::id());
+    let text = fs::read_to_string(format!("/dev/shm/lifesign.{number}.{name}.{pid}")).ok()?;
+    Some(text.lines().map(str::to_owned).collect())
+}
+
+fn endpoint() -> Option<String> {
+    published().map(|lines| lines[1].clone())
+}
+
+#[test]
+fn the_last_publication_of_a_service_counts() {
+    let _alone = exclusive();
+    let health = service();
+    health.publish(address(8001)).publish(address(8002));
+    assert_eq!(endpoint().as_deref(), Some("http://127.0.0.1:8002"));
+
+    drop(health);
+    assert_eq!(endpoint(), None);
+}
+
+#[test]
+fn dropping_a_replaced_publication_leaves_the_newer_one() {
+    let _alone = exclusive();
+    let (old, new) = (service(), service());
+    old.publish(address(8001));
+    new.publish(address(8002));
+
+    drop(old);
+    assert_eq!(endpoint().as_deref(), Some("http://127.0.0.1:8002"));
+
+    drop(new);
+    assert_eq!(endpoint(), None);
+}
+
+#[test]
+fn published_paths_are_those_under_which_axum_nests_the_routes() {
+    let _alone = exclusive();
+    let runtime = Builder::new_current_thread().build();
+    let runtime = runtime.expect("a runtime without IO needs nothing");
+    for (prefix, root) in [
+        ("/api", "/health"),
+        ("/api/", "/health"),
+        ("/api/v1", "/health/"),
+        ("/api", "/"),
+        ("/api/", "/"),
+    ] {
+        let health = builder()
+            .paths(root, "/ready", "/live")
+            .nested_under(prefix);
+        let health = health.build().expect("these are paths");
+        health.publish(address(8001)).ready();
+        let app: Router = Router::new().nest(prefix, health.routes());
+
+        for path in &published().expect("it was published")[2..] {
+            let request = Request::builder().uri(path).body(Body::empty());
+            let request = request.expect("it is a path");
+            let answer = runtime.block_on(app.clone().oneshot(request));
+            let answer = answer.expect("routers do not fail");
+            assert_eq!(answer.status(), 200, "{prefix} {root}: {path}");
+        }
+    }
+}
