@@ -349,12 +349,15 @@ fn a_readme_that_is_compiled_in_is_a_source() {
 #[ignore = "needs a Docker Engine"]
 fn a_dependency_in_c_is_linked_on_either_libc() {
     let project = Project::new("compressed", "1.0.0");
-    project.depend(
-        "libz-sys = { version = \"1.1\", default-features = false, features = [\"static\"] }",
-    );
     project.write(
         "src/main.rs",
-        "fn main() { println!(\"zlib {}\", unsafe { std::ffi::CStr::from_ptr(libz_sys::zlibVersion()) }.to_str().unwrap()) }",
+        "fn main() {
+             let version = unsafe { std::ffi::CStr::from_ptr(libz_sys::zlibVersion()) };
+             println!(\"zlib {}\", version.to_str().unwrap());
+         }",
+    );
+    project.depend(
+        "libz-sys = { version = \"1.1\", default-features = false, features = [\"static\"] }",
     );
 
     for target in ["from-scratch", "distroless-cc"] {
@@ -363,6 +366,29 @@ fn a_dependency_in_c_is_linked_on_either_libc() {
         let said = docker(["run", "--rm", &image.tag]);
         assert!(said.starts_with("zlib 1."), "{said}");
     }
+}
+
+#[test]
+#[ignore = "needs a Docker Engine"]
+fn a_build_script_gets_the_packages_that_it_needs() {
+    let project = Project::new("packaged", "1.0.0");
+    project.write(
+        "src/main.rs",
+        "fn main() { println!(\"{}\", env!(\"BC\")) }",
+    );
+    project.write(
+        "build.rs",
+        "fn main() {
+             let bc = std::process::Command::new(\"bc\").arg(\"--version\").output();
+             let version = String::from_utf8(bc.expect(\"bc is installed\").stdout).unwrap();
+             println!(\"cargo:rustc-env=BC={}\", version.lines().next().unwrap());
+         }",
+    );
+
+    let image = Image::build(&project.folder, &["--build-arg=BUILD_PACKAGES=bc"]).unwrap();
+
+    let said = docker(["run", "--rm", &image.tag]);
+    assert!(said.starts_with("bc "), "{said}");
 }
 
 #[test]
