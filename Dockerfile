@@ -173,6 +173,7 @@ ENV CARGO_BUILD_TARGET=x86_64-unknown-linux-musl CARGO_TARGET_X86_64_UNKNOWN_LIN
 FROM builder AS musl-arm64
 ENV CARGO_BUILD_TARGET=aarch64-unknown-linux-musl CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER=rust-lld
 
+# hadolint ignore=DL3006
 FROM musl-${TARGETARCH} AS musl
 COPY --from=plan /plan /plan
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
@@ -180,7 +181,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=secret,id=cargo-credentials,target=/usr/local/cargo/credentials.toml \
     --mount=type=ssh \
     cook
-COPY --from=plan /src .
+COPY --from=plan /src /src
 # These differ with each commit, so nothing before them may see them.
 ARG VERSION GIT_COMMIT BUILD_DATE SOURCE_DATE_EPOCH
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
@@ -212,6 +213,7 @@ if ! command -v aarch64-linux-gnu-gcc; then
 fi
 EOF
 
+# hadolint ignore=DL3006
 FROM gnu-${TARGETARCH} AS gnu
 COPY --from=plan /plan /plan
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
@@ -219,7 +221,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=secret,id=cargo-credentials,target=/usr/local/cargo/credentials.toml \
     --mount=type=ssh \
     cook
-COPY --from=plan /src .
+COPY --from=plan /src /src
 ARG VERSION GIT_COMMIT BUILD_DATE SOURCE_DATE_EPOCH
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/usr/local/cargo/git \
