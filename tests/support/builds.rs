@@ -27,16 +27,32 @@ pub(crate) struct Project {
 
 impl Project {
     pub(crate) fn new() -> Self {
-        let project = Self {
-            folder: Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique()),
-        };
-        for file in ["Dockerfile", ".dockerignore"] {
-            project.write(
-                file,
-                &fs::read_to_string(format!("{REPOSITORY}/{file}")).unwrap(),
-            );
-        }
+        let project = Self::nowhere();
+        project.copy_files();
         project
+    }
+
+    /// A clone of a repository's commit.
+    pub(crate) fn checkout(repository: &Path, umask: &str) -> Self {
+        let project = Self::nowhere();
+        let clone = ["-c", "umask $0 && git clone --quiet \"$1\" \"$2\"", umask];
+        let mut sh = Command::new("sh");
+        output(sh.args(clone).arg(repository).arg(&project.folder));
+        project.copy_files();
+        project
+    }
+
+    fn nowhere() -> Self {
+        Self {
+            folder: Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique()),
+        }
+    }
+
+    fn copy_files(&self) {
+        for file in ["Dockerfile", ".dockerignore"] {
+            let text = fs::read_to_string(format!("{REPOSITORY}/{file}")).unwrap();
+            self.write(file, &text);
+        }
     }
 
     pub(crate) fn write(&self, file: &str, text: &str) {
