@@ -49,7 +49,7 @@ fn no_stage_log_or_history_has_a_secret() {
     let project = private_project(&registry);
     let secrets = plant(&project, &registry);
 
-    // First the image, because the log of the others is of what they did not find in it.
+    // First a whole image: its log is of each step, and the others find those done.
     let mut stages = project.stages();
     stages.insert(0, "distroless-static".to_owned());
     let images = stages.iter().map(|stage| {
@@ -101,9 +101,12 @@ fn no_cache_export_or_provenance_has_a_secret() {
     for folder in ["/found/cache", "/found/image"] {
         assert_ne!(search(folder, &[GREETING.to_owned()]).len(), 0, "{folder}");
     }
-    // It names the secret: the provenance was there to be searched.
-    let provenance = search("/found/image", &[r#""id":"cargo-credentials""#.to_owned()]);
-    assert_eq!(provenance.len(), 1, "{provenance:?}");
+    // The provenance was there to be searched: it names the secret, and the repository without its
+    // password.
+    for name in [r#""id":"cargo-credentials""#, "https://git.invalid/service.git"] {
+        let found = search("/found/image", &[name.to_owned()]);
+        assert_eq!(found.len(), 1, "{name}: {found:?}");
+    }
 }
 
 #[test]
