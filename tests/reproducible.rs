@@ -22,25 +22,28 @@ const METADATA: [&str; 4] = [
 
 #[test]
 #[ignore = "needs a Docker Engine"]
-fn the_reference_service_is_one_image() {
-    let images = checkouts(Path::new(REPOSITORY)).map(|project| {
-        let options = [&METADATA[..], &["--no-cache"]].concat();
-        Image::build(&project, &options).unwrap_or_else(|log| panic!("{log}"))
-    });
+fn a_commit_is_one_image() {
+    let fixture = fixture();
+    for source in [fixture.folder.as_path(), Path::new(REPOSITORY)] {
+        let images = checkouts(source).map(|project| {
+            let options = [&METADATA[..], &["--no-cache"]].concat();
+            Image::build(&project, &options).unwrap_or_else(|log| panic!("{log}"))
+        });
 
-    let [one, two] = images.each_ref().map(executable);
-    assert!(one == two, "{} and {} bytes", one.len(), two.len());
-    let [one, two] = images.each_ref().map(inspect);
-    assert_eq!(one, two);
+        let [one, two] = images.each_ref().map(executable);
+        assert!(one == two, "{} and {} bytes", one.len(), two.len());
+        let [one, two] = images.each_ref().map(inspect);
+        assert_eq!(one, two);
+    }
 }
 
 #[test]
 #[ignore = "needs a Docker Engine"]
-fn an_export_has_one_digest() {
-    let source = fixture();
+fn a_commit_is_exported_with_one_digest() {
+    let fixture = fixture();
     let engine = Machine::engine();
 
-    let digests = checkouts(&source.folder).map(|project| {
+    let digests = checkouts(&fixture.folder).map(|project| {
         let folder = format!("/{}", unique());
         engine.put(project.path(), &folder);
         let build = engine

@@ -103,7 +103,10 @@ fn no_cache_export_or_provenance_has_a_secret() {
     }
     // The provenance was there to be searched: it names the secret, and the repository without its
     // password.
-    for name in [r#""id":"cargo-credentials""#, "https://git.invalid/service.git"] {
+    for name in [
+        r#""id":"cargo-credentials""#,
+        "https://git.invalid/service.git",
+    ] {
         let found = search("/found/image", &[name.to_owned()]);
         assert_eq!(found.len(), 1, "{name}: {found:?}");
     }
@@ -206,8 +209,8 @@ fn plant(project: &Project, registry: &Registry) -> Vec<String> {
         "target/notes",
         "tests/client.p12",
     ] {
-        let secret = format!("secret-{}", random());
-        project.write(file, &format!("KEY={secret}\n"));
+        let secret = format!("{file}-{}", random());
+        project.write(file, &secret);
         secrets.push(secret);
     }
     project.write(
