@@ -131,7 +131,11 @@ services:
         ),
         (
             "frozen",
-            Box::new(|| act(&|| all("STOP"))),
+            Box::new(|| {
+                all("STOP");
+                // Until then a part of it answers.
+                Instant::now()
+            }),
             Box::new(|| act(&|| all("CONT"))),
         ),
         (
