@@ -178,12 +178,7 @@ services:
         }
     }
     let tally = load.stop();
-    println!(
-        "{} requests kept, {} fresh, {} failed",
-        tally.kept,
-        tally.fresh,
-        tally.failed.len()
-    );
+    println!("{tally}");
     let restarts = docker(["inspect", "--format={{.RestartCount}}", &service]);
     assert_eq!(restarts, "0");
     let answer = get(address, "/");

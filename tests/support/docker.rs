@@ -9,7 +9,7 @@ use std::{
     io::{Read, Write},
     net::{IpAddr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
-    process::{self, Command},
+    process::{self, Child, Command, Stdio},
     sync::{
         OnceLock,
         atomic::{AtomicU32, Ordering},
@@ -207,6 +207,13 @@ impl Container {
 
     pub(crate) fn start(&self) {
         docker(["start", &self.name]);
+    }
+
+    /// A `docker stop` that is under way.
+    pub(crate) fn stopping(&self) -> Child {
+        let mut stop = Command::new("docker");
+        stop.args(["stop", &self.name]).stdout(Stdio::null());
+        stop.spawn().expect("docker")
     }
 
     fn put(&self, path: &str, text: &str) {

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::{
+    fmt,
     io::{self, BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     sync::{
@@ -30,7 +31,6 @@ struct Counted {
 }
 
 /// What came of it.
-#[derive(Debug)]
 pub(crate) struct Tally {
     /// Requests on connections that were used before.
     pub(crate) kept: u64,
@@ -89,6 +89,25 @@ impl Load {
             fresh: self.counted.fresh.load(Ordering::Relaxed),
             failed: std::mem::take(&mut *self.counted.failed.lock().unwrap()),
         }
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            kept,
+            fresh,
+            failed,
+        } = self;
+        write!(
+            f,
+            "{kept} requests on kept connections, {fresh} on fresh ones, {} failed",
+            failed.len()
+        )?;
+        for failure in failed.iter().take(5).chain(failed.last()) {
+            write!(f, "\n  {failure}")?;
+        }
+        Ok(())
     }
 }
 
