@@ -3,7 +3,6 @@
 //! `cargo test --test proxies -- --ignored`
 
 use std::{
-    fs,
     net::SocketAddr,
     process::Command,
     thread,
@@ -11,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    docker::{Container, Image, Network, PATIENCE, Program, REPOSITORY, eventually, get, tools},
+    docker::{Container, Image, Network, PATIENCE, Program, eventually, get, snippet},
     load::Load,
 };
 
@@ -139,7 +138,7 @@ fn monit_and_check_http_read_the_routes() {
         "chmod 0600 /etc/monitrc; exec monit -I -c /etc/monitrc",
     ];
     let monitrc = format!("{control}{}", snippet("Monit"));
-    let monit = with_file(&network, &words, ("/etc/monitrc", &monitrc));
+    let monit = Container::tool(&network, &words, ("/etc/monitrc", &monitrc));
     let summary = |state: &str| {
         eventually(&format!("monit says {state}"), PATIENCE, || {
             let summary = [
@@ -283,30 +282,9 @@ fn tool(heading: &str, network: &Network, words: &[&str]) -> Container {
     let path = words
         .iter()
         .find_map(|word| word.find("/etc/snippet").map(|at| &word[at..]));
-    with_file(
+    Container::tool(
         network,
         words,
         (path.expect("the path of the snippet"), &snippet),
     )
-}
-
-fn with_file(network: &Network, words: &[&str], file: (&str, &str)) -> Container {
-    let network = format!("--network={}", network.name);
-    // As root: what monit reads must be its own, and the rest does not mind.
-    let options = ["--init", "--user=root", &network, "--entrypoint", words[0]];
-    let container = Container::create(tools(), &options, &words[1..], &[file]);
-    container.start();
-    container
-}
-
-/// The first block of code below a heading.
-fn snippet(heading: &str) -> String {
-    let page = fs::read_to_string(format!("{REPOSITORY}/examples/deploy/README.md")).unwrap();
-    let section = page
-        .split("\n### ")
-        .find(|section| section.starts_with(&format!("{heading}\n")));
-    let section = section.unwrap_or_else(|| panic!("no heading {heading}"));
-    let block = section.split("```").nth(1).expect("a block of code");
-    let (_language, text) = block.split_once('\n').unwrap();
-    text.to_owned()
 }

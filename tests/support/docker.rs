@@ -205,6 +205,16 @@ impl Container {
         container
     }
 
+    /// A program of the tools' image, with a file.
+    pub(crate) fn tool(network: &Network, words: &[&str], file: (&str, &str)) -> Self {
+        let network = format!("--network={}", network.name);
+        // As root: what monit reads must be its own, and the rest does not mind.
+        let options = ["--init", "--user=root", &network, "--entrypoint", words[0]];
+        let container = Self::create(tools(), &options, &words[1..], &[file]);
+        container.start();
+        container
+    }
+
     pub(crate) fn start(&self) {
         docker(["start", &self.name]);
     }
@@ -328,6 +338,18 @@ impl Drop for Network {
     fn drop(&mut self) {
         remove(["network", "rm", &self.name]);
     }
+}
+
+/// The first block of code below a heading of `examples/deploy/README.md`.
+pub(crate) fn snippet(heading: &str) -> String {
+    let page = fs::read_to_string(format!("{REPOSITORY}/examples/deploy/README.md")).unwrap();
+    let section = page
+        .split("\n### ")
+        .find(|section| section.starts_with(&format!("{heading}\n")));
+    let section = section.unwrap_or_else(|| panic!("no heading {heading}"));
+    let block = section.split("```").nth(1).expect("a block of code");
+    let (_language, text) = block.split_once('\n').unwrap();
+    text.to_owned()
 }
 
 /// What the command prints.
