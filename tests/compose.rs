@@ -34,7 +34,7 @@ mod load;
 const SOON: Duration = Duration::from_secs(2);
 
 /// 800 ms for the checks, and a busy machine.
-const LATE: Duration = Duration::from_millis(1000);
+const LATE: Duration = Duration::from_millis(1500);
 
 /// Who needs the service, beside the shipped file.
 const DEPENDENT: &str = "
