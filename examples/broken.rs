@@ -1,0 +1,92 @@
+//! A service that breaks, to see what an orchestrator does about it.
+//!
+//! ```sh
+//! BREAK=deadlock cargo run --example broken
+//! cargo run --example broken -- healthcheck
+//! ```
+//!
+//! | `BREAK` | what happens two seconds after the start |
+//! |---|---|
+//! | `deadlock` | the worker's loop waits for a lock that it holds |
+//! | `panic` | the worker's task panics |
+//! | `block` | a blocking call holds the only thread of the runtime |
+//! | `start` | nothing: it is never ready |
+//! | unset | nothing: it works |
+
+use std::{
+    env,
+    error::Error,
+    io,
+    process::ExitCode,
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use axum::{Router, routing::get};
+use lifesign::{Health, Heartbeat, Subcommand, build_info};
+use tokio::{
+    net::TcpListener,
+    sync::Mutex,
+    time::{interval, sleep},
+};
+
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    if let Some(code) = Subcommand::new(build_info!()).run() {
+        return Ok(code);
+    }
+    serve()
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn serve() -> Result<ExitCode, Box<dyn Error>> {
+    tracing_subscriber::fmt().with_writer(io::stderr).init();
+    let how = env::var("BREAK").unwrap_or_default();
+    let health = Health::builder(build_info!()).build()?;
+    let drained = health.drain()?;
+    let app = Router::new()
+        .route("/", get(async || "Hello\n"))
+        .merge(health.routes());
+    let listener = TcpListener::bind("0.0.0.0:8080").await?;
+    health.publish(listener.local_addr()?);
+    // Twice as long as a turn of the loop, so that a late one is no false alarm.
+    let heartbeat = health.heartbeat("worker", Duration::from_secs(2))?;
+    tokio::spawn(work(heartbeat, how.clone()));
+    match how.as_str() {
+        "" | "deadlock" | "panic" => health.ready(),
+        "block" => {
+            health.ready();
+            tokio::spawn(block());
+        }
+        "start" => {}
+        _ => return Err(format!("BREAK={how:?}: expected a word from the table").into()),
+    }
+    axum::serve(listener, app)
+        .with_graceful_shutdown(drained)
+        .await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn work(heartbeat: Heartbeat, how: String) {
+    let started = Instant::now();
+    let jobs = Mutex::new(());
+    let mut turns = interval(Duration::from_secs(1));
+    loop {
+        turns.tick().await;
+        heartbeat.beat();
+        let _first = jobs.lock().await;
+        if started.elapsed() >= Duration::from_secs(2) {
+            match how.as_str() {
+                "deadlock" => drop(jobs.lock().await),
+                "panic" => panic!("as asked"),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Waits for an answer as no async program should: with a blocking call.
+async fn block() {
+    sleep(Duration::from_secs(2)).await;
+    let (_question, answer) = mpsc::channel::<()>();
+    let _ = answer.recv();
+}

@@ -1,0 +1,290 @@
+//! Proxies and monitors, real ones, configured by the snippets of `examples/deploy/README.md`.
+//!
+//! `cargo test --test proxies -- --ignored`
+
+use std::{
+    net::SocketAddr,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    docker::{Container, Image, Network, PATIENCE, Program, eventually, get, snippet},
+    load::Load,
+};
+
+#[path = "support/docker.rs"]
+mod docker;
+#[path = "support/load.rs"]
+mod load;
+
+/// How often an instance is drained and replaced, the two in turn.
+const REPLACEMENTS: u32 = 6;
+
+/// The page's promise: by then a proxy has taken a draining instance out. The port closes at 5 s.
+const OUT: Duration = Duration::from_millis(3500);
+
+#[test]
+#[ignore = "needs a Docker Engine"]
+fn haproxy_loses_no_request() {
+    replace_under_load("HAProxy", &["haproxy", "-f", "/etc/snippet"], Drain::IsSeen);
+}
+
+#[test]
+#[ignore = "needs a Docker Engine"]
+fn traefik_loses_no_request() {
+    let words = [
+        "traefik",
+        "--entryPoints.http.address=:8000",
+        "--providers.file.filename=/etc/snippet.yaml",
+    ];
+    replace_under_load("Traefik", &words, Drain::IsSeen);
+}
+
+#[test]
+#[ignore = "needs a Docker Engine"]
+fn envoy_loses_no_request() {
+    let words = [
+        "envoy",
+        "--concurrency",
+        "1",
+        "--log-level",
+        "warn",
+        "-c",
+        "/etc/snippet.yaml",
+    ];
+    replace_under_load("Envoy", &words, Drain::IsSeen);
+}
+
+#[test]
+#[ignore = "needs a Docker Engine"]
+fn caddy_loses_no_request() {
+    let words = [
+        "caddy",
+        "run",
+        "--adapter=caddyfile",
+        "--config=/etc/snippet",
+    ];
+    replace_under_load("Caddy", &words, Drain::IsSeen);
+}
+
+#[test]
+#[ignore = "needs a Docker Engine"]
+fn varnish_loses_no_request() {
+    let words = [
+        "varnishd",
+        "-F",
+        "-a",
+        ":8000",
+        "-f",
+        "/etc/snippet",
+        "-s",
+        "malloc,16m",
+    ];
+    replace_under_load("Varnish", &words, Drain::IsSeen);
+}
+
+#[test]
+#[ignore = "needs a Docker Engine"]
+fn nginx_asks_nothing_and_loses_no_request() {
+    let words = ["nginx", "-g", "daemon off;", "-c", "/etc/snippet"];
+    replace_under_load("nginx", &words, Drain::IsNotSeen);
+}
+
+#[test]
+#[ignore = "needs a Docker Engine"]
+fn the_blackbox_exporter_tells_down_and_warnings_apart() {
+    let network = Network::new();
+    let image = Image::of(Program::Service);
+    let service = instance(&image, &network, 1, &[]);
+    let warning = instance(&image, &network, 2, &["--env=GREETING_FILE=/none"]);
+    let words = [
+        "prometheus-blackbox-exporter",
+        "--config.file=/etc/snippet.yaml",
+    ];
+    let exporter = tool("Prometheus' blackbox exporter", &network, &words);
+    let address = exporter.address(9115);
+    let success = |module: &str, service: u8| {
+        let path = format!("/probe?module={module}&target=http://service-{service}:8080/health");
+        eventually("an answer of the exporter", PATIENCE, || {
+            let (status, body) = get(address, &path);
+            let line = |line: &str| line.strip_prefix("probe_success ").map(str::to_owned);
+            (status == 200).then(|| body.lines().find_map(line).expect("a result"))
+        })
+    };
+
+    assert_eq!(success("health", 1), "1");
+    assert_eq!(success("health_without_warnings", 1), "1");
+    assert_eq!(success("health", 2), "1");
+    assert_eq!(success("health_without_warnings", 2), "0");
+    draining(&service, || assert_eq!(success("health", 1), "0"));
+    assert_eq!(success("health", 1), "0");
+    drop(warning);
+}
+
+#[test]
+#[ignore = "needs a Docker Engine"]
+fn monit_and_check_http_read_the_routes() {
+    let network = Network::new();
+    let image = Image::of(Program::Service);
+    let service = instance(&image, &network, 1, &[]);
+    let control = "set daemon 1\nset log /dev/stdout\n\
+        set httpd unixsocket /run/monit.sock allow any:any\n";
+    // It refuses a file that others may read.
+    let words = [
+        "sh",
+        "-c",
+        "chmod 0600 /etc/monitrc; exec monit -I -c /etc/monitrc",
+    ];
+    let monitrc = format!("{control}{}", snippet("Monit"));
+    let monit = Container::tool(&network, &words, ("/etc/monitrc", &monitrc));
+    let summary = |state: &str| {
+        eventually(&format!("monit says {state}"), PATIENCE, || {
+            let summary = [
+                "exec",
+                &monit.name,
+                "monit",
+                "-c",
+                "/etc/monitrc",
+                "-B",
+                "summary",
+            ];
+            let output = Command::new("docker").args(summary).output().unwrap();
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let mut lines = text.lines().filter(|line| line.contains("my-service"));
+            lines.any(|line| line.contains(state)).then_some(())
+        });
+    };
+    let check_http = snippet("check_http, of Nagios, Icinga and others");
+    let check_http = || {
+        let command = ["exec", &monit.name, "sh", "-c", &check_http];
+        let output = Command::new("docker").args(command).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), text)
+    };
+
+    summary("OK");
+    let (code, text) = check_http();
+    assert_eq!(code, Some(0), "{text}");
+    draining(&service, || {
+        let (code, text) = check_http();
+        assert_eq!(code, Some(2), "{text}");
+        assert!(text.contains("503"), "{text}");
+        summary("failed");
+    });
+    service.start();
+    summary("OK");
+}
+
+/// Whether a proxy has a way to see that an instance drains before its port closes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Drain {
+    IsSeen,
+    IsNotSeen,
+}
+
+fn replace_under_load(name: &str, words: &[&str], drain: Drain) {
+    let network = Network::new();
+    let image = Image::of(Program::Service);
+    let instances = [1, 2].map(|number| instance(&image, &network, number, &[]));
+    let proxy = tool(name, &network, words);
+    let address = proxy.address(8000);
+    eventually("the proxy answers", PATIENCE, || {
+        (get(address, "/").0 == 200).then_some(())
+    });
+
+    let load = Load::start(address);
+    for replacement in 0..REPLACEMENTS {
+        let instance = &instances[replacement as usize % 2];
+        let own = instance.address(8080);
+        let start = Instant::now();
+        let mut stop = instance.stopping();
+        thread::sleep(OUT.saturating_sub(start.elapsed()));
+        let (first, _) = (visitor(own), thread::sleep(Duration::from_secs(1)));
+        let between = visitor(own) - first - 1;
+        assert!(stop.wait().unwrap().success());
+        match drain {
+            Drain::IsSeen => assert_eq!(between, 0, "requests in the last second of a drain"),
+            Drain::IsNotSeen => assert!(between > 0, "so it does see: correct the page"),
+        }
+        instance.start();
+        // Or the other would be stopped while the proxy knows none.
+        gets_traffic(own);
+    }
+    let tally = load.stop();
+
+    println!(
+        "{name}: {REPLACEMENTS} replacements, {} requests on kept connections, {} on fresh ones, \
+         {} failed",
+        tally.kept,
+        tally.fresh,
+        tally.failed.len()
+    );
+    assert_eq!(tally.failed, Vec::<String>::new());
+    assert!(
+        tally.kept > 1000 && tally.fresh > 1000,
+        "too little load: {tally}"
+    );
+}
+
+/// Waits until an instance is asked by others than this test.
+fn gets_traffic(own: SocketAddr) {
+    eventually("the instance is ready", PATIENCE, || {
+        (get(own, "/health/ready").0 == 200).then_some(())
+    });
+    let first = visitor(own);
+    let mut asked = 0;
+    eventually("traffic of the proxy", PATIENCE, || {
+        asked += 1;
+        (visitor(own) > first + asked).then_some(())
+    });
+}
+
+/// The number of this visit.
+fn visitor(own: SocketAddr) -> u64 {
+    let (status, body) = get(own, "/");
+    assert_eq!(status, 200, "{body}");
+    let number = body.trim_end().strip_prefix("Hello, visitor ");
+    number
+        .unwrap_or_else(|| panic!("{body:?}"))
+        .parse()
+        .unwrap()
+}
+
+/// Does this while the instance drains, and waits for its end.
+fn draining(instance: &Container, act: impl FnOnce()) {
+    let mut stop = instance.stopping();
+    let own = instance.address(8080);
+    eventually("the instance drains", PATIENCE, || {
+        (get(own, "/health").0 == 503).then_some(())
+    });
+    act();
+    assert!(stop.wait().unwrap().success());
+}
+
+/// `service-1` or `service-2` of the page. Its address stays over a restart, as its name would.
+fn instance(image: &Image, network: &Network, number: u8, options: &[&str]) -> Container {
+    let network_options = [
+        format!("--network={}", network.name),
+        format!("--network-alias=service-{number}"),
+        format!("--ip={}", network.ip(10 + number)),
+    ];
+    let network_options = network_options.each_ref().map(String::as_str);
+    let container = Container::run(&image.tag, &[&network_options, options].concat(), &[]);
+    container.turns("healthy");
+    container
+}
+
+/// A program of the tools' image with its snippet of the page in /etc.
+fn tool(heading: &str, network: &Network, words: &[&str]) -> Container {
+    let snippet = snippet(heading);
+    let path = words
+        .iter()
+        .find_map(|word| word.find("/etc/snippet").map(|at| &word[at..]));
+    Container::tool(
+        network,
+        words,
+        (path.expect("the path of the snippet"), &snippet),
+    )
+}

@@ -1,0 +1,208 @@
+//! Constant load on an HTTP server, with every response counted.
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::{
+    fmt,
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+/// A client that waits longer has given up.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Clients that ask for `/`, one request after the other, until [`stop`](Self::stop).
+pub(crate) struct Load {
+    stop: Arc<AtomicBool>,
+    counted: Arc<Counted>,
+    clients: Vec<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Counted {
+    kept: AtomicU64,
+    fresh: AtomicU64,
+    failed: Mutex<Vec<String>>,
+}
+
+/// What came of it.
+pub(crate) struct Tally {
+    /// Requests on connections that were used before.
+    pub(crate) kept: u64,
+    /// Requests on connections of their own.
+    pub(crate) fresh: u64,
+    /// When and how.
+    pub(crate) failed: Vec<String>,
+}
+
+impl Load {
+    /// Four clients that keep their connection and four that don't, about 400 requests a second.
+    pub(crate) fn start(address: SocketAddr) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let counted = Arc::new(Counted::default());
+        let started = Instant::now();
+        let clients = (0..8).map(|client| {
+            let (stop, counted) = (Arc::clone(&stop), Arc::clone(&counted));
+            let keeps = client % 2 == 0;
+            thread::spawn(move || {
+                let mut connection = None;
+                while !stop.load(Ordering::Relaxed) {
+                    let kept = connection.is_some();
+                    match ask(address, &mut connection, keeps) {
+                        Ok(200) => {}
+                        Ok(status) => counted.failure(started, kept, &status.to_string()),
+                        Err(error) => {
+                            connection = None;
+                            counted.failure(started, kept, &error.to_string());
+                        }
+                    }
+                    let counter = if kept { &counted.kept } else { &counted.fresh };
+                    counter.fetch_add(1, Ordering::Relaxed);
+                    // The load is the test's tool, not its aim.
+                    thread::sleep(Duration::from_millis(20));
+                }
+            })
+        });
+        Self {
+            clients: clients.collect(),
+            stop,
+            counted,
+        }
+    }
+
+    pub(crate) fn failed(&self) -> usize {
+        self.counted.failed.lock().unwrap().len()
+    }
+
+    pub(crate) fn stop(self) -> Tally {
+        self.stop.store(true, Ordering::Relaxed);
+        for client in self.clients {
+            client.join().unwrap();
+        }
+        Tally {
+            kept: self.counted.kept.load(Ordering::Relaxed),
+            fresh: self.counted.fresh.load(Ordering::Relaxed),
+            failed: std::mem::take(&mut *self.counted.failed.lock().unwrap()),
+        }
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            kept,
+            fresh,
+            failed,
+        } = self;
+        write!(
+            f,
+            "{kept} requests on kept connections, {fresh} on fresh ones, {} failed",
+            failed.len()
+        )?;
+        for failure in failed.iter().take(5).chain(failed.last()) {
+            write!(f, "\n  {failure}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Counted {
+    fn failure(&self, started: Instant, kept: bool, how: &str) {
+        let at = started.elapsed();
+        let connection = if kept { "kept" } else { "fresh" };
+        let failure = format!("after {at:.1?}, {connection} connection: {how}");
+        self.failed.lock().unwrap().push(failure);
+    }
+}
+
+/// One request; the status of a complete answer.
+fn ask(
+    address: SocketAddr,
+    connection: &mut Option<BufReader<TcpStream>>,
+    keep: bool,
+) -> io::Result<u16> {
+    let mut stream = match connection.take() {
+        Some(stream) => stream,
+        None => {
+            let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_nodelay(true)?;
+            BufReader::new(stream)
+        }
+    };
+    let close = if keep { "" } else { "Connection: close\r\n" };
+    let request = format!("GET / HTTP/1.1\r\nHost: test\r\n{close}\r\n");
+    stream.get_mut().write_all(request.as_bytes())?;
+    let mut head = Head::default();
+    let mut line = String::new();
+    while head.read(&mut stream, &mut line)? {}
+    head.skip_body(&mut stream)?;
+    if keep && !head.closes {
+        *connection = Some(stream);
+    }
+    Ok(head.status)
+}
+
+#[derive(Default)]
+struct Head {
+    status: u16,
+    length: Option<u64>,
+    chunked: bool,
+    closes: bool,
+}
+
+impl Head {
+    /// A line; false behind the last one.
+    fn read(&mut self, stream: &mut impl BufRead, line: &mut String) -> io::Result<bool> {
+        line.clear();
+        if stream.read_line(line)? == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "closed before the end of the head",
+            ));
+        }
+        let line = line.trim_end().to_ascii_lowercase();
+        if let Some(status) = line.strip_prefix("http/1.1 ") {
+            self.status = status[..3].parse().map_err(io::Error::other)?;
+        } else if let Some(length) = line.strip_prefix("content-length: ") {
+            self.length = Some(length.parse().map_err(io::Error::other)?);
+        }
+        self.chunked |= line == "transfer-encoding: chunked";
+        self.closes |= line == "connection: close";
+        Ok(!line.is_empty())
+    }
+
+    fn skip_body(&self, stream: &mut impl BufRead) -> io::Result<()> {
+        if self.chunked {
+            return loop {
+                let mut size = String::new();
+                stream.read_line(&mut size)?;
+                let size = u64::from_str_radix(size.trim_end(), 16).map_err(io::Error::other)?;
+                skip(stream, size + 2)?;
+                if size == 0 {
+                    break Ok(());
+                }
+            };
+        }
+        match self.length {
+            Some(length) => skip(stream, length),
+            None => io::copy(stream, &mut io::sink()).map(drop),
+        }
+    }
+}
+
+fn skip(stream: &mut impl BufRead, length: u64) -> io::Result<()> {
+    let skipped = io::copy(&mut stream.take(length), &mut io::sink())?;
+    if skipped < length {
+        return Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "closed before the end of the body",
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,38 @@
+"""Checks the files of examples/deploy against the schemas of their products, as far as packages have them.
+
+Prints what the files say, as JSON. The argument is the folder. Needs botocore, kubernetes-validate, python-hcl2.
+"""
+
+import json
+import pathlib
+import sys
+
+import botocore.session
+import botocore.validate
+import hcl2
+import kubernetes_validate
+import yaml
+
+folder = pathlib.Path(sys.argv[1])
+said = {}
+
+for name in ["kubernetes.yaml", "kubernetes-exec.yaml"]:
+    said[name] = list(yaml.safe_load_all((folder / name).read_text()))
+    for document in said[name]:
+        # Strict: a field with a typing error is an error.
+        kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
+
+# What `aws ecs register-task-definition --cli-input-json` checks before it asks anyone.
+task = json.loads((folder / "ecs-task.json").read_text())
+ecs = botocore.session.get_session().get_service_model("ecs")
+shape = ecs.operation_model("RegisterTaskDefinition").input_shape
+report = botocore.validate.ParamValidator().validate(task, shape)
+if report.has_errors():
+    sys.exit(report.generate_report())
+said["ecs-task.json"] = task
+
+# No package has the schema of a job: only its syntax.
+with open(folder / "nomad.hcl") as file:
+    said["nomad.hcl"] = hcl2.load(file)
+
+print(json.dumps(said))
