@@ -1,3 +1,6 @@
+# check=skip=SecretsUsedInArgOrEnv
+# CARGO_REGISTRY_GLOBAL_CREDENTIAL_PROVIDERS only sounds like a secret.
+#
 # The image of any binary crate or workspace, unedited:
 #
 #   docker build --target distroless-static --build-arg PACKAGE=… --build-arg BIN=… \
