@@ -31,7 +31,12 @@ fn a_commit_is_one_image() {
         });
 
         let [one, two] = images.each_ref().map(executable);
-        assert!(one == two, "{} and {} bytes", one.len(), two.len());
+        assert!(
+            one == two,
+            "executables of {} and {} bytes",
+            one.len(),
+            two.len()
+        );
         let [one, two] = images.each_ref().map(inspect);
         assert_eq!(one, two);
     }
