@@ -33,7 +33,7 @@ const REPLICAS: usize = 3;
 fn twenty_updates_lose_no_request() {
     let images = [1, 2].map(|_| Image::of(Program::Service));
     // Both versions work, so nothing has to be waited for but the proxy.
-    let quick = "services: {service: {deploy: {update_config: {delay: 3s}}}}";
+    let quick = "services: {service: {deploy: {update_config: {delay: 2s}}}}";
     let stack = Stack::new(quick);
     stack.deploy(&images[0]);
     stack.runs(&images[0]);

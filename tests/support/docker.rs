@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::{
+    env::consts::ARCH,
     fs::{self, File},
     io::{Read, Write},
     net::{IpAddr, SocketAddr, TcpStream},
@@ -22,7 +23,6 @@ use serde_json::Value;
 
 pub(crate) const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 pub(crate) const BASE: &str = "gcr.io/distroless/static-debian13:nonroot";
-const TARGET: &str = "x86_64-unknown-linux-musl";
 
 /// For what takes the engine a second when nothing else runs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -62,6 +62,7 @@ impl Program {
 
 fn release(package: &Path, options: &[&str]) -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let musl = format!("{ARCH}-unknown-linux-musl");
     let status = Command::new(env!("CARGO"))
         .current_dir(package)
         .args([
@@ -70,7 +71,7 @@ fn release(package: &Path, options: &[&str]) -> PathBuf {
             "--locked",
             "--release",
             "--target",
-            TARGET,
+            &musl,
         ])
         .args(options)
         .arg("--target-dir")
@@ -78,7 +79,7 @@ fn release(package: &Path, options: &[&str]) -> PathBuf {
         .status()
         .expect("cargo");
     assert!(status.success(), "{} does not build", package.display());
-    target.join(TARGET).join("release")
+    target.join(musl).join("release")
 }
 
 /// Removed when dropped.
