@@ -5,8 +5,9 @@
 use std::{
     env,
     ffi::OsString,
-    fmt,
+    fmt::{self, Write as _},
     io::{self, Write},
+    mem,
     net::{Ipv4Addr, SocketAddr},
     panic,
     process::{self, ExitCode},
@@ -91,7 +92,7 @@ impl Subcommand {
         let app = args.next().unwrap_or_default();
         let subcommand = args.next()?;
         let app = App {
-            name: app.to_string_lossy().into_owned(),
+            name: app,
             build: self.build,
             endpoint: self.endpoint,
         };
@@ -105,7 +106,7 @@ impl Subcommand {
 }
 
 struct App {
-    name: String,
+    name: OsString,
     build: BuildInfo,
     endpoint: Option<Endpoint>,
 }
@@ -120,7 +121,7 @@ impl App {
         panic::set_hook(Box::new(|panic| {
             say(
                 io::stderr(),
-                &format!("unhealthy: the probe panicked: {panic}"),
+                format_args!("unhealthy: the probe panicked: {panic}"),
             );
             process::exit(UNHEALTHY.into());
         }));
@@ -137,7 +138,7 @@ impl App {
             Ok(_) if options.quiet => HEALTHY,
             Err(_) if options.quiet => UNHEALTHY,
             Ok(healthy) => {
-                say(io::stdout(), &format!("healthy: {healthy}"));
+                say(io::stdout(), format_args!("healthy: {healthy}"));
                 HEALTHY
             }
             Err(error) if error.is_connect() => {
@@ -153,7 +154,7 @@ impl App {
         options: &Options,
         env: impl Fn(&str) -> Option<OsString>,
     ) -> Result<(Inquiry, Source), Refusal> {
-        let mut paths = DEFAULT_PATHS.map(str::to_owned);
+        let mut paths = None;
         let mut own_path = None;
         let (source, endpoint) = if let Some(Place { endpoint, path }) = &options.place {
             own_path.clone_from(path);
@@ -164,7 +165,7 @@ impl App {
             own_path = path.map(str::to_owned);
             (Source::Url, endpoint)
         } else if let Some(published) = find(self.build.name()) {
-            paths = published.paths;
+            paths = Some(published.paths);
             (Source::Published, published.endpoint)
         } else if let Some(endpoint) = &self.endpoint {
             (Source::Code, endpoint.clone())
@@ -182,11 +183,10 @@ impl App {
             (Some(path), _, _) => path.clone(),
             (None, None, Some(path)) => path,
             (None, question, _) => {
-                let [health, ready, live] = paths;
-                match question {
-                    None | Some(Question::Health) => health,
-                    Some(Question::Readiness) => ready,
-                    Some(Question::Liveness) => live,
+                let route = question.unwrap_or(Question::Health) as usize;
+                match paths {
+                    Some(mut paths) => mem::take(&mut paths[route]),
+                    None => DEFAULT_PATHS[route].to_owned(),
                 }
             }
         };
@@ -249,7 +249,7 @@ Usage: {name} healthcheck [URL|PATH] [OPTIONS]
   --quiet            print nothing, unless an argument or variable is wrong
   --help             print this
 ",
-            name = self.name,
+            name = self.name.display(),
             timeout = TIMEOUT.as_secs(),
         )
     }
@@ -257,7 +257,7 @@ Usage: {name} healthcheck [URL|PATH] [OPTIONS]
     fn version_help(&self) -> String {
         format!(
             "Prints what this binary knows of its own build.\n\nUsage: {} version [--json]\n",
-            self.name
+            self.name.display()
         )
     }
 }
@@ -499,12 +499,12 @@ fn json(build: &BuildInfo) -> String {
 
 fn refuse_version(arg: &str) -> u8 {
     let refusal = Refusal::argument(arg, &"unknown, expected --json or nothing");
-    say(io::stderr(), &format!("version: {refusal}"));
+    say(io::stderr(), format_args!("version: {refusal}"));
     UNHEALTHY
 }
 
 fn unhealthy(why: &impl fmt::Display) -> u8 {
-    say(io::stderr(), &format!("unhealthy: {why}"));
+    say(io::stderr(), format_args!("unhealthy: {why}"));
     UNHEALTHY
 }
 
@@ -521,31 +521,37 @@ fn print(text: &str) -> u8 {
 }
 
 /// One line in one write. That it cannot be written changes nothing.
-fn say(mut to: impl Write, text: &str) {
-    let line = one_line(text);
-    let _ = to.write_all(line.as_bytes()).and_then(|()| to.flush());
+fn say(mut to: impl Write, text: fmt::Arguments<'_>) {
+    let mut line = Line(String::with_capacity(LINE_MAX));
+    // The error says that there was more than fits.
+    let _ = line.write_fmt(text);
+    line.0.push('\n');
+    let _ = to.write_all(line.0.as_bytes()).and_then(|()| to.flush());
 }
 
 /// What strangers sent ends up on terminals: nothing that could move a cursor or start a line.
-fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(LINE_MAX);
-    for c in text.chars() {
-        let mark = line.len();
-        match c {
-            ' ' => line.push(c),
-            _ if c.is_ascii_graphic() => line.push(c),
-            _ if c.is_ascii() => line.extend(c.escape_default()),
-            // Leaves letters alone and escapes what has no shape of its own.
-            _ => line.extend(c.escape_debug()),
+struct Line(String);
+
+impl fmt::Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let line = &mut self.0;
+        for c in text.chars() {
+            let mark = line.len();
+            match c {
+                ' ' => line.push(c),
+                _ if c.is_ascii_graphic() => line.push(c),
+                _ if c.is_ascii() => line.extend(c.escape_default()),
+                // Leaves letters alone and escapes what has no shape of its own.
+                _ => line.extend(c.escape_debug()),
+            }
+            if line.len() > LINE_MAX - ELLIPSIS.len() - 1 {
+                line.truncate(mark);
+                line.push_str(ELLIPSIS);
+                return Err(fmt::Error);
+            }
         }
-        if line.len() > LINE_MAX - ELLIPSIS.len() - 1 {
-            line.truncate(mark);
-            line.push_str(ELLIPSIS);
-            break;
-        }
+        Ok(())
     }
-    line.push('\n');
-    line
 }
 
 const ELLIPSIS: &str = "...";

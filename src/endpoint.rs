@@ -70,15 +70,13 @@ impl Endpoint {
     pub(crate) fn authority(&self) -> String {
         match &self.0 {
             Place::Tcp { scheme, host, port } => {
+                // Without the scope: to the service it means nothing.
                 let host = match host {
-                    Host::Localhost => "localhost".to_owned(),
-                    _ => match host.addresses(*port).0.ip() {
-                        IpAddr::V4(v4) => v4.to_string(),
-                        IpAddr::V6(v6) => format!("[{v6}]"),
-                    },
+                    Host::Localhost => Host::Localhost,
+                    _ => Host::Ip(host.addresses(*port).0.ip()),
                 };
                 match (scheme, port) {
-                    (Scheme::Http, 80) | (Scheme::Https, 443) => host,
+                    (Scheme::Http, 80) | (Scheme::Https, 443) => host.to_string(),
                     _ => format!("{host}:{port}"),
                 }
             }

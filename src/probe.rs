@@ -37,6 +37,9 @@ const BODY_MAX: usize = 64 * 1024;
 /// One read. A report with a dozen checks fits.
 const CHUNK: usize = 2048;
 
+/// What a request without headers of its own comes to, with room for the path.
+const REQUEST: usize = 256;
+
 /// One write. Every request without headers of extraordinary length fits.
 const PIECE: usize = 16 * 1024;
 
@@ -70,7 +73,8 @@ impl fmt::Display for Healthy {
             Some(status) => f.write_str(status)?,
             None => self.code.fmt(f)?,
         }
-        write!(f, " in {:.1} ms", self.took.as_secs_f64() * 1000.0)?;
+        let tenths = (self.took.as_micros() + 50) / 100;
+        write!(f, " in {}.{} ms", tenths / 10, tenths % 10)?;
         // What passes with a reason is a warning.
         match &self.summary.output {
             Some(output) => write!(f, ": {output}"),
@@ -314,7 +318,10 @@ fn exchange(
 }
 
 fn request(inquiry: &Inquiry) -> String {
-    let mut request = format!("GET {} HTTP/1.1\r\n", inquiry.target);
+    let mut request = String::with_capacity(REQUEST);
+    for part in ["GET ", &inquiry.target, " HTTP/1.1\r\n"] {
+        request.push_str(part);
+    }
     for (name, value) in headers(inquiry) {
         for part in [name, ": ", &value, "\r\n"] {
             request.push_str(part);

@@ -13,7 +13,7 @@
 //! - The file's owner is the one who wrote it (nobody can write for another in a sticky folder).
 //!   The reader prefers its own user's, then root's, then another user's, for a service that
 //!   dropped its privileges, or is asked by `docker exec --user`. What others can write to is
-//!   ignored. Of two that are equal, the younger counts.
+//!   ignored. Of two that are equal, the container's first process counts, then the younger.
 
 use std::io;
 
@@ -135,6 +135,10 @@ mod linux {
     pub(crate) fn find(service: &str) -> Option<Published> {
         let prefix = prefix(service).ok()?;
         let me = fs::metadata("/proc/self").ok()?.uid();
+        // In nearly every container the service is process 1: no need to list the folder.
+        if let Some(((OWN, ..), published)) = read(format!("{FOLDER}/{prefix}1").as_ref(), me) {
+            return Some(published);
+        }
         let mut best = None;
         for entry in fs::read_dir(FOLDER).ok()?.flatten() {
             if !is_ours(&entry.file_name(), &prefix) {
@@ -152,6 +156,10 @@ mod linux {
     /// Greater is better: whose it is, then how young it is.
     type Rank = (u8, i64, i64);
 
+    const OWN: u8 = 2;
+    const ROOT: u8 = 1;
+    const FOREIGN: u8 = 0;
+
     fn read(path: &Path, me: u32) -> Option<(Rank, Published)> {
         let mut file = OpenOptions::new()
             .read(true)
@@ -167,13 +175,13 @@ mod linux {
         {
             return None;
         }
-        let mut bytes = [0; MAX];
+        let mut bytes = vec![0; usize::try_from(about.len()).ok()?];
         let length = file.read(&mut bytes).ok()?;
         let text = str::from_utf8(&bytes[..length]).ok()?;
         let owner = match about.uid() {
-            uid if uid == me => 2,
-            0 => 1,
-            _ => 0,
+            uid if uid == me => OWN,
+            0 => ROOT,
+            _ => FOREIGN,
         };
         let rank = (owner, about.ctime(), about.ctime_nsec());
         Some((rank, Published::read(text)?))
@@ -206,13 +214,9 @@ mod linux {
 
     /// The file's name but for the pid.
     fn prefix(service: &str) -> io::Result<String> {
-        let namespace = fs::read_link("/proc/self/ns/mnt")?;
-        let number = namespace.to_str().and_then(|name| {
-            let number = name.strip_prefix("mnt:[")?.strip_suffix(']')?;
-            number.bytes().all(|b| b.is_ascii_digit()).then_some(number)
-        });
-        let number = number.ok_or(io::ErrorKind::InvalidData)?;
-        Ok(format!("lifesign.{number}.{service}."))
+        // The number that `readlink` shows as `mnt:[…]`.
+        let namespace = fs::metadata("/proc/self/ns/mnt")?.ino();
+        Ok(format!("lifesign.{namespace}.{service}."))
     }
 
     /// The rest is a pid: "api" must not find "api.admin".
