@@ -97,10 +97,12 @@ impl Subcommand {
             endpoint: self.endpoint,
         };
         let code = match subcommand.to_str()? {
-            "healthcheck" => app.healthcheck(args, |name| env::var_os(name)),
-            "version" => app.version(args),
+            "healthcheck" => app.healthcheck(args.by_ref(), |name| env::var_os(name)),
+            "version" => app.version(args.by_ref()),
             _ => return None,
         };
+        // The process is about to end, and frees all at once.
+        mem::forget((app, subcommand, args));
         Some(ExitCode::from(code))
     }
 }
@@ -154,7 +156,7 @@ impl App {
         options: &Options,
         env: impl Fn(&str) -> Option<OsString>,
     ) -> Result<(Inquiry, Source), Refusal> {
-        let mut paths = None;
+        let mut published = None;
         let mut own_path = None;
         let (source, endpoint) = if let Some(Place { endpoint, path }) = &options.place {
             own_path.clone_from(path);
@@ -164,9 +166,9 @@ impl App {
                 .map_err(|e| Refusal::new("HEALTHCHECK_URL", without_password(&url), &e))?;
             own_path = path.map(str::to_owned);
             (Source::Url, endpoint)
-        } else if let Some(published) = find(self.build.name()) {
-            paths = Some(published.paths);
-            (Source::Published, published.endpoint)
+        } else if let Some(found) = find(self.build.name()) {
+            let endpoint = published.insert(found).endpoint.clone();
+            (Source::Published, endpoint)
         } else if let Some(endpoint) = &self.endpoint {
             (Source::Code, endpoint.clone())
         } else if let Some(port) = variable(&env, "PORT")? {
@@ -183,10 +185,10 @@ impl App {
             (Some(path), _, _) => path.clone(),
             (None, None, Some(path)) => path,
             (None, question, _) => {
-                let route = question.unwrap_or(Question::Health) as usize;
-                match paths {
-                    Some(mut paths) => mem::take(&mut paths[route]),
-                    None => DEFAULT_PATHS[route].to_owned(),
+                let question = question.unwrap_or(Question::Health);
+                match &published {
+                    Some(published) => published.path(question).to_owned(),
+                    None => DEFAULT_PATHS[question as usize].to_owned(),
                 }
             }
         };

@@ -38,7 +38,7 @@ const BODY_MAX: usize = 64 * 1024;
 const CHUNK: usize = 2048;
 
 /// What a request without headers of its own comes to, with room for the path.
-const REQUEST: usize = 256;
+const REQUEST: usize = 384;
 
 /// One write. Every request without headers of extraordinary length fits.
 const PIECE: usize = 16 * 1024;
@@ -73,7 +73,7 @@ impl fmt::Display for Healthy {
             Some(status) => f.write_str(status)?,
             None => self.code.fmt(f)?,
         }
-        let tenths = (self.took.as_micros() + 50) / 100;
+        let tenths = self.took.as_secs() * 10_000 + u64::from(self.took.subsec_micros() + 50) / 100;
         write!(f, " in {}.{} ms", tenths / 10, tenths % 10)?;
         // What passes with a reason is a warning.
         match &self.summary.output {
@@ -537,9 +537,9 @@ impl Answer {
     fn verdict(&self, clock: &Clock) -> Result<Healthy, Kind> {
         let (head, body) = self.bytes.split_at(self.body);
         // Of a chunked body, the first chunk without its size is what can be read as it is.
-        let chunked = field(head, "transfer-encoding").is_some();
-        let body = match body.iter().position(|b| *b == b'\n') {
-            Some(line) if chunked => &body[line + 1..],
+        let chunked = !body.starts_with(b"{") && field(head, "transfer-encoding").is_some();
+        let body = match chunked.then(|| body.iter().position(|b| *b == b'\n')) {
+            Some(Some(line)) => &body[line + 1..],
             _ => body,
         };
         let code = self.code;

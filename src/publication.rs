@@ -15,16 +15,16 @@
 //!   dropped its privileges, or is asked by `docker exec --user`. What others can write to is
 //!   ignored. Of two that are equal, the container's first process counts, then the younger.
 
-use std::io;
+use std::{io, iter};
 
-use crate::Endpoint;
+use crate::{Endpoint, Question};
 
 /// What a service published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Published {
     pub(crate) endpoint: Endpoint,
-    /// The paths of the three routes, in the order of [`Question`](crate::Question).
-    pub(crate) paths: [String; 3],
+    /// The format, the endpoint and the paths of the three routes, each on a line.
+    text: String,
 }
 
 impl Published {
@@ -32,17 +32,22 @@ impl Published {
     fn write(endpoint: &Endpoint, paths: &[String; 3]) -> io::Result<String> {
         let [health, ready, live] = paths;
         let text = format!("{FORMAT}\n{endpoint}\n{health}\n{ready}\n{live}\n");
-        if Self::read(&text).is_none_or(|read| read.endpoint != *endpoint || read.paths != *paths) {
-            return Err(io::Error::new(
+        match Self::read(text) {
+            Some(read) if read.endpoint == *endpoint => Ok(read.text),
+            _ => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "no probe could ask there: expected the address that a listener reports",
-            ));
+            )),
         }
-        Ok(text)
     }
 
-    fn read(text: &str) -> Option<Self> {
-        let mut lines = text.strip_suffix('\n')?.split('\n');
+    fn read(text: String) -> Option<Self> {
+        let endpoint = Self::check(&text)?;
+        Some(Self { endpoint, text })
+    }
+
+    fn check(text: &str) -> Option<Endpoint> {
+        let mut lines = lines(text);
         if lines.next() != Some(FORMAT) {
             return None;
         }
@@ -50,9 +55,27 @@ impl Published {
             return None;
         };
         let mut path = || lines.next().filter(|path| path.starts_with('/'));
-        let paths = [path()?, path()?, path()?].map(str::to_owned);
-        lines.next().is_none().then_some(Self { endpoint, paths })
+        let _three = (path()?, path()?, path()?);
+        (lines.next().is_none() && text.ends_with('\n')).then_some(endpoint)
     }
+
+    /// Where the route is that answers `question`.
+    pub(crate) fn path(&self, question: Question) -> &str {
+        let first = 2;
+        lines(&self.text)
+            .nth(first + question as usize)
+            .unwrap_or_default()
+    }
+}
+
+/// What `str::lines` yields, and takes several times as long for.
+fn lines(mut rest: &str) -> impl Iterator<Item = &str> {
+    iter::from_fn(move || {
+        let end = rest.bytes().position(|b| b == b'\n')?;
+        let line = &rest[..end];
+        rest = &rest[end + 1..];
+        Some(line)
+    })
 }
 
 /// The first line, so that a later version can change the rest.
@@ -65,6 +88,7 @@ pub(crate) use linux::{Publication, find};
 mod linux {
     use std::{
         ffi::OsStr,
+        fmt::Write as _,
         fs::{self, File, OpenOptions, TryLockError},
         io::{self, Read, Write},
         os::unix::{
@@ -79,6 +103,9 @@ mod linux {
     use crate::Endpoint;
 
     const FOLDER: &str = "/dev/shm";
+
+    /// What a file's name comes to when the service's own is not long.
+    const NAME: usize = 64;
 
     /// A publication is a few lines; more is not one.
     const MAX: usize = 4096;
@@ -136,7 +163,9 @@ mod linux {
         let prefix = prefix(service).ok()?;
         let me = fs::metadata("/proc/self").ok()?.uid();
         // In nearly every container the service is process 1: no need to list the folder.
-        if let Some(((OWN, ..), published)) = read(format!("{FOLDER}/{prefix}1").as_ref(), me) {
+        if let Some(((OWN, ..), published)) =
+            read([FOLDER, "/", &prefix, "1"].concat().as_ref(), me)
+        {
             return Some(published);
         }
         let mut best = None;
@@ -177,14 +206,14 @@ mod linux {
         }
         let mut bytes = vec![0; usize::try_from(about.len()).ok()?];
         let length = file.read(&mut bytes).ok()?;
-        let text = str::from_utf8(&bytes[..length]).ok()?;
+        bytes.truncate(length);
         let owner = match about.uid() {
             uid if uid == me => OWN,
             0 => ROOT,
             _ => FOREIGN,
         };
         let rank = (owner, about.ctime(), about.ctime_nsec());
-        Some((rank, Published::read(text)?))
+        Some((rank, Published::read(String::from_utf8(bytes).ok()?)?))
     }
 
     fn locked(file: &File) -> bool {
@@ -216,7 +245,9 @@ mod linux {
     fn prefix(service: &str) -> io::Result<String> {
         // The number that `readlink` shows as `mnt:[…]`.
         let namespace = fs::metadata("/proc/self/ns/mnt")?.ino();
-        Ok(format!("lifesign.{namespace}.{service}."))
+        let mut prefix = String::with_capacity(NAME);
+        let _ = write!(prefix, "lifesign.{namespace}.{service}.");
+        Ok(prefix)
     }
 
     /// The rest is a pid: "api" must not find "api.admin".
