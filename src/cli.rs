@@ -414,18 +414,29 @@ const UNKNOWN: &str =
 fn parse_time(text: &str) -> Option<Duration> {
     let unit = text.find(|c: char| c.is_ascii_alphabetic())?;
     let (number, unit) = text.split_at(unit);
-    let seconds = match unit {
-        "ms" => 0.001,
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
+    let unit = match unit {
+        "ms" => Duration::from_millis(1),
+        "s" => Duration::from_secs(1),
+        "m" => Duration::from_secs(60),
+        "h" => Duration::from_secs(3600),
         _ => return None,
     };
-    let plain = number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    let number: f64 = number.parse().ok().filter(|_| plain)?;
-    let time = Duration::try_from_secs_f64(number * seconds).ok()?;
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let mut time = unit.checked_mul(parse_digits(whole)?)?;
+    let mut place = unit;
+    for digit in fraction.chars() {
+        place /= 10;
+        time = time.checked_add(place * digit.to_digit(10)?)?;
+    }
     let sensible = Duration::from_millis(1)..=Duration::from_secs(3600);
     sensible.contains(&time).then_some(time)
+}
+
+/// Like `str::parse`, which would take "+1", and not take "".
+fn parse_digits(text: &str) -> Option<u32> {
+    text.chars().try_fold(0, |number: u32, digit| {
+        number.checked_mul(10)?.checked_add(digit.to_digit(10)?)
+    })
 }
 
 fn parse_header(text: &str) -> Result<(String, String), Refusal> {
@@ -463,11 +474,11 @@ fn without_password(url: &str) -> &str {
 struct Refusal(String);
 
 impl Refusal {
-    fn new(name: &str, value: &str, expected: &impl fmt::Display) -> Self {
+    fn new(name: &str, value: &str, expected: &dyn fmt::Display) -> Self {
         Self(format!("{name} {value:?}: {expected}"))
     }
 
-    fn argument(argument: &str, expected: &impl fmt::Display) -> Self {
+    fn argument(argument: &str, expected: &dyn fmt::Display) -> Self {
         Self::new("argument", without_password(argument), expected)
     }
 }
@@ -505,7 +516,7 @@ fn refuse_version(arg: &str) -> u8 {
     UNHEALTHY
 }
 
-fn unhealthy(why: &impl fmt::Display) -> u8 {
+fn unhealthy(why: &dyn fmt::Display) -> u8 {
     say(io::stderr(), format_args!("unhealthy: {why}"));
     UNHEALTHY
 }
