@@ -87,7 +87,6 @@ pub(crate) use linux::{Publication, find};
 #[cfg(target_os = "linux")]
 mod linux {
     use std::{
-        ffi::OsStr,
         fmt::Write as _,
         fs::{self, File, OpenOptions, TryLockError},
         io::{self, Read, Write},
@@ -104,8 +103,8 @@ mod linux {
 
     const FOLDER: &str = "/dev/shm";
 
-    /// What a file's name comes to when the service's own is not long.
-    const NAME: usize = 64;
+    /// What a path comes to when the service's name is not long.
+    const PATH: usize = 64;
 
     /// A publication is a few lines; more is not one.
     const MAX: usize = 4096;
@@ -125,11 +124,10 @@ mod linux {
             paths: &[String; 3],
         ) -> io::Result<Option<Self>> {
             let text = Published::write(endpoint, paths)?;
-            let folder = Path::new(FOLDER);
-            sweep(folder);
-            let name = format!("{}{}", prefix(service)?, process::id());
+            sweep(Path::new(FOLDER));
+            let path = format!("{}{}", prefix(service)?, process::id());
             // Under another name until it is whole and locked: what readers see is never less.
-            let draft = folder.join(format!(".{name}"));
+            let draft = path.replacen("/lifesign.", "/.lifesign.", 1);
             let _ = fs::remove_file(&draft);
             let mut file = OpenOptions::new()
                 .write(true)
@@ -140,10 +138,10 @@ mod linux {
             file.try_lock()?;
             // Whatever the umask is: a probe may run as another user.
             file.set_permissions(fs::Permissions::from_mode(0o644))?;
-            let path = folder.join(name);
             file.write_all(text.as_bytes())
                 .and_then(|()| fs::rename(&draft, &path))
                 .inspect_err(|_| drop(fs::remove_file(&draft)))?;
+            let path = path.into();
             Ok(Some(Self { path, file }))
         }
     }
@@ -160,20 +158,19 @@ mod linux {
 
     /// The probe's side: what the service of this name in this container published, if it lives.
     pub(crate) fn find(service: &str) -> Option<Published> {
-        let prefix = prefix(service).ok()?;
+        let mut prefix = prefix(service).ok()?;
         let me = fs::metadata("/proc/self").ok()?.uid();
         // In nearly every container the service is process 1: no need to list the folder.
-        if let Some(((OWN, ..), published)) =
-            read([FOLDER, "/", &prefix, "1"].concat().as_ref(), me)
-        {
+        prefix.push('1');
+        if let Some(((OWN, ..), published)) = read(prefix.as_ref(), me) {
             return Some(published);
         }
+        prefix.pop();
         let mut best = None;
         for entry in fs::read_dir(FOLDER).ok()?.flatten() {
-            if !is_ours(&entry.file_name(), &prefix) {
-                continue;
-            }
-            if let Some((rank, published)) = read(&entry.path(), me)
+            let path = entry.path();
+            if is_ours(&path, &prefix)
+                && let Some((rank, published)) = read(&path, me)
                 && best.as_ref().is_none_or(|(best, _)| *best < rank)
             {
                 best = Some((rank, published));
@@ -241,18 +238,19 @@ mod linux {
         }
     }
 
-    /// The file's name but for the pid.
+    /// The file's path but for the pid.
     fn prefix(service: &str) -> io::Result<String> {
         // The number that `readlink` shows as `mnt:[…]`.
         let namespace = fs::metadata("/proc/self/ns/mnt")?.ino();
-        let mut prefix = String::with_capacity(NAME);
-        let _ = write!(prefix, "lifesign.{namespace}.{service}.");
+        let mut prefix = String::with_capacity(PATH);
+        let _ = write!(prefix, "{FOLDER}/lifesign.{namespace}.{service}.");
         Ok(prefix)
     }
 
     /// The rest is a pid: "api" must not find "api.admin".
-    fn is_ours(name: &OsStr, prefix: &str) -> bool {
-        let pid = name.as_bytes().strip_prefix(prefix.as_bytes());
+    fn is_ours(path: &Path, prefix: &str) -> bool {
+        let path = path.as_os_str().as_bytes();
+        let pid = path.strip_prefix(prefix.as_bytes());
         pid.is_some_and(|pid| !pid.is_empty() && pid.iter().all(u8::is_ascii_digit))
     }
 }

@@ -8,7 +8,7 @@ use http::StatusCode;
 #[cfg(any(feature = "axum", feature = "listener"))]
 use http::{HeaderMap, HeaderValue, header};
 use serde::{Serialize, Serializer, ser::SerializeMap};
-use std::{fmt, time::Duration};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use crate::BuildInfo;
 
@@ -216,7 +216,7 @@ impl Serialize for Entry<'_> {
 /// What the probe takes from a report to say why, or as much of it as has arrived.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Summary {
-    pub(crate) status: Option<String>,
+    pub(crate) status: Option<Cow<'static, str>>,
     pub(crate) output: Option<String>,
 }
 
@@ -238,13 +238,16 @@ impl Summary {
                     (text, rest) = string(after);
                     match key {
                         _ if depth != 1 => {}
-                        b"status" => summary.status = said(text),
+                        // What passes has no reason to look for.
+                        b"status" if text == b"pass" => {
+                            summary.status = Some(Status::Pass.as_str().into());
+                            break;
+                        }
+                        b"status" => summary.status = said(text).map(Cow::Owned),
                         b"output" => summary.output = said(text),
                         _ => key = text,
                     }
-                    // What passes has no reason to look for.
-                    let pass = summary.status.as_deref() == Some(Status::Pass.as_str());
-                    if pass || summary.status.is_some() && summary.output.is_some() {
+                    if summary.status.is_some() && summary.output.is_some() {
                         break;
                     }
                 }
