@@ -164,13 +164,10 @@ impl Container {
     }
 
     fn page_faults(&self, name: &str, arguments: &[&str]) -> u64 {
-        // Executed by nsenter itself, so that there is no shell whose faults would count.
-        let mut child = Command::new("nsenter")
-            .arg(format!("--mount=/proc/{}/ns/mnt", self.process))
-            .arg("--")
+        let mut child = self
+            .enter(&[])
             .arg(program(name))
             .args(arguments)
-            .env("PATH", "/")
             .stdout(Stdio::null())
             .spawn()
             .expect("nsenter starts");
@@ -182,7 +179,8 @@ impl Container {
             let (_, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
             let fields: Vec<_> = fields.split(' ').collect();
             if fields[0] == "Z" {
-                break fields[7].parse().expect("a number");
+                // Those of the children that nsenter has waited for.
+                break fields[8].parse().expect("a number");
             }
             assert!(Instant::now() < deadline, "{name} does not end");
             thread::yield_now();

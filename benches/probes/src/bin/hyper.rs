@@ -10,9 +10,9 @@ use tokio::{net::TcpStream, runtime::Builder, time::timeout};
 fn main() -> ExitCode {
     let url = env::args().nth(1).unwrap_or_default();
     let runtime = Builder::new_current_thread().enable_all().build();
-    match runtime.map(|runtime| {
-        runtime.block_on(async { timeout(Duration::from_secs(3), ask(&url)).await })
-    }) {
+    match runtime
+        .map(|runtime| runtime.block_on(async { timeout(Duration::from_secs(3), ask(&url)).await }))
+    {
         Ok(Ok(Ok(true))) => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     }

@@ -33,7 +33,9 @@ async fn main() {
         println!("| {contender} | {count} | {bytes} |");
     }
 
-    println!("\n| checks | first answer, µs | µs a check | bytes held | bytes a check |\n|--:|--:|--:|--:|--:|");
+    println!(
+        "\n| checks | first answer, µs | µs a check | bytes held | bytes a check |\n|--:|--:|--:|--:|--:|"
+    );
     for checks in [1, 10, 100, 1000] {
         let mut times = Vec::new();
         let mut held = 0;

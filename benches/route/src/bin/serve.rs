@@ -15,9 +15,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let runs = Runs::default();
     let told = runs.clone();
-    let app = router(contender, checks.parse()?, &runs)
-        .await
-        .route("/runs", get(async move || told.load(Ordering::Relaxed).to_string()));
+    let app = router(contender, checks.parse()?, &runs).await.route(
+        "/runs",
+        get(async move || told.load(Ordering::Relaxed).to_string()),
+    );
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("http://{}{}", listener.local_addr()?, path(contender));
     axum::serve(listener, app).await?;
