@@ -6,7 +6,8 @@
 
 use std::{
     env, fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read},
+    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, Stdio},
     sync::LazyLock,
@@ -35,7 +36,7 @@ fn instructions_over_an_empty_main() {
 
 #[test]
 #[ignore = "needs a release build for musl, and strace"]
-fn system_calls_and_threads() {
+fn system_calls_and_processes() {
     let container = Container::start();
     let output = container
         .enter(&["strace", "-f", "-qq", "-e", "signal=none"])
@@ -75,6 +76,45 @@ fn page_faults_over_an_empty_main() {
 
     println!("page faults: empty main {empty}, probe {probe}");
     assert!(probe - empty <= 30, "{probe} - {empty}");
+}
+
+#[test]
+#[ignore = "needs a release build for musl"]
+fn peak_memory_and_threads() {
+    // How much of the binary the kernel maps around what is touched is chance.
+    let least = (0..9).map(|_| memory_of_a_waiting_probe()).min();
+
+    let least = least.expect("nine runs");
+    println!("peak memory: {least} KiB");
+    // 1 MiB over the 28 KiB of a C program that does no more than connect.
+    assert!(least <= 1024 + 28, "{least}");
+}
+
+/// In KiB; the probe has sent its question and gets no answer.
+fn memory_of_a_waiting_probe() -> u64 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("it is bound");
+    let mut probe = Command::new(program("service"))
+        .args(["healthcheck", &format!("http://{address}")])
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let (mut stream, _) = listener.accept().expect("the probe connects");
+    let read = stream.read(&mut [0; 1024]).expect("the probe asks");
+    assert!(read > 0);
+
+    let status = fs::read_to_string(format!("/proc/{}/status", probe.id()));
+    let status = status.expect("it waits for an answer");
+    let number = |name| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let number = line.and_then(|rest| rest.split_whitespace().next());
+        number.and_then(|n| n.parse().ok()).expect("a number")
+    };
+    assert_eq!(number("Threads:"), 1);
+    let memory = number("VmHWM:");
+    drop(stream);
+    assert_eq!(probe.wait().expect("it ends").code(), Some(1));
+    memory
 }
 
 #[test]
