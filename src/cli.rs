@@ -5,8 +5,9 @@
 use std::{
     env,
     ffi::OsString,
-    fmt,
+    fmt::{self, Write as _},
     io::{self, Write},
+    mem,
     net::{Ipv4Addr, SocketAddr},
     panic,
     process::{self, ExitCode},
@@ -91,21 +92,23 @@ impl Subcommand {
         let app = args.next().unwrap_or_default();
         let subcommand = args.next()?;
         let app = App {
-            name: app.to_string_lossy().into_owned(),
+            name: app,
             build: self.build,
             endpoint: self.endpoint,
         };
         let code = match subcommand.to_str()? {
-            "healthcheck" => app.healthcheck(args, |name| env::var_os(name)),
-            "version" => app.version(args),
+            "healthcheck" => app.healthcheck(args.by_ref(), |name| env::var_os(name)),
+            "version" => app.version(args.by_ref()),
             _ => return None,
         };
+        // The process is about to end, and frees all at once.
+        mem::forget((app, subcommand, args));
         Some(ExitCode::from(code))
     }
 }
 
 struct App {
-    name: String,
+    name: OsString,
     build: BuildInfo,
     endpoint: Option<Endpoint>,
 }
@@ -120,7 +123,7 @@ impl App {
         panic::set_hook(Box::new(|panic| {
             say(
                 io::stderr(),
-                &format!("unhealthy: the probe panicked: {panic}"),
+                format_args!("unhealthy: the probe panicked: {panic}"),
             );
             process::exit(UNHEALTHY.into());
         }));
@@ -137,7 +140,7 @@ impl App {
             Ok(_) if options.quiet => HEALTHY,
             Err(_) if options.quiet => UNHEALTHY,
             Ok(healthy) => {
-                say(io::stdout(), &format!("healthy: {healthy}"));
+                say(io::stdout(), format_args!("healthy: {healthy}"));
                 HEALTHY
             }
             Err(error) if error.is_connect() => {
@@ -153,7 +156,7 @@ impl App {
         options: &Options,
         env: impl Fn(&str) -> Option<OsString>,
     ) -> Result<(Inquiry, Source), Refusal> {
-        let mut paths = DEFAULT_PATHS.map(str::to_owned);
+        let mut published = None;
         let mut own_path = None;
         let (source, endpoint) = if let Some(Place { endpoint, path }) = &options.place {
             own_path.clone_from(path);
@@ -163,9 +166,9 @@ impl App {
                 .map_err(|e| Refusal::new("HEALTHCHECK_URL", without_password(&url), &e))?;
             own_path = path.map(str::to_owned);
             (Source::Url, endpoint)
-        } else if let Some(published) = find(self.build.name()) {
-            paths = published.paths;
-            (Source::Published, published.endpoint)
+        } else if let Some(found) = find(self.build.name()) {
+            let endpoint = published.insert(found).endpoint.clone();
+            (Source::Published, endpoint)
         } else if let Some(endpoint) = &self.endpoint {
             (Source::Code, endpoint.clone())
         } else if let Some(port) = variable(&env, "PORT")? {
@@ -182,11 +185,10 @@ impl App {
             (Some(path), _, _) => path.clone(),
             (None, None, Some(path)) => path,
             (None, question, _) => {
-                let [health, ready, live] = paths;
-                match question {
-                    None | Some(Question::Health) => health,
-                    Some(Question::Readiness) => ready,
-                    Some(Question::Liveness) => live,
+                let question = question.unwrap_or(Question::Health);
+                match &published {
+                    Some(published) => published.path(question).to_owned(),
+                    None => DEFAULT_PATHS[question as usize].to_owned(),
                 }
             }
         };
@@ -249,7 +251,7 @@ Usage: {name} healthcheck [URL|PATH] [OPTIONS]
   --quiet            print nothing, unless an argument or variable is wrong
   --help             print this
 ",
-            name = self.name,
+            name = self.name.display(),
             timeout = TIMEOUT.as_secs(),
         )
     }
@@ -257,7 +259,7 @@ Usage: {name} healthcheck [URL|PATH] [OPTIONS]
     fn version_help(&self) -> String {
         format!(
             "Prints what this binary knows of its own build.\n\nUsage: {} version [--json]\n",
-            self.name
+            self.name.display()
         )
     }
 }
@@ -412,18 +414,29 @@ const UNKNOWN: &str =
 fn parse_time(text: &str) -> Option<Duration> {
     let unit = text.find(|c: char| c.is_ascii_alphabetic())?;
     let (number, unit) = text.split_at(unit);
-    let seconds = match unit {
-        "ms" => 0.001,
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
+    let unit = match unit {
+        "ms" => Duration::from_millis(1),
+        "s" => Duration::from_secs(1),
+        "m" => Duration::from_secs(60),
+        "h" => Duration::from_secs(3600),
         _ => return None,
     };
-    let plain = number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    let number: f64 = number.parse().ok().filter(|_| plain)?;
-    let time = Duration::try_from_secs_f64(number * seconds).ok()?;
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let mut time = unit.checked_mul(parse_digits(whole)?)?;
+    let mut place = unit;
+    for digit in fraction.chars() {
+        place /= 10;
+        time = time.checked_add(place * digit.to_digit(10)?)?;
+    }
     let sensible = Duration::from_millis(1)..=Duration::from_secs(3600);
     sensible.contains(&time).then_some(time)
+}
+
+/// Like `str::parse`, which would take "+1", and not take "".
+fn parse_digits(text: &str) -> Option<u32> {
+    text.chars().try_fold(0, |number: u32, digit| {
+        number.checked_mul(10)?.checked_add(digit.to_digit(10)?)
+    })
 }
 
 fn parse_header(text: &str) -> Result<(String, String), Refusal> {
@@ -461,11 +474,11 @@ fn without_password(url: &str) -> &str {
 struct Refusal(String);
 
 impl Refusal {
-    fn new(name: &str, value: &str, expected: &impl fmt::Display) -> Self {
+    fn new(name: &str, value: &str, expected: &dyn fmt::Display) -> Self {
         Self(format!("{name} {value:?}: {expected}"))
     }
 
-    fn argument(argument: &str, expected: &impl fmt::Display) -> Self {
+    fn argument(argument: &str, expected: &dyn fmt::Display) -> Self {
         Self::new("argument", without_password(argument), expected)
     }
 }
@@ -499,12 +512,12 @@ fn json(build: &BuildInfo) -> String {
 
 fn refuse_version(arg: &str) -> u8 {
     let refusal = Refusal::argument(arg, &"unknown, expected --json or nothing");
-    say(io::stderr(), &format!("version: {refusal}"));
+    say(io::stderr(), format_args!("version: {refusal}"));
     UNHEALTHY
 }
 
-fn unhealthy(why: &impl fmt::Display) -> u8 {
-    say(io::stderr(), &format!("unhealthy: {why}"));
+fn unhealthy(why: &dyn fmt::Display) -> u8 {
+    say(io::stderr(), format_args!("unhealthy: {why}"));
     UNHEALTHY
 }
 
@@ -521,31 +534,37 @@ fn print(text: &str) -> u8 {
 }
 
 /// One line in one write. That it cannot be written changes nothing.
-fn say(mut to: impl Write, text: &str) {
-    let line = one_line(text);
-    let _ = to.write_all(line.as_bytes()).and_then(|()| to.flush());
+fn say(mut to: impl Write, text: fmt::Arguments<'_>) {
+    let mut line = Line(String::with_capacity(LINE_MAX));
+    // The error says that there was more than fits.
+    let _ = line.write_fmt(text);
+    line.0.push('\n');
+    let _ = to.write_all(line.0.as_bytes()).and_then(|()| to.flush());
 }
 
 /// What strangers sent ends up on terminals: nothing that could move a cursor or start a line.
-fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(LINE_MAX);
-    for c in text.chars() {
-        let mark = line.len();
-        match c {
-            ' ' => line.push(c),
-            _ if c.is_ascii_graphic() => line.push(c),
-            _ if c.is_ascii() => line.extend(c.escape_default()),
-            // Leaves letters alone and escapes what has no shape of its own.
-            _ => line.extend(c.escape_debug()),
+struct Line(String);
+
+impl fmt::Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let line = &mut self.0;
+        for c in text.chars() {
+            let mark = line.len();
+            match c {
+                ' ' => line.push(c),
+                _ if c.is_ascii_graphic() => line.push(c),
+                _ if c.is_ascii() => line.extend(c.escape_default()),
+                // Leaves letters alone and escapes what has no shape of its own.
+                _ => line.extend(c.escape_debug()),
+            }
+            if line.len() > LINE_MAX - ELLIPSIS.len() - 1 {
+                line.truncate(mark);
+                line.push_str(ELLIPSIS);
+                return Err(fmt::Error);
+            }
         }
-        if line.len() > LINE_MAX - ELLIPSIS.len() - 1 {
-            line.truncate(mark);
-            line.push_str(ELLIPSIS);
-            break;
-        }
+        Ok(())
     }
-    line.push('\n');
-    line
 }
 
 const ELLIPSIS: &str = "...";

@@ -1,7 +1,7 @@
 //! Where a service listens, as the service publishes it and as a person writes it.
 
 use std::{
-    fmt,
+    fmt::{self, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
 };
@@ -70,17 +70,17 @@ impl Endpoint {
     pub(crate) fn authority(&self) -> String {
         match &self.0 {
             Place::Tcp { scheme, host, port } => {
+                // Without the scope: to the service it means nothing.
                 let host = match host {
-                    Host::Localhost => "localhost".to_owned(),
-                    _ => match host.addresses(*port).0.ip() {
-                        IpAddr::V4(v4) => v4.to_string(),
-                        IpAddr::V6(v6) => format!("[{v6}]"),
-                    },
+                    Host::Localhost => Host::Localhost,
+                    _ => Host::Ip(host.addresses(*port).0.ip()),
                 };
-                match (scheme, port) {
-                    (Scheme::Http, 80) | (Scheme::Https, 443) => host,
-                    _ => format!("{host}:{port}"),
-                }
+                let mut authority = String::with_capacity(AUTHORITY_MAX);
+                let _ = match (scheme, port) {
+                    (Scheme::Http, 80) | (Scheme::Https, 443) => write!(authority, "{host}"),
+                    _ => write!(authority, "{host}:{port}"),
+                };
+                authority
             }
             Place::Unix(_) => "localhost".to_owned(),
         }
@@ -176,6 +176,9 @@ impl Host {
         }
     }
 }
+
+/// An IPv6 address in brackets and a port.
+const AUTHORITY_MAX: usize = 48;
 
 /// What is wrong with an URL, said as what was expected instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -37,6 +37,9 @@ const BODY_MAX: usize = 64 * 1024;
 /// One read. A report with a dozen checks fits.
 const CHUNK: usize = 2048;
 
+/// What a request without headers of its own comes to, with room for the path.
+const REQUEST: usize = 384;
+
 /// One write. Every request without headers of extraordinary length fits.
 const PIECE: usize = 16 * 1024;
 
@@ -70,7 +73,8 @@ impl fmt::Display for Healthy {
             Some(status) => f.write_str(status)?,
             None => self.code.fmt(f)?,
         }
-        write!(f, " in {:.1} ms", self.took.as_secs_f64() * 1000.0)?;
+        let tenths = self.took.as_secs() * 10_000 + u64::from(self.took.subsec_micros() + 50) / 100;
+        write!(f, " in {}.{} ms", tenths / 10, tenths % 10)?;
         // What passes with a reason is a warning.
         match &self.summary.output {
             Some(output) => write!(f, ": {output}"),
@@ -314,7 +318,10 @@ fn exchange(
 }
 
 fn request(inquiry: &Inquiry) -> String {
-    let mut request = format!("GET {} HTTP/1.1\r\n", inquiry.target);
+    let mut request = String::with_capacity(REQUEST);
+    for part in ["GET ", &inquiry.target, " HTTP/1.1\r\n"] {
+        request.push_str(part);
+    }
     for (name, value) in headers(inquiry) {
         for part in [name, ": ", &value, "\r\n"] {
             request.push_str(part);
@@ -530,9 +537,9 @@ impl Answer {
     fn verdict(&self, clock: &Clock) -> Result<Healthy, Kind> {
         let (head, body) = self.bytes.split_at(self.body);
         // Of a chunked body, the first chunk without its size is what can be read as it is.
-        let chunked = field(head, "transfer-encoding").is_some();
-        let body = match body.iter().position(|b| *b == b'\n') {
-            Some(line) if chunked => &body[line + 1..],
+        let chunked = !body.starts_with(b"{") && field(head, "transfer-encoding").is_some();
+        let body = match chunked.then(|| body.iter().position(|b| *b == b'\n')) {
+            Some(Some(line)) => &body[line + 1..],
             _ => body,
         };
         let code = self.code;

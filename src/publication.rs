@@ -13,18 +13,18 @@
 //! - The file's owner is the one who wrote it (nobody can write for another in a sticky folder).
 //!   The reader prefers its own user's, then root's, then another user's, for a service that
 //!   dropped its privileges, or is asked by `docker exec --user`. What others can write to is
-//!   ignored. Of two that are equal, the younger counts.
+//!   ignored. Of two that are equal, the container's first process counts, then the younger.
 
-use std::io;
+use std::{io, iter};
 
-use crate::Endpoint;
+use crate::{Endpoint, Question};
 
 /// What a service published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Published {
     pub(crate) endpoint: Endpoint,
-    /// The paths of the three routes, in the order of [`Question`](crate::Question).
-    pub(crate) paths: [String; 3],
+    /// The format, the endpoint and the paths of the three routes, each on a line.
+    text: String,
 }
 
 impl Published {
@@ -32,17 +32,22 @@ impl Published {
     fn write(endpoint: &Endpoint, paths: &[String; 3]) -> io::Result<String> {
         let [health, ready, live] = paths;
         let text = format!("{FORMAT}\n{endpoint}\n{health}\n{ready}\n{live}\n");
-        if Self::read(&text).is_none_or(|read| read.endpoint != *endpoint || read.paths != *paths) {
-            return Err(io::Error::new(
+        match Self::read(text) {
+            Some(read) if read.endpoint == *endpoint => Ok(read.text),
+            _ => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "no probe could ask there: expected the address that a listener reports",
-            ));
+            )),
         }
-        Ok(text)
     }
 
-    fn read(text: &str) -> Option<Self> {
-        let mut lines = text.strip_suffix('\n')?.split('\n');
+    fn read(text: String) -> Option<Self> {
+        let endpoint = Self::check(&text)?;
+        Some(Self { endpoint, text })
+    }
+
+    fn check(text: &str) -> Option<Endpoint> {
+        let mut lines = lines(text);
         if lines.next() != Some(FORMAT) {
             return None;
         }
@@ -50,9 +55,27 @@ impl Published {
             return None;
         };
         let mut path = || lines.next().filter(|path| path.starts_with('/'));
-        let paths = [path()?, path()?, path()?].map(str::to_owned);
-        lines.next().is_none().then_some(Self { endpoint, paths })
+        let _three = (path()?, path()?, path()?);
+        (lines.next().is_none() && text.ends_with('\n')).then_some(endpoint)
     }
+
+    /// Where the route is that answers `question`.
+    pub(crate) fn path(&self, question: Question) -> &str {
+        let first = 2;
+        lines(&self.text)
+            .nth(first + question as usize)
+            .unwrap_or_default()
+    }
+}
+
+/// Whole lines. For so few and short ones, `str::lines` takes several times as long.
+fn lines(mut rest: &str) -> impl Iterator<Item = &str> {
+    iter::from_fn(move || {
+        let end = rest.bytes().position(|b| b == b'\n')?;
+        let line = &rest[..end];
+        rest = &rest[end + 1..];
+        Some(line)
+    })
 }
 
 /// The first line, so that a later version can change the rest.
@@ -64,7 +87,7 @@ pub(crate) use linux::{Publication, find};
 #[cfg(target_os = "linux")]
 mod linux {
     use std::{
-        ffi::OsStr,
+        fmt::Write as _,
         fs::{self, File, OpenOptions, TryLockError},
         io::{self, Read, Write},
         os::unix::{
@@ -79,6 +102,9 @@ mod linux {
     use crate::Endpoint;
 
     const FOLDER: &str = "/dev/shm";
+
+    /// What a path comes to when the service's name is not long.
+    const PATH: usize = 64;
 
     /// A publication is a few lines; more is not one.
     const MAX: usize = 4096;
@@ -98,11 +124,10 @@ mod linux {
             paths: &[String; 3],
         ) -> io::Result<Option<Self>> {
             let text = Published::write(endpoint, paths)?;
-            let folder = Path::new(FOLDER);
-            sweep(folder);
-            let name = format!("{}{}", prefix(service)?, process::id());
+            sweep(Path::new(FOLDER));
+            let path = format!("{}{}", prefix(service)?, process::id());
             // Under another name until it is whole and locked: what readers see is never less.
-            let draft = folder.join(format!(".{name}"));
+            let draft = path.replacen("/lifesign.", "/.lifesign.", 1);
             let _ = fs::remove_file(&draft);
             let mut file = OpenOptions::new()
                 .write(true)
@@ -113,10 +138,10 @@ mod linux {
             file.try_lock()?;
             // Whatever the umask is: a probe may run as another user.
             file.set_permissions(fs::Permissions::from_mode(0o644))?;
-            let path = folder.join(name);
             file.write_all(text.as_bytes())
                 .and_then(|()| fs::rename(&draft, &path))
                 .inspect_err(|_| drop(fs::remove_file(&draft)))?;
+            let path = path.into();
             Ok(Some(Self { path, file }))
         }
     }
@@ -133,14 +158,19 @@ mod linux {
 
     /// The probe's side: what the service of this name in this container published, if it lives.
     pub(crate) fn find(service: &str) -> Option<Published> {
-        let prefix = prefix(service).ok()?;
+        let mut prefix = prefix(service).ok()?;
         let me = fs::metadata("/proc/self").ok()?.uid();
+        // In nearly every container the service is process 1: no need to list the folder.
+        prefix.push('1');
+        if let Some(((OWN, ..), published)) = read(prefix.as_ref(), me) {
+            return Some(published);
+        }
+        prefix.pop();
         let mut best = None;
         for entry in fs::read_dir(FOLDER).ok()?.flatten() {
-            if !is_ours(&entry.file_name(), &prefix) {
-                continue;
-            }
-            if let Some((rank, published)) = read(&entry.path(), me)
+            let path = entry.path();
+            if is_ours(&path, &prefix)
+                && let Some((rank, published)) = read(&path, me)
                 && best.as_ref().is_none_or(|(best, _)| *best < rank)
             {
                 best = Some((rank, published));
@@ -151,6 +181,10 @@ mod linux {
 
     /// Greater is better: whose it is, then how young it is.
     type Rank = (u8, i64, i64);
+
+    const OWN: u8 = 2;
+    const ROOT: u8 = 1;
+    const FOREIGN: u8 = 0;
 
     fn read(path: &Path, me: u32) -> Option<(Rank, Published)> {
         let mut file = OpenOptions::new()
@@ -167,16 +201,16 @@ mod linux {
         {
             return None;
         }
-        let mut bytes = [0; MAX];
+        let mut bytes = vec![0; usize::try_from(about.len()).ok()?];
         let length = file.read(&mut bytes).ok()?;
-        let text = str::from_utf8(&bytes[..length]).ok()?;
+        bytes.truncate(length);
         let owner = match about.uid() {
-            uid if uid == me => 2,
-            0 => 1,
-            _ => 0,
+            uid if uid == me => OWN,
+            0 => ROOT,
+            _ => FOREIGN,
         };
         let rank = (owner, about.ctime(), about.ctime_nsec());
-        Some((rank, Published::read(text)?))
+        Some((rank, Published::read(String::from_utf8(bytes).ok()?)?))
     }
 
     fn locked(file: &File) -> bool {
@@ -204,20 +238,19 @@ mod linux {
         }
     }
 
-    /// The file's name but for the pid.
+    /// The file's path but for the pid.
     fn prefix(service: &str) -> io::Result<String> {
-        let namespace = fs::read_link("/proc/self/ns/mnt")?;
-        let number = namespace.to_str().and_then(|name| {
-            let number = name.strip_prefix("mnt:[")?.strip_suffix(']')?;
-            number.bytes().all(|b| b.is_ascii_digit()).then_some(number)
-        });
-        let number = number.ok_or(io::ErrorKind::InvalidData)?;
-        Ok(format!("lifesign.{number}.{service}."))
+        // The number that `readlink` shows as `mnt:[…]`.
+        let namespace = fs::metadata("/proc/self/ns/mnt")?.ino();
+        let mut prefix = String::with_capacity(PATH);
+        let _ = write!(prefix, "{FOLDER}/lifesign.{namespace}.{service}.");
+        Ok(prefix)
     }
 
     /// The rest is a pid: "api" must not find "api.admin".
-    fn is_ours(name: &OsStr, prefix: &str) -> bool {
-        let pid = name.as_bytes().strip_prefix(prefix.as_bytes());
+    fn is_ours(path: &Path, prefix: &str) -> bool {
+        let path = path.as_os_str().as_bytes();
+        let pid = path.strip_prefix(prefix.as_bytes());
         pid.is_some_and(|pid| !pid.is_empty() && pid.iter().all(u8::is_ascii_digit))
     }
 }

@@ -83,7 +83,18 @@ fn a_report_that_passes_is_named_and_a_warning_keeps_its_reason() {
             says("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n\
                   11\r\n{\"status\":\"pass\"}\r\n0\r\n\r\n")
             => "healthy: pass in # ms",
-        "a status that is no word": ok(r#"{"status":200}"#) => HEALTHY,
+        "in another order, with spaces, and with the same words elsewhere": ok(
+            r#" { "name" : "status", "checks" : [ { "status" : "fail", "output" : "no" } ],
+                "output" : "b \"c\" \\", "status" : "warn" } "#
+        )
+            => r#"healthy: warn in # ms: b \"c\" \\"#,
+        "cut off in the reason": ok(r#"{"status":"warn","output":"failing: gre"#)
+            => "healthy: warn in # ms",
+        "a status that is no word": ok(r#"{"status":200,"output":"x"}"#)
+            => "healthy: 200 in # ms: x",
+        "a status that is an object": ok(r#"{"status":{"output":"x"}}"#) => HEALTHY,
+        "a list": ok(r#"["status","pass","output","x"]"#) => HEALTHY,
+        "words beside an object": ok(r#"{} "status":"pass""#) => HEALTHY,
         "an empty status": ok(r#"{"status":""}"#) => HEALTHY,
         "no report": ok("<html>all is well</html>") => HEALTHY,
     });
@@ -259,10 +270,13 @@ fn what_strangers_send_cannot_move_a_cursor_or_start_a_line() {
         "what has no shape": unavailable("\u{feff}a\u{200b}b\u{ad}c\u{a0}d\u{301}".as_bytes())
             => r"unhealthy: 503: \u{feff}a\u{200b}b\u{ad}c\u{a0}d\u{301}",
         "a reason": unavailable(br#"{"status":"fail","output":"a\nhealthy: pass\u001b[2J\u0000"}"#)
-            => r"unhealthy: 503 fail: a\nhealthy: pass\u{1b}[2J\u{0}",
+            => r"unhealthy: 503 fail: a\nhealthy: pass\u001b[2J\u0000",
+        "a reason with bytes that no JSON holds":
+            unavailable(b"{\"status\":\"fail\",\"output\":\"a\nb\x1b[2J\\\"c\"}")
+            => r#"unhealthy: 503 fail: a\nb\u{1b}[2J\"c"#,
         "a status": unavailable(br#"{"status":"fa\r\nil"}"#) => r"unhealthy: 503 fa\r\nil",
         "a healthy report": says(response("200 OK", r#"{"status":"pa\u001b","output":"a\nb"}"#))
-            => r"healthy: pa\u{1b} in # ms: a\nb",
+            => r"healthy: pa\u001b in # ms: a\nb",
         "a location": says(b"HTTP/1.1 302 X\r\nLocation: /\x1b[2J\xff\r\n\r\n")
             => redirected("302 redirect to /\\u{1b}[2J\u{fffd}"),
         "a banner": says(b"\x1b[31mlogin:\xff") => foreign("\\u{1b}[31mlogin:\u{fffd}"),
@@ -280,7 +294,9 @@ fn a_long_reason_is_cut_to_a_line_of_400_bytes() {
     at_once(cases! {
         "5 KB of ASCII": report("x".repeat(5000)) => cut("x", 375),
         "5 KB of umlauts": report("ü".repeat(2500)) => cut("ü", 187),
-        "5 KB of escapes": report(r"\u0000".repeat(800)) => cut(r"\u{0}", 75),
+        "5 KB of escapes": report(r"\u0000".repeat(800))
+            => format!("unhealthy: 503 fail: {}\\u0...", r"\u0000".repeat(62)),
+        "1 KB of controls": report("\0".repeat(1024)) => cut(r"\u{0}", 75),
         "1 MB of text": says(response("503 X", "x".repeat(1 << 20)))
             => format!("unhealthy: 503: {}", "x".repeat(200)),
         "a location of 8 KB": says(format!("HTTP/1.1 302 X\r\nLocation: /{:a<8000}\r\n\r\n", ""))

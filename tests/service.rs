@@ -947,6 +947,20 @@ mod discovery {
     }
 
     #[test]
+    fn of_two_processes_of_one_service_the_first_of_the_container_is_asked() {
+        let Some(host) = Container::with("", &[]) else {
+            return;
+        };
+        let (first, inside) = host.process_one(&[LONG_DRAIN]);
+        let second = inside.service(&[]);
+        run(&mut inside.command(&["sh", "-c"], "kill -TERM 1"));
+        first.drains();
+
+        assert_unhealthy(&second.healthcheck(&[]), "503 fail: draining");
+        assert_eq!(second.get("/health").verdict(), "200 pass");
+    }
+
+    #[test]
     fn containers_that_share_dev_shm_each_find_their_own() {
         let Some(pod) = Container::with("", &[]) else {
             return;

@@ -1,0 +1,118 @@
+//! One route for each contender, all with the same checks, which pass at once.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use axum::{
+    Router,
+    body::Body,
+    http::{Request, header},
+    routing::get,
+};
+use axum_health::indicator::{HealthDetail, HealthIndicator};
+use http_body_util::BodyExt as _;
+use lifesign::{Health, build_info};
+use tower::ServiceExt as _;
+
+/// In the order of the tables.
+pub const CONTENDERS: [&str; 4] = ["static", "lifesign", "healthkit", "axum-health"];
+
+/// How often all checks together have run.
+pub type Runs = Arc<AtomicU64>;
+
+/// Where its readiness is.
+pub fn path(contender: &str) -> &'static str {
+    match contender {
+        "healthkit" => "/readyz",
+        _ => "/health/ready",
+    }
+}
+
+/// The contender's router.
+pub async fn router(contender: &str, checks: usize, runs: &Runs) -> Router {
+    match contender {
+        "static" => fixed(checks, runs).await,
+        "lifesign" => lifesign(checks, runs),
+        "healthkit" => healthkit(checks, runs),
+        "axum-health" => axum_health(checks, runs),
+        other => panic!("no contender is named {other}"),
+    }
+}
+
+/// As many bytes, and the same headers, as lifesign answers with.
+async fn fixed(checks: usize, runs: &Runs) -> Router {
+    let answer = lifesign(checks, runs)
+        .oneshot(question("lifesign"))
+        .await
+        .expect("it cannot fail");
+    let body = answer.into_body().collect().await;
+    let body = body.expect("it is in memory").to_bytes();
+    let headers = [
+        (header::CONTENT_TYPE, "application/health+json"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    Router::new().route("/health/ready", get(async move || (headers, body.clone())))
+}
+
+fn lifesign(checks: usize, runs: &Runs) -> Router {
+    let mut builder = Health::builder(build_info!());
+    for name in names(checks) {
+        let runs = Arc::clone(runs);
+        builder = builder.required(name, move || {
+            runs.fetch_add(1, Ordering::Relaxed);
+            async { Ok::<_, String>(()) }
+        });
+    }
+    let health = builder.build().expect("the names are valid");
+    health.ready();
+    Router::new().merge(health.routes())
+}
+
+fn healthkit(checks: usize, runs: &Runs) -> Router {
+    let registry = healthkit::HealthRegistry::new();
+    for name in names(checks) {
+        let runs = Arc::clone(runs);
+        registry.add_check(name, move || {
+            runs.fetch_add(1, Ordering::Relaxed);
+            async { Ok(healthkit::HealthStatus::Healthy) }
+        });
+    }
+    healthkit::axum::readiness_route(registry)
+}
+
+fn axum_health(checks: usize, runs: &Runs) -> Router {
+    struct Check(String, Runs);
+
+    #[async_trait::async_trait]
+    impl HealthIndicator for Check {
+        fn name(&self) -> String {
+            self.0.clone()
+        }
+
+        async fn details(&self) -> HealthDetail {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            HealthDetail::up()
+        }
+    }
+
+    let mut builder = axum_health::service::Health::builder();
+    for name in names(checks) {
+        builder = builder.with_indicator(Check(name, Arc::clone(runs)));
+    }
+    Router::new()
+        .route("/health/ready", get(axum_health::health_check))
+        .layer(builder.build())
+}
+
+fn names(checks: usize) -> impl Iterator<Item = String> {
+    (0..checks).map(|i| format!("dependency-{i}"))
+}
+
+/// What a contender is asked.
+pub fn question(contender: &str) -> Request<Body> {
+    Request::get(path(contender))
+        .body(Body::empty())
+        .expect("it is constant")
+}
