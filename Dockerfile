@@ -1,12 +1,13 @@
 # check=skip=SecretsUsedInArgOrEnv
 # CARGO_REGISTRY_GLOBAL_CREDENTIAL_PROVIDERS only sounds like a secret.
 #
-# The image of any binary crate or workspace, unedited:
+# The image of any service that answers `version` and `healthcheck`, a crate or a workspace, unedited:
 #
 #   docker build --target distroless-static --build-arg PACKAGE=… --build-arg BIN=… \
 #     --build-arg VERSION="$(git describe --tags --always --dirty)" \
 #     --build-arg GIT_COMMIT="$(git rev-parse HEAD)" \
-#     --build-arg BUILD_DATE="$(TZ=UTC git log -1 --format=%cd --date=format-local:%FT%TZ)" .
+#     --build-arg BUILD_DATE="$(TZ=UTC git log -1 --format=%cd --date=format-local:%FT%TZ)" \
+#     --build-arg SOURCE_DATE_EPOCH="$(git log -1 --format=%ct)" .
 #
 # | target            | base                   | linked with      |
 # |-------------------|------------------------|------------------|
@@ -19,6 +20,7 @@
 # | argument                             | default                                                     |
 # |--------------------------------------|-------------------------------------------------------------|
 # | PACKAGE                              | the package in the root, else any of the workspace          |
+# | FEATURES                             | the default ones; more of them, with commas between         |
 # | BIN, EXAMPLE                         | the only binary; where there is none, examples/service.rs   |
 # | BUILD_PACKAGES                       | none; the system's packages that build scripts need         |
 # | VERSION, GIT_COMMIT, BUILD_DATE      | unknown; they become labels, and the binary's own metadata  |
@@ -35,6 +37,7 @@
 #
 # There is no `# syntax=` line: the frontend in Docker 25 knows all of this, another would be one more image to trust.
 
+# A Debian with Rust: it makes the executables of all targets.
 ARG RUST_IMAGE=docker.io/library/rust:1.95.0-slim-trixie@sha256:e14e87345b4d5964ddcc3491d27ee046a0f23820f340c3c1e24da6880141f7c0
 ARG DISTROLESS_STATIC_IMAGE=gcr.io/distroless/static-debian13:nonroot@sha256:e2e927ec666bae08560abb3c55d0659eceabb657f56b6782ab500a9fc7f555e3
 ARG DISTROLESS_CC_IMAGE=gcr.io/distroless/cc-debian13:nonroot@sha256:e792ab3d241a468a4fd7519ddbbebe66b49b5f365771716ea688ad40b6c6f1c2
@@ -48,7 +51,7 @@ WORKDIR /src
 # For dependencies written in C.
 RUN <<EOF
 set -eu
-if command -v apt-get && ! command -v musl-gcc; then
+if ! command -v musl-gcc; then
     apt-get update
     apt-get install --yes --no-install-recommends musl-tools
     rm -r /var/lib/apt/lists/*
@@ -57,7 +60,7 @@ fi
 # wait for each other's downloads alone.
 mkdir -p /usr/local/cargo/registry
 for lock in .package-cache .package-cache-mutate; do
-    ln -s "registry/$lock" /usr/local/cargo/
+    ln -sf "registry/$lock" /usr/local/cargo/
 done
 EOF
 
@@ -97,18 +100,22 @@ if [ -z "$BIN$EXAMPLE" ]; then
         fail 'nothing to build: pass --build-arg PACKAGE=… of the package that has the binary, or EXAMPLE=…'
     fi
 fi
-echo "$arguments ${BIN:+--bin=$BIN}${EXAMPLE:+--example=$EXAMPLE}" >/plan/arguments
+echo "$arguments ${FEATURES:+--features=$FEATURES} ${BIN:+--bin=$BIN}${EXAMPLE:+--example=$EXAMPLE}" >/plan/arguments
 echo "${EXAMPLE:+examples/}$BIN$EXAMPLE" >/plan/executable
+
+# Vendored crates are dependencies: there before the code is, and whole, for cargo compares their checksums.
+[ ! -d vendor ] || mv vendor /plan/
 
 # A page that only people and rustdoc read is no source: a change of it builds nothing.
 for page in README.md CHANGELOG.md; do
-    find . \( -name tests -o -name benches \) -prune -o -name '*.rs' -exec grep -h "$page" {} + |
-        grep -qvE '^ *//|cfg_attr\((any\()?doc' || find . -name "$page" -delete
+    find . \( -name tests -o -name benches \) -prune -o -name '*.rs' -exec grep -hE "$page|CARGO_PKG_README" {} + |
+        grep -qvE '^ *//|^ *#!?\[cfg_attr\(((any\()?(doc|docsrs|doctest)(, (doc|docsrs|doctest)\))?),.*\)\]$' ||
+        find . -name "$page" -delete
 done
 EOF
 
 COPY . .
-ARG PACKAGE="" BIN="" EXAMPLE=""
+ARG PACKAGE="" BIN="" EXAMPLE="" FEATURES=""
 RUN plan
 
 
@@ -120,19 +127,16 @@ ARG BUILD_PACKAGES=""
 RUN <<EOF
 set -eu
 [ -n "$BUILD_PACKAGES" ] || exit 0
-if command -v apk; then
-    apk add --no-cache $BUILD_PACKAGES
-else
-    apt-get update
-    apt-get install --yes --no-install-recommends $BUILD_PACKAGES
-    rm -r /var/lib/apt/lists/*
-fi
+apt-get update
+apt-get install --yes --no-install-recommends $BUILD_PACKAGES
+rm -r /var/lib/apt/lists/*
 EOF
 
 COPY --chmod=0755 <<'EOF' /usr/local/bin/cook
 #!/bin/sh -eu
 # Stubs in the place of the code, and the very arguments of the build below: cargo then finds each dependency done.
 cargo chef cook --no-build --recipe-path /plan/recipe.json
+[ ! -d /plan/vendor ] || ln -s /plan/vendor .
 ! command -v rustup || rustup target add "$CARGO_BUILD_TARGET"
 xargs cargo build --release --locked </plan/arguments
 EOF
@@ -160,7 +164,8 @@ done
 case $(rustc --version --verbose | sed -n 's/^host: //p') in
     "${CARGO_BUILD_TARGET%%-*}"-*)
         cp /out/app "$1/app"
-        version=$(timeout 10 chroot "$1" /app version) || fail "app version: exit code $?"
+        version=$(timeout -k 1 10 chroot "$1" /app version) ||
+            fail "app version: exit code $? (124 or 137: still running after 10 s): it has to print its version and end"
         echo "${version:?printed nothing}"
         ;;
     *) echo "not started: it is for $CARGO_BUILD_TARGET" ;;
@@ -168,8 +173,8 @@ esac
 EOF
 
 
-# The target is named even where it is the host's own: the same lines then work on Alpine, on Debian, and across
-# architectures. Rust brings what links with musl; it needs no C compiler for another architecture.
+# The target is named even where it is the host's own: the same lines then work across architectures. Rust brings what
+# links with musl; it needs no C compiler for another architecture.
 FROM builder AS musl-amd64
 ENV CARGO_BUILD_TARGET=x86_64-unknown-linux-musl CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER=rust-lld
 

@@ -4,29 +4,29 @@
 #   make images    builds TAG-TARGET for each target
 #   make run       builds TAG and runs it, locked down, on port 8080
 #
-# On the command line: TAG, TARGET, PACKAGE, BIN, EXAMPLE, MANIFEST (of a workspace's member), and FLAGS for docker build.
+# On the command line: TAG, TARGET, PACKAGE, BIN, EXAMPLE, FEATURES, MANIFEST (of a workspace's member), and FLAGS for docker build.
 
 MANIFEST ?= Cargo.toml
 TARGET ?= distroless-static
 TARGETS := from-scratch distroless-static alpine distroless-cc debian-slim
 
-field = $(shell sed -n 's/^$(1) *= *"\(.*\)"/\1/p' $(MANIFEST) | head -n 1)
+field = $(shell sed -n '/^\[\(workspace\.\)*package\]/,/^\[/s/^$(1) *= *"\([^"][^"]*\)".*/\1/p' $(MANIFEST) | head -n 1)
 
-TAG ?= $(or $(BIN),$(EXAMPLE),$(PACKAGE),$(call field,name))
+TAG ?= $(or $(BIN),$(EXAMPLE),$(PACKAGE),$(call field,name),$(notdir $(CURDIR)))
 
 # Docker takes an argument that is named without a value from the environment, where no quoting can go wrong.
-export PACKAGE BIN EXAMPLE
+export PACKAGE BIN EXAMPLE FEATURES
 export TITLE ?= $(or $(BIN),$(EXAMPLE),$(PACKAGE),$(call field,name))
 export DESCRIPTION ?= $(call field,description)
 export SOURCE ?= $(call field,repository)
 export LICENSES ?= $(call field,license)
-export VERSION ?= $(or $(shell git describe --tags --dirty 2>/dev/null),$(call field,version))
-export GIT_COMMIT ?= $(shell git rev-parse HEAD)
+export VERSION ?= $(or $(shell git describe --tags --always --dirty 2>/dev/null),$(call field,version))
+export GIT_COMMIT ?= $(shell git rev-parse --verify --quiet HEAD 2>/dev/null)
 # The commit's time and never the clock's: the same commit is the same image.
-export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
-export BUILD_DATE ?= $(shell TZ=UTC git log -1 --format=%cd --date=format-local:%FT%TZ)
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
+export BUILD_DATE ?= $(shell TZ=UTC git log -1 --format=%cd --date=format-local:%FT%TZ 2>/dev/null)
 
-arguments := PACKAGE BIN EXAMPLE TITLE DESCRIPTION SOURCE LICENSES VERSION GIT_COMMIT BUILD_DATE SOURCE_DATE_EPOCH
+arguments := PACKAGE BIN EXAMPLE FEATURES TITLE DESCRIPTION SOURCE LICENSES VERSION GIT_COMMIT BUILD_DATE SOURCE_DATE_EPOCH
 build = docker build $(arguments:%=--build-arg %) $(FLAGS)
 
 .PHONY: image images run

@@ -661,8 +661,16 @@ mod https {
             },
             result => result,
         };
+        if tokio::runtime::Handle::try_current().is_err() {
+            return ask();
+        }
         // Where `main` is asynchronous, this thread drives a runtime, and may drive no other.
-        thread::scope(|scope| scope.spawn(ask).join()).unwrap_or_else(|p| panic::resume_unwind(p))
+        thread::scope(
+            |scope| match thread::Builder::new().spawn_scoped(scope, ask) {
+                Ok(thread) => thread.join().unwrap_or_else(|p| panic::resume_unwind(p)),
+                Err(error) => Err(ProbeError::new(&first, Kind::Https(error.to_string()))),
+            },
+        )
     }
 
     fn ask_one(

@@ -498,10 +498,16 @@ impl Inner {
         }
         let evaluation = Arc::new(Evaluation { started, outcomes });
         let before = lock(&self.flight).last.clone();
-        self.log_transitions(before.as_deref(), &evaluation);
+        // A run that was given up on may end after its successor, and then says what was.
+        if before.as_ref().is_none_or(|last| last.started <= started) {
+            self.log_transitions(before.as_deref(), &evaluation);
+            lock(&self.flight).last = Some(Arc::clone(&evaluation));
+        }
+        let ours = done.subscribe();
         let mut flight = lock(&self.flight);
-        flight.last = Some(Arc::clone(&evaluation));
-        flight.running = None;
+        flight
+            .running
+            .take_if(|(_, running)| running.same_channel(&ours));
         drop(flight);
         done.send_replace(Some(evaluation));
     }

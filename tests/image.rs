@@ -487,6 +487,7 @@ fn a_binary_that_says_nothing_becomes_no_image() {
 fn the_builder_gets_sources_and_no_secrets() {
     let sources = [
         ".cargo/config.toml",
+        ".sqlx/query-1.json",
         "CHANGELOG.md",
         "Cargo.lock",
         "Cargo.toml",
@@ -494,8 +495,11 @@ fn the_builder_gets_sources_and_no_secrets() {
         "benches/speed.rs",
         "build.rs",
         "crates/store/migrations/1.sql",
+        "crates/store/page.html",
         "examples/tls/Cargo.toml",
         "examples/tls/src/main.rs",
+        "migrations/1.sql",
+        "proto/service.proto",
         "rust-toolchain.toml",
         "services/api/Cargo.toml",
         "services/api/README.md",
@@ -503,7 +507,10 @@ fn the_builder_gets_sources_and_no_secrets() {
         "services/api/src/main.rs",
         "src/main.rs",
         "src/target/mod.rs",
+        "templates/page.html",
         "tests/api.rs",
+        "vendor/ring/.cargo-checksum.json",
+        "vendor/ring/tests/server.pem",
     ];
     let others = [
         ".cargo/credentials.toml",

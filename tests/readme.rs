@@ -41,17 +41,15 @@ fn a_newcomer_gets_a_healthy_service_that_knows_its_commit() {
     let _ = fs::remove_dir_all(&service);
     fs::create_dir_all(service.join("src")).unwrap();
 
-    // As the README says, but for the path and the port, which is the tests' own.
-    let path = format!("path = {lifesign:?}");
+    // As the README says, but for the port, which is the tests' own.
     let manifest = [
         "[package]\nname = \"my-service\"\nversion = \"1.4.2\"\nedition = \"2024\"\n",
         block("toml", 0),
-        "axum = \"0.8\"\ntokio = { version = \"1\", features = [\"full\"] }\n",
         block("toml", 1),
-        "[workspace]\n",
     ];
-    let manifest = manifest.concat().replace("path = \"../lifesign\"", &path);
-    fs::write(service.join("Cargo.toml"), manifest).unwrap();
+    fs::write(service.join("Cargo.toml"), manifest.concat()).unwrap();
+    fs::create_dir(service.join("crates")).unwrap();
+    fs::rename(lifesign, service.join("crates/lifesign")).unwrap();
     fs::write(service.join("build.rs"), block("rust,ignore", 0)).unwrap();
     let program = block("rust,no_run", 0).replace("0.0.0.0:8080", "127.0.0.1:0");
     fs::write(service.join("src/main.rs"), program).unwrap();
