@@ -27,11 +27,7 @@ async fn ask(url: &str) -> Result<bool, Box<dyn Error>> {
         .header(header::HOST, authority)
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())?;
-    let answer = sender.send_request(request);
-    tokio::pin!(connection);
-    let response = tokio::select! {
-        response = answer => response?,
-        _ = &mut connection => return Err("closed".into()),
-    };
+    tokio::spawn(connection);
+    let response = sender.send_request(request).await?;
     Ok(response.status().is_success())
 }
