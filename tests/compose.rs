@@ -114,7 +114,8 @@ services:
     };
     let run = |words: &[&str]| drop(docker(words.iter().copied()));
     let alias = "--alias=postgres";
-    let outages: [(&str, &dyn Fn(), &dyn Fn()); 3] = [
+    type Act<'a> = &'a dyn Fn();
+    let outages: [(&str, Act<'_>, Act<'_>); 3] = [
         ("stopped", &|| run(&["stop", &postgres]), &|| {
             run(&["start", &postgres]);
             turns(&postgres, "healthy", PATIENCE);
