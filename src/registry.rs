@@ -278,7 +278,8 @@ impl HealthBuilder {
     /// is late, panics or never ends has failed. (A panic is contained as long as panics unwind:
     /// with `panic = "abort"` it ends the process.) Blocking work belongs in `spawn_blocking`,
     /// and must end by itself: what blocks cannot be aborted, and the next run takes the next
-    /// thread.
+    /// thread. A check that is late is dropped where it stands, and what it borrowed from a pool
+    /// goes back as it is: `examples/postgres` shows how its pool bears that.
     ///
     /// ```
     /// # struct Pool;
