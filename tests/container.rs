@@ -119,9 +119,9 @@ fn little_memory_little_cpu_and_few_processes_are_enough() {
         "--memory-swap=16m",
         "--cpus=0.1",
         "--pids-limit=16",
-        // From the end of one probe to the start of the next.
+        // From the end of one probe to the start of the next. The retries are the image's own: once in a
+        // thousand times or so, the engine itself cannot start a process within these limits.
         "--health-interval=500ms",
-        "--health-retries=1",
     ];
     let container = Container::run(&image.tag, &limits, &[]);
     container.turns("healthy");
@@ -131,6 +131,8 @@ fn little_memory_little_cpu_and_few_processes_are_enough() {
     let start = Instant::now();
     let patience = Duration::from_secs(240);
     eventually("200 probes", patience, || {
+        let verdicts = verdicts.so_far();
+        assert!(verdicts.is_empty(), "{verdicts:?}: {:#}", container.state());
         (probes.so_far().len() >= 200).then_some(())
     });
     let pace = start.elapsed() / 200;
@@ -141,7 +143,6 @@ fn little_memory_little_cpu_and_few_processes_are_enough() {
         "{:?}",
         probes.so_far()
     );
-    assert_eq!(verdicts.so_far(), Vec::<String>::new());
     assert!(pace <= Duration::from_secs(1), "{pace:?}");
     let state = container.state();
     assert_eq!(state["Health"]["Status"], "healthy", "{state:#}");
