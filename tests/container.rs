@@ -119,8 +119,8 @@ fn little_memory_little_cpu_and_few_processes_are_enough() {
         "--memory-swap=16m",
         "--cpus=0.1",
         "--pids-limit=16",
-        // From the end of one probe to the start of the next. The retries are the image's own: once in a
-        // thousand times or so, the engine itself cannot start a process within these limits.
+        // From the end of one probe to the start of the next. The retries are the image's own: once in some
+        // 1,600 probes the engine counted one as failed although all that ran had exited 0.
         "--health-interval=500ms",
     ];
     let container = Container::run(&image.tag, &limits, &[]);
@@ -169,7 +169,7 @@ fn a_probe_adds_little_to_the_peak_of_memory() {
         peak(&container)
     };
     // How much the engine's own start of a process takes varies by half a MiB, and only upwards.
-    let least = |words: &[&str]| peak(words).min(peak(words)).min(peak(words));
+    let least = |words: &[&str]| (0..5).map(|_| peak(words)).min().expect("five");
 
     let service = least(&[]);
     // What the engine itself needs for any process that it starts in a container.
@@ -185,7 +185,7 @@ fn a_probe_adds_little_to_the_peak_of_memory() {
     );
     let added = probe.saturating_sub(exec);
     assert!(
-        added <= 1024 * 1024,
+        added <= 512 * 1024,
         "{added} bytes more than for any other process"
     );
 }
