@@ -294,25 +294,22 @@ fn of_a_workspace_with_path_dependencies_a_change_compiles_its_own_crates_alone(
     let project = Project::workspace("workspace");
     let member = "--build-arg=PACKAGE=api";
     let first = Image::build(&project.folder, &[member]).unwrap();
-    let registry = first.compiled().contains(&"axum");
     let container = Container::run(&Arc::new(first), &[]);
     container.turns("healthy");
 
+    // What an engine has built before, it takes from its cache.
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos();
     project.write(
         "crates/store/src/lib.rs",
-        "pub fn greeting() -> &'static str { \"two\" }",
+        &format!("pub fn greeting() -> &'static str {{ \"{now}\" }}"),
     );
     let changed = Image::build(&project.folder, &[member]).unwrap();
-    project.write("README.md", "# Something else");
+    project.write("README.md", &format!("# {now}"));
     let documented = Image::build(&project.folder, &[member]).unwrap();
 
-    assert!(
-        registry,
-        "the first build compiles dependencies, or counts nothing"
-    );
     assert_eq!(changed.compiled(), ["api", "lifesign", "store"]);
     let said = docker(["run", "--rm", &changed.tag, "greeting"]);
-    assert_eq!(said, "two");
+    assert_eq!(said, now.to_string());
     assert!(
         documented.compiled().is_empty(),
         "{:?}",
