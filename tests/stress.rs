@@ -1,0 +1,329 @@
+//! Many threads at once: thousands of services, each met in its first instants by probers, by
+//! `ready()` and by a drain, in whatever order two cores and eight threads come up with.
+//!
+//! | promise | seeded bugs that it was seen to catch |
+//! |---|---|
+//! | [`all_who_ask_at_once_share_one_run`] | the lock let go between looking and starting; a run that is not kept |
+//! | [`a_prober_that_hangs_up_takes_nobodys_answer_with_it`] | the checks run in the prober's own future |
+//! | [`a_start_is_neither_lost_nor_undone`] | a latch that only the run's first prober sets; a state that is stored, not raised |
+//! | [`a_drain_is_seen_by_all_who_ask_after_it`] | the same; a rendered answer whose state is not compared |
+//! | [`no_answer_is_older_than_the_cache`] | a cache of 2 s; a run that counts from its end |
+//! | [`heartbeats_that_come_and_go_break_nothing`] | a drop that overwrites `finish`; a name freed before it is finished |
+#![cfg(feature = "_core")]
+
+use std::{
+    future::{Future, poll_fn},
+    hint,
+    pin::pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use lifesign::{Health, Question, Status, build_info};
+use tokio::{
+    sync::Barrier,
+    task::{JoinSet, yield_now},
+    time::sleep_until,
+};
+
+/// For each test; how many services are met meanwhile is up to the machine.
+const TIME: Duration = Duration::from_secs(2);
+
+const PROBERS: usize = 12;
+
+/// An answer may be as old as that.
+const CACHED: Duration = Duration::from_secs(1);
+
+/// A service with one required check, which passes after a few turns of the scheduler.
+#[derive(Clone)]
+struct Service {
+    health: Health,
+    runs: Arc<AtomicUsize>,
+}
+
+impl Service {
+    fn new() -> Self {
+        let runs = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&runs);
+        let check = move || {
+            counter.fetch_add(1, SeqCst);
+            async {
+                for _ in 0..3 {
+                    yield_now().await;
+                }
+                Ok::<(), &str>(())
+            }
+        };
+        let health = Health::builder(build_info!()).required("db", check).build();
+        let health = health.expect("a fixed registry");
+        Self { health, runs }
+    }
+
+    async fn status(&self, question: Question) -> Status {
+        self.health.report(question).await.status()
+    }
+}
+
+/// Meets one new service after the other until the time is over.
+async fn meet_many<F: Future<Output = ()>>(mut meet: impl FnMut(Service, usize) -> F) {
+    let start = Instant::now();
+    let mut count = 0;
+    while start.elapsed() < TIME {
+        meet(Service::new(), count).await;
+        count += 1;
+    }
+    println!("{count} services");
+    assert!(count > 10, "only {count} services in {TIME:?}");
+}
+
+/// Starts acts that wait for each other, and each a little longer than the one before it, another
+/// little in each round.
+struct Race {
+    acts: JoinSet<()>,
+    start: Arc<Barrier>,
+    delay: usize,
+}
+
+impl Race {
+    fn new(acts: usize, round: usize) -> Self {
+        Self {
+            acts: JoinSet::new(),
+            start: Arc::new(Barrier::new(acts)),
+            delay: round % 97,
+        }
+    }
+
+    fn enter(&mut self, act: impl Future<Output = ()> + Send + 'static) {
+        let start = Arc::clone(&self.start);
+        self.delay = (self.delay * 31 + 17) % 997;
+        let delay = self.delay;
+        self.acts.spawn(async move {
+            start.wait().await;
+            for _ in 0..delay {
+                hint::spin_loop();
+            }
+            act.await;
+        });
+    }
+
+    async fn run(mut self) {
+        while let Some(act) = self.acts.join_next().await {
+            act.expect("no act panics");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn all_who_ask_at_once_share_one_run() {
+    meet_many(async |service, round| {
+        let start = Instant::now();
+        let mut race = Race::new(PROBERS, round);
+        for _ in 0..PROBERS {
+            let service = service.clone();
+            race.enter(async move {
+                for question in [Question::Health, Question::Readiness] {
+                    assert_eq!(service.status(question).await, Status::Fail, "not started");
+                }
+            });
+        }
+        race.run().await;
+        let runs = service.runs.load(SeqCst);
+        assert!(runs == 1 || start.elapsed() >= CACHED, "{runs} runs");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn a_prober_that_hangs_up_takes_nobodys_answer_with_it() {
+    meet_many(async |service, round| {
+        let start = Instant::now();
+        service.health.ready();
+        let mut race = Race::new(PROBERS, round);
+        for prober in 0..PROBERS {
+            let service = service.clone();
+            race.enter(async move {
+                if prober % 2 == 0 {
+                    let mut asking = pin!(service.status(Question::Health));
+                    // Once, and never again.
+                    poll_fn(|context| {
+                        let _ = asking.as_mut().poll(context);
+                        Poll::Ready(())
+                    })
+                    .await;
+                } else {
+                    let status = service.status(Question::Health).await;
+                    assert_eq!(status, Status::Pass);
+                }
+            });
+        }
+        race.run().await;
+        let runs = service.runs.load(SeqCst);
+        assert!(runs == 1 || start.elapsed() >= CACHED, "{runs} runs");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn a_start_is_neither_lost_nor_undone() {
+    meet_many(async |service, round| {
+        let started = Arc::new(AtomicBool::new(false));
+        let mut race = Race::new(PROBERS + 1, round);
+        for _ in 0..PROBERS {
+            let (service, started) = (service.clone(), Arc::clone(&started));
+            race.enter(async move {
+                for _ in 0..4 {
+                    let before = started.load(SeqCst);
+                    match service.status(Question::Readiness).await {
+                        Status::Pass => started.store(true, SeqCst),
+                        status => assert!(!before, "{status} after it had passed"),
+                    }
+                }
+            });
+        }
+        let health = service.health.clone();
+        race.enter(async move { health.ready() });
+        race.run().await;
+        let status = service.status(Question::Readiness).await;
+        assert_eq!(status, Status::Pass, "it said ready, and its check passes");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn a_drain_is_seen_by_all_who_ask_after_it() {
+    meet_many(async |service, round| {
+        let draining = Arc::new(AtomicBool::new(false));
+        let mut race = Race::new(PROBERS + 2, round);
+        for _ in 0..PROBERS {
+            let (service, draining) = (service.clone(), Arc::clone(&draining));
+            race.enter(async move {
+                for _ in 0..4 {
+                    let before = draining.load(SeqCst);
+                    let report = service.health.report(Question::Readiness).await;
+                    let says = String::from_utf8_lossy(report.body()).contains("draining");
+                    assert!(says || !before, "{report:?} while draining");
+                    let status = service.status(Question::Liveness).await;
+                    assert_eq!(status, Status::Pass);
+                }
+            });
+        }
+        let health = service.health.clone();
+        race.enter(async move {
+            health.ready();
+        });
+        let (health, told) = (service.health.clone(), Arc::clone(&draining));
+        race.enter(async move {
+            yield_now().await;
+            health.draining();
+            told.store(true, SeqCst);
+        });
+        race.run().await;
+        service.health.ready();
+        let status = service.status(Question::Readiness).await;
+        assert_eq!(status, Status::Fail, "there is no way back");
+    })
+    .await;
+}
+
+/// A dependency that breaks and mends: since when at the latest, and until when at the least, it
+/// was how it was.
+#[derive(Default)]
+struct History(Mutex<Vec<(Instant, bool)>>);
+
+impl History {
+    /// Whether it was something else throughout.
+    fn excludes(&self, broken: bool, from: Instant, to: Instant) -> bool {
+        let changes = self.0.lock().unwrap();
+        let before = changes.iter().rposition(|(at, _)| *at <= from);
+        before.is_some_and(|i| {
+            let (_, was) = changes[i];
+            was != broken && changes.get(i + 1).is_none_or(|(next, _)| *next > to)
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn no_answer_is_older_than_the_cache() {
+    let end = tokio::time::Instant::now() + 3 * CACHED;
+    let mut all = JoinSet::new();
+    for service in 0..200_u32 {
+        let history = Arc::new(History::default());
+        history.0.lock().unwrap().push((Instant::now(), false));
+        let dependency = Arc::clone(&history);
+        let check = move || {
+            let (_, broken) = *dependency.0.lock().unwrap().last().expect("a first state");
+            async move { if broken { Err("broken") } else { Ok(()) } }
+        };
+        let health = Health::builder(build_info!()).optional("cache", check);
+        let health = health.build().expect("a fixed registry");
+        health.ready();
+        let changes = Arc::clone(&history);
+        all.spawn(async move {
+            // Each at a pace of its own, so that it changes at any moment of a cached second.
+            let pace = Duration::from_millis(u64::from(150 + service * 7));
+            let mut next = tokio::time::Instant::now();
+            let mut broken = false;
+            while next < end {
+                next += pace;
+                sleep_until(next).await;
+                broken = !broken;
+                // Under the lock, so that a check sees it no earlier than it is written down.
+                let mut changes = changes.0.lock().unwrap();
+                changes.push((Instant::now(), broken));
+            }
+        });
+        for prober in 0..2_u32 {
+            let (health, history) = (health.clone(), Arc::clone(&history));
+            all.spawn(async move {
+                let pace = Duration::from_millis(u64::from(37 + 16 * prober));
+                let mut next = tokio::time::Instant::now();
+                while next < end {
+                    next += pace;
+                    sleep_until(next).await;
+                    let asked = Instant::now();
+                    let status = health.report(Question::Health).await.status();
+                    let old = asked.checked_sub(CACHED);
+                    let from = old.expect("this machine has run for a second");
+                    let excluded = history.excludes(status == Status::Warn, from, Instant::now());
+                    assert!(!excluded, "{status} of more than {CACHED:?} ago");
+                }
+            });
+        }
+    }
+    while let Some(task) = all.join_next().await {
+        task.expect("no task panics");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn heartbeats_that_come_and_go_break_nothing() {
+    meet_many(async |service, round| {
+        let holders = Arc::new(AtomicUsize::new(0));
+        let mut race = Race::new(PROBERS, round);
+        for worker in 0..PROBERS {
+            let (service, holders) = (service.clone(), Arc::clone(&holders));
+            race.enter(async move {
+                for _ in 0..4 {
+                    // Three workers want each name, one at a time gets it.
+                    let name = format!("worker-{}", worker % 4);
+                    let within = Duration::from_secs(60);
+                    if let Ok(heartbeat) = service.health.heartbeat(name, within) {
+                        let holding = holders.fetch_add(1, SeqCst) + 1;
+                        assert!(holding <= 4, "{holding} heartbeats of four names");
+                        heartbeat.beat();
+                        holders.fetch_sub(1, SeqCst);
+                        heartbeat.finish();
+                    }
+                    let status = service.status(Question::Liveness).await;
+                    assert_eq!(status, Status::Pass);
+                }
+            });
+        }
+        race.run().await;
+    })
+    .await;
+}
