@@ -1,7 +1,9 @@
-//! Allocations of a request, and what more checks cost, as Markdown.
+//! Allocations of a request, and what more checks cost, as Markdown and as `checks.svg`.
 
 use std::{
     alloc::System,
+    fmt::Write as _,
+    fs,
     hint::black_box,
     time::{Duration, Instant},
 };
@@ -36,7 +38,8 @@ async fn main() {
     println!(
         "\n| checks | first answer, µs | µs a check | bytes held | bytes a check |\n|--:|--:|--:|--:|--:|"
     );
-    for checks in [1, 10, 100, 1000] {
+    let mut points = Vec::new();
+    for checks in [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] {
         let mut times = Vec::new();
         let mut held = 0;
         for _ in 0..51 {
@@ -58,7 +61,78 @@ async fn main() {
             per(time),
             per(held as f64)
         );
+        points.push((checks as f64, time, held as f64));
     }
+    fs::write("checks.svg", plot(&points)).expect("a plot beside the README");
+}
+
+/// Both on logarithmic scales, so that what grows linearly is parallel to the grey line.
+fn plot(points: &[(f64, f64, f64)]) -> String {
+    const SIDE: f64 = 280.0;
+    let mut svg = "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"820\" height=\"350\" \
+                   font-family=\"sans-serif\" font-size=\"12\">\n\
+                   <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
+        .to_owned();
+    let panels = [
+        (
+            60.0,
+            1.0,
+            "µs for an evaluation",
+            points.iter().map(|p| p.1).collect(),
+        ),
+        (
+            480.0,
+            1000.0,
+            "bytes held",
+            points.iter().map(|p| p.2).collect::<Vec<_>>(),
+        ),
+    ];
+    for (left, least, title, values) in panels {
+        // Four decades each way.
+        let x = |checks: f64| left + checks.log10() / 3.0 * SIDE;
+        let y = |value: f64| 20.0 + SIDE - (value / least).log10() / 4.0 * SIDE;
+        for decade in 0..=3 {
+            let checks = 10_f64.powi(decade);
+            let _ = writeln!(
+                svg,
+                "<path d=\"M{at:.0} 20V300\" stroke=\"#ddd\"/>\
+                 <text x=\"{at:.0}\" y=\"316\" text-anchor=\"middle\">{checks}</text>",
+                at = x(checks),
+            );
+        }
+        for decade in 0..=4 {
+            let value = least * 10_f64.powi(decade);
+            let _ = writeln!(
+                svg,
+                "<path d=\"M{left} {at:.0}h{SIDE}\" stroke=\"#ddd\"/>\
+                 <text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"end\">{value}</text>",
+                left - 6.0,
+                y(value) + 4.0,
+                at = y(value),
+            );
+        }
+        let last = points[points.len() - 1].0;
+        let slope = values[values.len() - 1];
+        let _ = writeln!(
+            svg,
+            "<path d=\"M{:.0} {:.0}L{:.0} {:.0}\" stroke=\"#b8c4cc\" stroke-width=\"2\"/>\
+             <text x=\"{:.0}\" y=\"336\" text-anchor=\"middle\">{title}, for so many checks</text>",
+            x(last * least / slope),
+            y(least),
+            x(last),
+            y(slope),
+            left + SIDE / 2.0,
+        );
+        for ((checks, ..), value) in points.iter().zip(&values) {
+            let _ = writeln!(
+                svg,
+                "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"4\" fill=\"#2a7f62\"/>",
+                x(*checks),
+                y(*value)
+            );
+        }
+    }
+    svg + "</svg>\n"
 }
 
 async fn ask(app: &Router, contender: &str) {
