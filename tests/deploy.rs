@@ -53,9 +53,46 @@ fn kubernetes_restarts_the_broken_and_routes_to_the_ready() {
             "{file}: {ready}"
         );
         assert!(pod["terminationGracePeriodSeconds"].as_u64().unwrap() > 5);
-        assert_eq!(pod["securityContext"]["runAsUser"], 65532);
-        assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
+        // Long enough to see a pod break: the reference service's heartbeat, and the readiness probe.
+        assert!(deployment["spec"]["minReadySeconds"].as_u64().unwrap() > 10 + 4);
+        assert_eq!(
+            deployment["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"],
+            0
+        );
+        assert_eq!(
+            pod["securityContext"],
+            json!({
+                "runAsNonRoot": true,
+                "runAsUser": 65532,
+                "runAsGroup": 65532,
+                "seccompProfile": { "type": "RuntimeDefault" },
+            })
+        );
+        assert_eq!(
+            container["securityContext"],
+            json!({
+                "allowPrivilegeEscalation": false,
+                "readOnlyRootFilesystem": true,
+                "capabilities": { "drop": ["ALL"] },
+            })
+        );
     }
+}
+
+#[test]
+#[ignore = "needs packages from PyPI"]
+fn the_pods_of_the_deployment_are_those_that_are_served_and_kept() {
+    let [deployment, service, budget] = [0, 1, 2].map(|i| &files()["kubernetes.yaml"][i]);
+    let labels = &deployment["spec"]["template"]["metadata"]["labels"];
+
+    assert_eq!(service["kind"], "Service");
+    assert_eq!(service["spec"]["selector"], *labels);
+    assert_eq!(service["spec"]["ports"][0]["targetPort"], "http");
+    assert_eq!(budget["kind"], "PodDisruptionBudget");
+    assert_eq!(budget["spec"]["selector"]["matchLabels"], *labels);
+    assert_eq!(deployment["spec"]["selector"]["matchLabels"], *labels);
+    // In an outage no pod is ready, and a node can be emptied all the same.
+    assert_eq!(budget["spec"]["unhealthyPodEvictionPolicy"], "AlwaysAllow");
 }
 
 #[test]
@@ -84,8 +121,11 @@ fn the_variant_with_exec_probes_differs_in_nothing_else() {
 
 #[test]
 #[ignore = "needs packages from PyPI"]
-fn nomad_restarts_the_broken_and_routes_to_the_ready() {
+fn nomad_restarts_the_broken_and_waits_for_the_ready() {
     let job = &files()["nomad.hcl"]["job"][0]["\"my-service\""];
+    let group = &job["group"][0]["\"my-service\""];
+    // All of them, for no old one stops before.
+    assert_eq!(group["update"][0]["canary"], group["count"]);
     let service = &job["group"][0]["\"my-service\""]["service"][0];
     let checks = service["check"].as_array().unwrap();
 
@@ -113,6 +153,12 @@ fn ecs_asks_with_the_program_and_waits_for_its_reason() {
     assert_eq!(check["command"], json!(["CMD", "/app", "healthcheck"]));
     assert!(check["timeout"].as_u64().unwrap() > 3);
     assert!(container["stopTimeout"].as_u64().unwrap() > 5);
+    assert_eq!(container["user"], "65532:65532");
+    assert_eq!(container["readonlyRootFilesystem"], true);
+    assert_eq!(
+        container["linuxParameters"]["capabilities"]["drop"],
+        json!(["ALL"])
+    );
 }
 
 /// What the files say, by name. They are valid.

@@ -15,8 +15,9 @@ job "my-service" {
     }
 
     update {
-      # The new allocation is healthy before the old one is told to stop.
-      canary       = 1
+      # All new allocations are healthy before an old one is told to stop: as many canaries as the group counts. With
+      # fewer, the rest is replaced in place, each old one stopped first.
+      canary       = 3
       max_parallel = 1
       auto_promote = true
       auto_revert  = true
@@ -30,7 +31,8 @@ job "my-service" {
       port     = "http"
       provider = "nomad"
 
-      # Traffic? A failure takes the allocation out of the service.
+      # Traffic? An update waits for this. But Nomad's own service discovery lists an allocation whatever its checks
+      # say: the proxy in front asks this route itself, or the provider is "consul", which leaves out what fails.
       check {
         name     = "ready"
         type     = "http"
