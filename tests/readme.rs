@@ -34,6 +34,28 @@ fn adding_it_to_a_service_takes_at_most_five_lines() {
 }
 
 #[test]
+fn every_defence_is_tested_by_what_security_names() {
+    let security = include_str!("../SECURITY.md");
+    let mut tests = String::new();
+    for folder in ["tests", "examples/tls/tests"] {
+        for entry in fs::read_dir(folder).unwrap() {
+            tests += &fs::read_to_string(entry.unwrap().path()).unwrap_or_default();
+        }
+    }
+    let rows = security.lines().filter(|line| line.starts_with("| "));
+    // Below its head and the line under that.
+    for row in rows.skip(1) {
+        let named = row.split('|').nth(4).expect("four columns");
+        let mut names = named.split('`').skip(1).step_by(2).peekable();
+        assert!(names.peek().is_some(), "tested by nothing: {row}");
+        for name in names {
+            let is_test = tests.contains(&format!("fn {name}("));
+            assert!(is_test || Path::new(name).is_file(), "{name}");
+        }
+    }
+}
+
+#[test]
 fn a_newcomer_gets_a_healthy_service_that_knows_its_commit() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("newcomer");
     let lifesign = packaged(&folder);
