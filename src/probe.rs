@@ -43,6 +43,9 @@ const REQUEST: usize = 384;
 /// One write. Every request without headers of extraordinary length fits.
 const PIECE: usize = 16 * 1024;
 
+/// A wait whose eighth is no longer to be neglected.
+const LONG: Duration = Duration::from_millis(100);
+
 /// How much of a stranger's text goes into a reason.
 const EXCERPT_MAX: usize = 200;
 
@@ -275,15 +278,13 @@ fn connect_unix(path: &Path, clock: &Clock) -> io::Result<Socket> {
 
 fn dial(domain: Domain, address: &SockAddr, clock: &Clock) -> io::Result<Socket> {
     let socket = Socket::new(domain, Type::STREAM, None)?;
-    socket.set_write_timeout(Some(clock.left()?))?;
+    socket.set_write_timeout(Some(clock.wait()?))?;
     if cfg!(target_os = "linux") {
         // Linux bounds connecting by the write timeout, Unix sockets included, and takes up an
         // interrupted connect where it was.
         loop {
             match socket.connect(address) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                    socket.set_write_timeout(Some(clock.left()?))?;
-                }
+                Err(error) if is_pause(&error) => socket.set_write_timeout(Some(clock.wait()?))?,
                 result => return result.map(|()| socket),
             }
         }
@@ -415,13 +416,13 @@ fn send(stream: &mut Socket, mut request: &[u8], clock: &Clock) -> io::Result<()
         // In pieces, since Linux bounds the wait for each buffer of a Unix socket by itself.
         match Write::write(stream, &request[..request.len().min(PIECE)]) {
             Ok(count) => request = &request[count..],
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if is_pause(&error) => {}
             Err(error) => return Err(error),
         }
         if request.is_empty() {
             return Ok(());
         }
-        stream.set_write_timeout(Some(clock.left()?))?;
+        stream.set_write_timeout(Some(clock.wait()?))?;
     }
 }
 
@@ -429,9 +430,9 @@ fn send(stream: &mut Socket, mut request: &[u8], clock: &Clock) -> io::Result<()
 fn read(stream: &mut Socket, bytes: &mut Vec<u8>, clock: &Clock) -> io::Result<usize> {
     let mut chunk = [0; CHUNK];
     loop {
-        stream.set_read_timeout(Some(clock.left()?))?;
+        stream.set_read_timeout(Some(clock.wait()?))?;
         match Read::read(stream, &mut chunk) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if is_pause(&error) => {}
             result => {
                 bytes.extend_from_slice(&chunk[..result.as_ref().copied().unwrap_or(0)]);
                 return result;
@@ -604,12 +605,27 @@ impl Clock {
             _ => Err(io::ErrorKind::TimedOut.into()),
         }
     }
+
+    /// How long to wait at once. Linux ends a wait up to an eighth too late, so that a long one
+    /// ends early, and what is left is waited for next.
+    fn wait(&self) -> io::Result<Duration> {
+        let left = self.left()?;
+        Ok(if left > LONG { left - left / 8 } else { left })
+    }
+}
+
+/// Whether what was waited for may still come: only the clock knows that it is too late.
+fn is_pause(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Interrupted || is_timeout(error)
 }
 
 /// Timeouts of sockets have many names, by operation, family and system.
 fn is_timeout(error: &io::Error) -> bool {
     #[cfg(target_os = "linux")]
-    let in_progress = error.raw_os_error() == Some(libc::EINPROGRESS);
+    let in_progress = matches!(
+        error.raw_os_error(),
+        Some(libc::EINPROGRESS | libc::EALREADY)
+    );
     #[cfg(not(target_os = "linux"))]
     let in_progress = false;
     in_progress

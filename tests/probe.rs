@@ -62,13 +62,32 @@ scenarios::for_each_table!(tests);
 // The deadline.
 
 #[test]
-fn the_deadline_is_3_s_unless_said_otherwise() {
-    let address = serve(|stream| perform(&[Hear, Hold], stream));
-    complain(
-        &ask(&format!("http://{address}")),
-        &format!("unhealthy: {address} sent nothing within 3s"),
-        &(Duration::from_secs(3)..Duration::from_millis(4500)),
-    );
+fn the_deadline_is_3_s_unless_said_otherwise_and_kept_to_100_ms() {
+    // A busy machine only makes them later: half of the probes in one round of three are enough.
+    // The kernel would round each wait up by another part of a quarter of a second.
+    let took = || {
+        let address = serve(|stream| perform(&[Hear, Hold], stream));
+        let outcome = ask(&format!("http://{address}"));
+        let expected = format!("unhealthy: {address} sent nothing within 3s");
+        complain(&outcome, &expected, &(DEADLINE..DEADLINE * 2));
+        outcome.took
+    };
+    let median = || {
+        let mut times = thread::scope(|scope| {
+            let probes = [(); 8].map(|()| {
+                thread::sleep(Duration::from_millis(32));
+                scope.spawn(took)
+            });
+            probes.map(|probe| probe.join().expect("a probe ends as expected"))
+        });
+        times.sort();
+        times[4]
+    };
+    let late = iter::repeat_with(|| median() - DEADLINE).take(3);
+    let in_time = late
+        .inspect(|late| println!("{late:?} late"))
+        .any(|late| late < TOLERANCE);
+    assert!(in_time);
 }
 
 #[test]
@@ -104,6 +123,19 @@ fn a_freeze_while_connecting_does_no_harm() {
 }
 
 #[test]
+fn a_freeze_while_connecting_does_not_change_what_is_said() {
+    let (listener, _queue) = full_backlog();
+    let address = address_of(&listener);
+    let probe = start(healthcheck([format!("http://{address}")]).args(["--timeout", "1s"]));
+    freeze(probe.child.id());
+    signal(probe.child.id(), "CONT");
+    assert_eq!(
+        told(&probe.finish()),
+        format!("unhealthy: connect to {address}: no answer within 1s")
+    );
+}
+
+#[test]
 fn a_freeze_beyond_the_deadline_ends_as_unhealthy() {
     let (address, asked) = serve_asked(|stream| perform(&[Hold], stream));
     let probe = start(healthcheck([format!("http://{address}")]).args(["--timeout", "1s"]));
@@ -119,8 +151,8 @@ fn a_freeze_beyond_the_deadline_ends_as_unhealthy() {
 
 #[test]
 fn an_answer_that_is_complete_after_the_deadline_is_late() {
-    // Linux rounds a wait of 3 s up by as much as a quarter of a second, and several are started so
-    // that one at least is: it has the whole answer, and must not believe it.
+    // Linux rounds waits up by some milliseconds, and several are started so that one at least is
+    // rounded: it has the whole answer, and must not believe it.
     let late = || {
         let (address, _asked) = serve_asked(|mut stream| {
             thread::sleep(Duration::from_secs(3));
@@ -992,6 +1024,12 @@ const AT_ONCE: Range<Duration> = Duration::ZERO..Duration::from_secs(2);
 
 /// After `--timeout 500ms`.
 const AT_THE_DEADLINE: Range<Duration> = Duration::from_millis(500)..Duration::from_secs(2);
+
+/// Unless it is said otherwise.
+const DEADLINE: Duration = Duration::from_secs(3);
+
+/// How late a probe may be on a machine that has the time to run it.
+const TOLERANCE: Duration = Duration::from_millis(100);
 
 /// How long to wait for what must come.
 const PATIENCE: Duration = Duration::from_secs(10);
