@@ -544,7 +544,14 @@ impl Answer {
             _ => body,
         };
         let code = self.code;
-        let summary = Summary::read(body);
+        let mut summary = Summary::read(body);
+        match code {
+            // Perhaps another service took the port. The code counts, but somebody should know.
+            200..=299 if summary == Summary::default() && is_page(head) => {
+                summary.output = Some("an HTML page, not a health report".to_owned());
+            }
+            _ => {}
+        }
         match code {
             200..=299 => Ok(Healthy {
                 code,
@@ -574,6 +581,11 @@ fn field(head: &[u8], name: &str) -> Option<String> {
             .eq_ignore_ascii_case(name.as_bytes())
             .then(|| excerpt(value))
     })
+}
+
+fn is_page(head: &[u8]) -> bool {
+    let html = |media_type: String| media_type.to_ascii_lowercase().starts_with("text/html");
+    field(head, "content-type").is_some_and(html)
 }
 
 fn first_line(body: &[u8]) -> String {
@@ -757,13 +769,15 @@ mod https {
     }
 
     impl From<&Response> for Answer {
-        /// The head again as the line or two that a verdict reads.
+        /// The head again as the lines that a verdict reads.
         fn from(response: &Response) -> Self {
             let mut bytes = b"\n".to_vec();
-            if let Some(location) = response.headers().get("location") {
-                bytes.extend_from_slice(b"location: ");
-                bytes.extend_from_slice(location.as_bytes());
-                bytes.push(b'\n');
+            for name in ["location", "content-type"] {
+                if let Some(value) = response.headers().get(name) {
+                    for part in [name.as_bytes(), b": ", value.as_bytes(), b"\n"] {
+                        bytes.extend_from_slice(part);
+                    }
+                }
             }
             Self {
                 code: response.status().as_u16(),

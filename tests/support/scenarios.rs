@@ -1,5 +1,5 @@
-//! What can become of a probe, one scenario a line: a name, what the server does, and what the probe
-//! prints.
+//! What can become of a probe, one scenario a line: a name, what the server does, and what the
+//! probe prints.
 //!
 //! The verdict is the first word of the line: `healthy` exits 0, `unhealthy` 1. Where the design is
 //! silent, the lines decide.
@@ -7,7 +7,7 @@
 use std::iter;
 
 use super::hostile::{
-    Act::{Flood, Hear, Hold, Reset},
+    Act::{Finish, Flood, Hear, Hold, Reply, Reset},
     HEALTHY, OK, REPORT, Stage, Table, WAITING, at_once, at_the_deadline, case, cases, drip,
     foreign, pause, redirected, response, say, says, speaks,
 };
@@ -17,11 +17,14 @@ macro_rules! for_each_table {
     ($macro:ident) => {
         $macro! {
             every_2xx_is_healthy,
+            a_wrong_length_of_the_body_is_not_the_probes_business,
+            a_page_in_the_place_of_a_report_is_healthy_and_named,
             a_report_that_passes_is_named_and_a_warning_keeps_its_reason,
             a_complete_head_is_enough_whatever_becomes_of_the_body,
             sloppy_but_unambiguous_heads_are_healthy,
             an_answer_may_take_its_time_within_the_deadline,
             an_answer_sent_before_the_request_is_read_counts,
+            a_server_that_says_no_more_but_listens_is_taken_at_its_word,
             up_to_eight_interim_answers_are_skipped,
             an_unhealthy_report_gives_its_reason,
             any_other_unhealthy_body_gives_its_first_line,
@@ -54,6 +57,10 @@ pub(crate) fn every_2xx_is_healthy() -> Table {
     at_once(cases! {
         "200": says(OK) => HEALTHY,
         "204": says("HTTP/1.1 204 No Content\r\n\r\n") => "healthy: 204 in # ms",
+        "201": says(response("201 Created", "")) => "healthy: 201 in # ms",
+        "202": says(response("202 Accepted", "")) => "healthy: 202 in # ms",
+        "203": says(response("203 Non-Authoritative Information", "ok"))
+            => "healthy: 203 in # ms",
         "206": says(response("206 Partial Content", "o")) => "healthy: 206 in # ms",
         "299": says(response("299 Whatever", "")) => "healthy: 299 in # ms",
         "HTTP/1.0": [Hear, say("HTTP/1.0 200 OK\r\n\r\nok")] => HEALTHY,
@@ -61,11 +68,87 @@ pub(crate) fn every_2xx_is_healthy() -> Table {
             says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n")
             => HEALTHY,
         "chunked and with a length":
-            says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 9\r\n\r\n")
+            says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 9\r\n\r\n\
+                  2\r\nok\r\n0\r\n\r\n")
             => HEALTHY,
         "a length beyond all integers":
             says("HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999\r\n\r\nok")
             => HEALTHY,
+    })
+}
+
+pub(crate) fn a_wrong_length_of_the_body_is_not_the_probes_business() -> Table {
+    let length = |fields: &str| [Hear, say(format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\nok"))];
+    let chunks = |chunks: &str| {
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        [Hear, say([head, chunks].concat())]
+    };
+    at_once(cases! {
+        "two lengths": length("Content-Length: 2\r\nContent-Length: 5") => HEALTHY,
+        "one length twice": length("Content-Length: 2\r\nContent-Length: 2") => HEALTHY,
+        "two lengths in one": length("Content-Length: 2, 5") => HEALTHY,
+        "a negative length": length("Content-Length: -1") => HEALTHY,
+        "a length with a sign": length("Content-Length: +2") => HEALTHY,
+        "a hexadecimal length": length("Content-Length: 0x2") => HEALTHY,
+        "a length in words": length("Content-Length: two") => HEALTHY,
+        "an empty length": length("Content-Length:") => HEALTHY,
+        "a length of 2^64": length("Content-Length: 18446744073709551616") => HEALTHY,
+        "a length of 2^63 - 1": length("Content-Length: 9223372036854775807") => HEALTHY,
+        "a length that is too small": length("Content-Length: 1") => HEALTHY,
+        "204 with a body": [Hear, say(response("204 No Content", "ok"))]
+            => "healthy: 204 in # ms",
+        "no coding that is known": length("Transfer-Encoding: rot13") => HEALTHY,
+        "chunked twice": length("Transfer-Encoding: chunked, chunked") => HEALTHY,
+        "gzip that is none": length("Content-Encoding: gzip\r\nContent-Length: 2") => HEALTHY,
+        "chunks without a size": chunks("\r\nok\r\n0\r\n\r\n") => HEALTHY,
+        "chunks of no number": chunks("zz\r\nok\r\n0\r\n\r\n") => HEALTHY,
+        "chunks of a negative size": chunks("-2\r\nok\r\n0\r\n\r\n") => HEALTHY,
+        "chunks beyond all integers": chunks("fffffffffffffffff\r\nok\r\n") => HEALTHY,
+        "a chunk that is too long": chunks("1\r\nok\r\n0\r\n\r\n") => HEALTHY,
+        "a chunk that is too short": chunks("9\r\nok\r\n0\r\n\r\n") => HEALTHY,
+        "no last chunk": chunks("2\r\nok\r\n") => HEALTHY,
+        "no chunk at all": chunks("") => HEALTHY,
+        "endless trailers": [
+            Hear,
+            say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n"),
+            Flood("A: b\r\n".repeat(1000)),
+        ]
+            => HEALTHY,
+        "broken chunks of a 503": says(
+            "HTTP/1.1 503 X\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nno database\r\n"
+        )
+            => "unhealthy: 503: no database",
+    })
+}
+
+/// The code decides, and a body of any kind may come with it. But where a page is found in the
+/// place of a report, another service may have taken the port: the line says so.
+pub(crate) fn a_page_in_the_place_of_a_report_is_healthy_and_named() -> Table {
+    let typed = |code: &str, media_type: &str, body: &str| {
+        let head = format!("HTTP/1.1 {code}\r\nContent-Type: {media_type}\r\n");
+        says(format!(
+            "{head}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+    };
+    let page = "<!DOCTYPE html><title>Welcome to nginx!</title>";
+    let named = "healthy: 200 in # ms: an HTML page, not a health report";
+    at_once(cases! {
+        "HTML": typed("200 OK", "text/html", page) => named,
+        "HTML in UTF-8": typed("200 OK", "Text/HTML; charset=utf-8", page) => named,
+        "HTML without a body": typed("200 OK", "text/html", "") => named,
+        "HTML with another code": typed("203 X", "text/html", page)
+            => "healthy: 203 in # ms: an HTML page, not a health report",
+        "HTML that does not say so": says(response("200 OK", page)) => HEALTHY,
+        "a report that is said to be HTML": typed("200 OK", "text/html", r#"{"status":"pass"}"#)
+            => "healthy: pass in # ms",
+        "a report": typed("200 OK", "application/health+json", r#"{"status":"pass"}"#)
+            => "healthy: pass in # ms",
+        "text": typed("200 OK", "text/plain", "ok") => HEALTHY,
+        "JSON of another kind": typed("200 OK", "application/json", r#"{"ok":true}"#) => HEALTHY,
+        "a picture": typed("200 OK", "image/gif", "GIF89a") => HEALTHY,
+        "HTML that is unwell": typed("503 X", "text/html", page)
+            => "unhealthy: 503: <!DOCTYPE html><title>Welcome to nginx!</title>",
     })
 }
 
@@ -117,18 +200,27 @@ pub(crate) fn sloppy_but_unambiguous_heads_are_healthy() -> Table {
         .map(|n| format!("X-{n}: {}\r\n", "v".repeat(70)))
         .collect();
     assert!((7 * 1024..8 * 1024).contains(&headers.len()));
+    let with = |fields: &[u8]| {
+        let head = [b"HTTP/1.1 200 OK\r\n", fields, b"Content-Length: 0\r\n\r\n"];
+        says(head.concat())
+    };
     at_once(cases! {
-        "no reason": says("HTTP/1.1 200\r\n\r\n") => HEALTHY,
-        "no reason, but its space": says("HTTP/1.1 200 \r\n\r\n") => HEALTHY,
-        "a reason in Latin-1": says(b"HTTP/1.1 200 \xe7a va\r\n\r\n") => HEALTHY,
+        "no reason": says("HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n") => HEALTHY,
+        "no reason, but its space": says("HTTP/1.1 200 \r\nContent-Length: 0\r\n\r\n") => HEALTHY,
+        "a reason in Latin-1": says(b"HTTP/1.1 200 \xe7a va\r\nContent-Length: 0\r\n\r\n")
+            => HEALTHY,
         "no header": says("HTTP/1.1 200 OK\r\n\r\n") => HEALTHY,
-        "101 headers": says(format!("HTTP/1.1 200 OK\r\n{headers}\r\n")) => HEALTHY,
-        "a header without value": says("HTTP/1.1 200 OK\r\nA:\r\n\r\n") => HEALTHY,
-        "a header of any bytes": says(b"HTTP/1.1 200 OK\r\nA: \xff\0\x1b\r\n\r\n") => HEALTHY,
-        "a folded header": says("HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\td\r\n\r\n") => HEALTHY,
-        "bare line feeds": says("HTTP/1.1 200 OK\nServer: x\n\nok") => HEALTHY,
-        "HTTP/1.9": says("HTTP/1.9 200 OK\r\n\r\n") => HEALTHY,
+        "no header, and the end": [Hear, say("HTTP/1.1 200 OK\r\n\r\n")] => HEALTHY,
+        "101 headers": with(headers.as_bytes()) => HEALTHY,
+        "a header without value": with(b"A:\r\n") => HEALTHY,
+        "a header of any bytes": with(b"A: \xff\0\x1b\r\n") => HEALTHY,
+        "a header with a space before its colon": with(b"A : b\r\n") => HEALTHY,
+        "a folded header": with(b"A: b\r\n c\r\n\td\r\n") => HEALTHY,
+        "a folded line without a header": with(b" a\r\n") => HEALTHY,
+        "bare line feeds": says("HTTP/1.1 200 OK\nContent-Length: 2\n\nok") => HEALTHY,
+        "HTTP/1.9": says("HTTP/1.9 200 OK\r\nContent-Length: 0\r\n\r\n") => HEALTHY,
         "a byte a segment": [Hear, drip(OK, 2), Hold] => HEALTHY,
+        "a code again in a header": with(b"Status: 503 X\r\n") => HEALTHY,
     })
 }
 
@@ -145,6 +237,19 @@ pub(crate) fn an_answer_sent_before_the_request_is_read_counts() -> Table {
         "and the request is read then": [say(OK), Hear, Hold] => HEALTHY,
         "and the connection is closed over it": [say(OK)] => HEALTHY,
         "and it is an unhealthy one": [say(response("503 X", REPORT))] => WAITING,
+    })
+}
+
+pub(crate) fn a_server_that_says_no_more_but_listens_is_taken_at_its_word() -> Table {
+    let no_answer = "unhealthy: {peer} closed the connection without an answer";
+    let middle = "unhealthy: {peer} closed the connection in the middle of its answer";
+    at_once(cases! {
+        "after its answer": [Hear, say(OK), Finish, Hold] => HEALTHY,
+        "after its answer, unheard": [say(OK), Finish, Hold] => HEALTHY,
+        "after a report": [Hear, say(response("503 X", REPORT)), Finish, Hold] => WAITING,
+        "in its answer": [Hear, say("HTTP/1.1 20"), Finish, Hold] => middle,
+        "before its answer": [Hear, Finish, Hold] => no_answer,
+        "before the request": [Finish, Hold] => no_answer,
     })
 }
 
@@ -226,10 +331,29 @@ pub(crate) fn no_other_code_is_healthy() -> Table {
 }
 
 pub(crate) fn redirects_are_named_and_not_followed() -> Table {
-    let to = |code, place| says(format!("HTTP/1.1 {code} X\r\nlocation: {place}\r\n\r\n"));
+    let to = |code, place| {
+        let head = format!("HTTP/1.1 {code} X\r\nContent-Length: 0\r\n");
+        says(format!("{head}location: {place}\r\n\r\n"))
+    };
+    // What most services do with strangers: the page that asks them in is a 200.
+    let login = |request: &str| {
+        if request.contains("/login") {
+            response("200 OK", "<h1>Please log in</h1>")
+        } else {
+            let head = "HTTP/1.1 302 Found\r\nLocation: /login\r\nContent-Length: 0\r\n";
+            format!("{head}Connection: close\r\n\r\n").into()
+        }
+    };
     at_once(cases! {
-        "to https": to(301, "https://example.org/health")
-            => redirected("301 redirect to https://example.org/health"),
+        "to https": to(301, "https://127.0.0.1:1/health")
+            => redirected("301 redirect to https://127.0.0.1:1/health"),
+        "to another host": to(302, "http://127.0.0.2:1/health")
+            => redirected("302 redirect to http://127.0.0.2:1/health"),
+        "to a login that is a 200": [Reply(login)] => redirected("302 redirect to /login"),
+        "to a file": to(302, "file:///etc/hostname")
+            => redirected("302 redirect to file:///etc/hostname"),
+        "without a length": says("HTTP/1.1 301 X\r\nLocation: /health/\r\n\r\n")
+            => redirected("301 redirect to /health/"),
         "to itself": to(302, "/health") => redirected("302 redirect to /health"),
         "to a login": to(307, " /login?next=/ ") => redirected("307 redirect to /login?next=/"),
         "to nowhere": to(308, "") => "unhealthy: 308",
@@ -305,6 +429,28 @@ pub(crate) fn another_protocol_is_named_at_once_though_its_server_waits() -> Tab
         "RTSP": says("RTSP/1.0 200 OK\r\n\r\n") => foreign(r"RTSP/1.0 200 OK\r\n\r\n"),
         "HTTP/0.9": [Hear, say("<html>ok</html>")] => foreign("<html>ok</html>"),
         "an echo": says("GET / HTTP/1.1\r\n") => foreign(r"GET / HTTP/1.1\r\n"),
+        "an echo, and the end": [Hear, say("GET /health HTTP/1.1\r\nHost: x\r\n\r\n")]
+            => foreign(r"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"),
+        "the preface of HTTP/2": speaks("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+            => foreign(r"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+        "HTTP/2 settings, and the end": [say(b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x80"), Hear]
+            => http2,
+        "SSH, and the end": [say("SSH-2.0-OpenSSH_9.2p1\r\n"), Hear]
+            => foreign(r"SSH-2.0-OpenSSH_9.2p1\r\n"),
+        "FTP": speaks("220 (vsFTPd 3.0.3)\r\n") => foreign(r"220 (vsFTPd 3.0.3)\r\n"),
+        "Redis, and the end": [Hear, say("-ERR unknown command\r\n")]
+            => foreign(r"-ERR unknown command\r\n"),
+        "memcached": says("ERROR\r\n") => foreign(r"ERROR\r\n"),
+        "PostgreSQL": [Hear, say(b"E\0\0\0\x0bSFATAL\0\0")]
+            => foreign(r"E\u{0}\u{0}\u{0}\u{b}SFATAL\u{0}\u{0}"),
+        "a web page alone": [Hear, say("<!DOCTYPE html><h1>It works!</h1>\n")]
+            => foreign(r"<!DOCTYPE html><h1>It works!</h1>\n"),
+        "a word": [Hear, say("OK\n")] => foreign(r"OK\n"),
+        "JSON alone": [Hear, say("{\"status\":\"pass\"}")] => foreign(r#"{"status":"pass"}"#),
+        "empty lines first": says(format!("\r\n\r\n{OK}"))
+            => foreign(r"\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+        "a mark of byte order first": says(format!("\u{feff}{OK}"))
+            => foreign(r"\u{feff}HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
     })
 }
 
@@ -316,12 +462,14 @@ pub(crate) fn another_version_of_http_is_unhealthy_at_once() -> Table {
         "HTTP/11 200 OK",
         "HTTP/0.9 200 OK",
         "HTTP 200 OK",
+        "HTTP/1,1 200 OK",
         "http/1.1 200 OK",
         " HTTP/1.1 200 OK",
     ];
     at_once(starts.map(|start| {
-        let answer = says(format!("{start}\r\n\r\n"));
-        case(start, answer, foreign(&format!(r"{start}\r\n\r\n")))
+        let answer = says(format!("{start}\r\nContent-Length: 0\r\n\r\n"));
+        let told = format!(r"{start}\r\nContent-Length: 0\r\n\r\n");
+        case(start, answer, foreign(&told))
     }))
 }
 
@@ -340,6 +488,9 @@ pub(crate) fn a_status_line_that_is_not_quite_one_is_unhealthy_at_once() -> Tabl
         "HTTP/1.1 -200 OK",
         "HTTP/1.1 0x200 OK",
         "HTTP/1.1 200OK",
+        "HTTP/1.1 200.5 OK",
+        "HTTP/1.1 20\u{665} OK",
+        "HTTP/1.1 OK 200",
         "HTTP/1.1 200,OK",
         "HTTP/1.1  200 OK",
         "HTTP/1.1\t200 OK",
@@ -348,26 +499,40 @@ pub(crate) fn a_status_line_that_is_not_quite_one_is_unhealthy_at_once() -> Tabl
         "HTTP/1. 200 OK",
     ];
     at_once(lines.map(|line| {
-        let answer = says(format!("{line}\r\nServer: x\r\n\r\n"));
+        let answer = says(format!("{line}\r\nContent-Length: 0\r\n\r\n"));
         case(line, answer, foreign(&line.replace('\t', r"\t")))
     }))
 }
 
 pub(crate) fn a_header_that_is_none_is_unhealthy_at_once() -> Table {
     let after = |start| says(format!("{start}no colon here\r\n"));
-    at_once(cases! {
+    let within = |line| {
+        let answer = format!("HTTP/1.1 200 OK\r\n{line}\r\nContent-Length: 2\r\n\r\nok");
+        case(
+            format!("{line:?} in an answer"),
+            says(answer),
+            foreign(line),
+        )
+    };
+    let cases = cases! {
         "first": after("HTTP/1.1 200 OK\r\n") => foreign("no colon here"),
         "later": after("HTTP/1.1 200 OK\r\nA: b\r\n") => foreign("no colon here"),
         "without a name": says("HTTP/1.1 200 OK\r\n: value\r\n") => foreign(": value"),
         "a body": says("HTTP/1.1 200 OK\r\n[\"a body\"]\r\n") => foreign(r#"["a body"]"#),
-    })
+    };
+    at_once(
+        cases
+            .into_iter()
+            .chain(["no colon here", ": value"].map(within)),
+    )
 }
 
 pub(crate) fn head_of_more_than_16_kib_is_unhealthy() -> Table {
     let too_long = "unhealthy: {peer} sent a head of more than 16 KiB";
     let head = |length| {
-        let filler = length - "HTTP/1.1 200 OK\r\nX: \r\n\r\n".len();
-        format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(filler))
+        let start = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX: ";
+        let filler = length - start.len() - 4;
+        format!("{start}{}\r\n\r\n", "x".repeat(filler))
     };
     // What fits must not depend on how it is cut into segments.
     let parts = |head: String| {
@@ -380,6 +545,18 @@ pub(crate) fn head_of_more_than_16_kib_is_unhealthy() -> Table {
         "a byte more": says(head(16385)) => too_long,
         "a byte more in parts": parts(head(16385)) => too_long,
         "a header of 1 MB": says(head(1 << 20)) => too_long,
+        "10,000 headers": says(format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{}\r\n",
+            "A: b\r\n".repeat(10_000)
+        ))
+            => too_long,
+        "1 MB of folded lines": says(format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nA: b\r\n{}\r\n",
+            " c\r\n".repeat(250_000)
+        ))
+            => too_long,
+        "a reason of 16 KiB": says(format!("HTTP/1.1 200 {}\r\n\r\n", "x".repeat(16384)))
+            => too_long,
         "a status line of 1 MB": says(format!("HTTP/1.1 200 {}", "x".repeat(1 << 20))) => too_long,
         "endless headers": [Hear, say("HTTP/1.1 200 OK\r\n"), Flood("A: b\r\n".repeat(1000))]
             => too_long,
@@ -488,8 +665,12 @@ pub(crate) fn the_deadline_is_one_for_the_whole_probe() -> Table {
     let incomplete = "unhealthy: {peer} sent an incomplete answer within 500ms";
     let interim = [say("HTTP/1.1 102 Processing\r\n\r\n"), pause(400)];
     let interim = iter::repeat_n(interim, 8).flatten();
+    let headers = iter::repeat_n([say("A: b\r\n"), pause(400)], 50).flatten();
+    let headers = iter::once(say("HTTP/1.1 200 OK\r\n")).chain(headers);
     at_the_deadline(cases! {
         "a byte at a time": [Hear, drip("HTTP/1.1 200 OK\r\nA: b\r\n\r\n", 200)] => incomplete,
+        "a byte a second": [Hear, drip(OK, 1000)] => incomplete,
+        "a header at a time": iter::once(Hear).chain(headers).collect::<Vec<_>>() => incomplete,
         "an interim answer at a time": iter::once(Hear).chain(interim).collect::<Vec<_>>()
             => incomplete,
     })
