@@ -546,18 +546,17 @@ impl Answer {
         let code = self.code;
         let mut summary = Summary::read(body);
         match code {
-            // Perhaps another service took the port. The code counts, but somebody should know.
-            200..=299 if summary == Summary::default() && is_page(head) => {
-                summary.output = Some("an HTML page, not a health report".to_owned());
+            200..=299 => {
+                // Perhaps another service took the port. The code counts, but somebody should know.
+                if summary == Summary::default() && is_page(head) {
+                    summary.output = Some("an HTML page, not a health report".to_owned());
+                }
+                Ok(Healthy {
+                    code,
+                    summary,
+                    took: clock.start.elapsed(),
+                })
             }
-            _ => {}
-        }
-        match code {
-            200..=299 => Ok(Healthy {
-                code,
-                summary,
-                took: clock.start.elapsed(),
-            }),
             _ => Err(Kind::Status {
                 code,
                 location: field(head, "location")

@@ -4,6 +4,7 @@
 //! | what is looked at | how |
 //! |---|---|
 //! | answers, and none | the tables of `support/scenarios.rs`: servers, and the line about each |
+//! | signals, pipes, limits | what is done to a probe, and what it says or exits with all the same |
 //! | arguments and variables | [`refuses`] and its like: the line, and nobody is asked |
 //!
 //! All of them go through [`told`], which holds what every probe promises: exit code 0 or 1, one
@@ -14,7 +15,7 @@ use std::{
     env,
     ffi::OsStr,
     fs::{self, File, Permissions},
-    io::{ErrorKind, Read, Write},
+    io::{self, ErrorKind, Read, Write},
     iter,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     ops::Range,
@@ -30,7 +31,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use hostile::{
     Case, HEALTHY, Hear, Hold, OK, Pace, REPORT, Reset, Say, Scene, Table, WAITING, address_of,
@@ -174,6 +175,64 @@ fn an_answer_that_is_complete_after_the_deadline_is_late() {
 }
 
 #[test]
+fn sigpipe_does_no_harm() {
+    let (go, gone) = mpsc::channel();
+    let (address, asked) = serve_asked(move |mut stream| {
+        let _ = gone.recv();
+        let _ = stream.write_all(OK.as_bytes());
+    });
+    let probe = start(&mut healthcheck([format!("http://{address}")]));
+    asked.recv_timeout(PATIENCE).expect("the probe asks");
+    signal(probe.child.id(), "PIPE");
+    go.send(()).expect("the server waits");
+    assert_eq!(told(&probe.finish()), HEALTHY);
+}
+
+#[test]
+fn a_clock_that_is_set_back_again_and_again_changes_nothing() {
+    // The machine's own clock is not a test's to set. The kernel's timeouts don't follow it either.
+    let folder = Folder::new("clock");
+    let [source, library] = ["back.c", "back.so"].map(|name| folder.0.join(name));
+    fs::write(&source, CLOCK_THAT_IS_SET_BACK).expect("a file can be made");
+    let mut compile = Command::new("cc");
+    compile.args(["-shared", "-fPIC", "-o"]);
+    assert!(works(compile.arg(&library).arg(&source)), "{compile:?}");
+    let now = run(Command::new("date").arg("+%Y").env("LD_PRELOAD", &library));
+    assert_eq!(now.stdout, "1970\n");
+
+    let address = serve(|stream| perform(&[Hear, Hold], stream));
+    let mut probe = healthcheck([&*format!("http://{address}"), "--timeout", "500ms"]);
+    let outcome = run(probe.env("LD_PRELOAD", &library));
+    let expected = format!("unhealthy: {address} sent nothing within 500ms");
+    complain(&outcome, &expected, &AT_THE_DEADLINE);
+
+    let address = serve(|stream| perform(&[Hear, hostile::pause(300), say(OK)], stream));
+    let mut probe = healthcheck([format!("http://{address}")]);
+    let outcome = run(probe.env("LD_PRELOAD", &library));
+    assert_eq!(told(&outcome), HEALTHY);
+    let said = outcome.stdout.trim_start_matches("healthy: 200 in ");
+    let took = said.trim_end_matches(" ms\n").parse::<f64>();
+    assert!(took.is_ok_and(|took| took >= 300.0), "{said}");
+}
+
+/// Each time that somebody asks, it is earlier.
+const CLOCK_THAT_IS_SET_BACK: &str = "
+#define _GNU_SOURCE
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+int clock_gettime(clockid_t clock, struct timespec *time)
+{
+    static long now = 10000000;
+    long failed = syscall(SYS_clock_gettime, clock, time);
+    if (clock == CLOCK_REALTIME)
+        time->tv_sec = now -= 3600;
+    return failed;
+}
+";
+
+#[test]
 fn sigterm_ends_a_probe_at_once() {
     let (address, asked) = serve_asked(|stream| perform(&[Hold], stream));
     let probe = start(&mut healthcheck([format!("http://{address}")]));
@@ -251,6 +310,54 @@ fn a_port_that_is_connected_to_itself_counts_as_closed() {
         told(&run(probe.args(["healthcheck", "http://127.0.0.1:40000"]))),
         "unhealthy: connect to 127.0.0.1:40000: connection refused"
     );
+}
+
+#[test]
+fn a_machine_without_any_network_is_unhealthy_at_once() {
+    // Nobody has set up the loopback.
+    let namespace = ["-r", "-n"];
+    if !works(Command::new("unshare").args(namespace).arg("true")) {
+        return skipped("there are no network namespaces to be had here");
+    }
+    for (host, told) in [
+        ("127.0.0.1", "127.0.0.1:1: network is unreachable"),
+        ("[::1]", "[::1]:1: cannot assign requested address"),
+        (
+            "localhost",
+            "127.0.0.1:1 or [::1]:1: network is unreachable",
+        ),
+    ] {
+        let mut probe = Command::new("unshare");
+        probe.args(namespace).arg(example("service"));
+        let outcome = run(probe.args(["healthcheck", &format!("http://{host}:1")]));
+        let expected = format!("unhealthy: connect to {told}");
+        complain(&outcome, &expected, &AT_ONCE);
+    }
+}
+
+#[test]
+fn a_link_local_address_needs_its_interface() {
+    ends_at_once(
+        "http://[fe80::1]:80",
+        "unhealthy: connect to [fe80::1]:80: invalid argument",
+    );
+    // The loopback gets one, and the service dies with the probe, which is process 1.
+    let script = "ip link set lo up && ip address add fe80::1/64 dev lo nodad && mkfifo \"$1\" &&
+        { HOST=:: PORT=40000 \"$0\" >\"$1\" 2>/dev/null & } && exec 3<\"$1\" && read _ <&3 &&
+        exec \"$0\" healthcheck 'http://[fe80::1%1]:40000'";
+    let namespace = ["-r", "-n", "-p", "-f", "--kill-child", "sh", "-c"];
+    let set = "ip link set lo up && ip address add fe80::1/64 dev lo nodad";
+    if !works(Command::new("unshare").args(namespace).arg(set)) {
+        return skipped("there are no link-local addresses to be had here");
+    }
+    let folder = Folder::new("link");
+    let mut probe = Command::new("unshare");
+    probe
+        .args(namespace)
+        .arg(script)
+        .arg(example("service"))
+        .arg(folder.0.join("fifo"));
+    assert_eq!(told(&run(&mut probe)), "healthy: pass in # ms");
 }
 
 #[test]
@@ -1013,8 +1120,118 @@ fn a_reader_that_has_gone_changes_nothing() {
 }
 
 #[test]
+fn a_pipe_that_nobody_reads_is_left_with_the_line_in_it() {
+    for (answer, code) in [(OK.into(), 0), (response("503 X", REPORT), 1)] {
+        let address = serve(|stream| perform(&says(answer), stream));
+        let mut probe = start(&mut healthcheck([format!("http://{address}")]));
+        let ended = probe.child.wait().expect("a child can be waited for");
+        assert_eq!(ended.code(), Some(code));
+        // Only now does anybody look.
+        assert!(told(&probe.finish()).contains("healthy: "));
+    }
+}
+
+#[test]
+fn a_full_pipe_delays_the_end_and_not_the_verdict() {
+    for (answer, code) in [(OK.into(), 0), (response("503 X", REPORT), 1)] {
+        let (mut reader, writer) = io::pipe().expect("descriptors are left");
+        let pipe = SockRef::from(&writer);
+        pipe.set_nonblocking(true).expect("pipes can be polled");
+        while (&writer).write(&[b'x'; 4096]).is_ok() {}
+        pipe.set_nonblocking(false)
+            .expect("pipes can be waited for");
+        let (leaves, left) = mpsc::channel();
+        let address = serve(move |mut stream| {
+            read_request(&mut stream);
+            let _ = stream.write_all(&answer);
+            let _ = leaves.send(stream.read(&mut [0]));
+        });
+        let mut probe = healthcheck([format!("http://{address}")]);
+        let outputs = writer
+            .try_clone()
+            .map(|copy| probe.stdout(copy).stderr(writer));
+        let mut running = outputs.and_then(Command::spawn).expect("a program starts");
+        drop(probe);
+        let end = left.recv_timeout(PATIENCE).expect("the probe leaves");
+        assert!(matches!(end, Ok(0)), "{end:?}");
+        // It has its verdict, and waits to tell it.
+        await_state(running.id(), 'S');
+        thread::spawn(move || io::copy(&mut reader, &mut io::sink()));
+        let ended = running.wait().expect("a child can be waited for");
+        assert_eq!(ended.code(), Some(code));
+    }
+}
+
+#[test]
 fn help_that_cannot_be_written_is_a_failure() {
     assert_eq!(run(shell(">/dev/full").arg("--help")).code, Some(1));
+}
+
+// What it has to live on.
+
+#[test]
+fn little_is_enough() {
+    for limit in [
+        // KiB of stack; of addresses, shared libraries and all; descriptors.
+        "ulimit -s 64",
+        "ulimit -v 8192",
+        "ulimit -n 4",
+        "ulimit -c 0 && ulimit -t 1 && ulimit -l 0",
+        "ulimit -s 64 && ulimit -v 8192 && ulimit -n 4",
+    ] {
+        for (answer, expected) in [(OK.into(), HEALTHY), (response("503 X", REPORT), WAITING)] {
+            let address = serve(|stream| perform(&says(answer), stream));
+            let mut probe = limited(limit, "service");
+            let outcome = run(probe.arg(format!("http://{address}")));
+            assert_eq!(told(&outcome), expected, "{limit}");
+        }
+    }
+}
+
+#[test]
+fn no_descriptor_at_all_is_unhealthy() {
+    let _worker = exclusive("worker");
+    // The first of three is what the loader reads libraries with.
+    let none = "exec <&- && ulimit -n 3";
+    assert_eq!(
+        told(&run(limited(none, "worker").arg("http://127.0.0.1:1"))),
+        "unhealthy: connect to 127.0.0.1:1: too many open files"
+    );
+    let line = told(&run(&mut limited(none, "worker")));
+    let start = "unhealthy: connect to 127.0.0.1:8080: too many open files (";
+    assert!(line.starts_with(start), "{line}");
+}
+
+#[test]
+fn an_environment_of_a_megabyte_is_only_read_where_it_has_to_be() {
+    let _worker = exclusive("worker");
+    let long = "x".repeat(120_000);
+    let crowded = |args: &[&str]| {
+        let mut probe = probe("worker", args);
+        probe.envs((0..9).map(|n| (format!("CROWD_{n}"), &long)));
+        probe
+    };
+    let address = serve(|stream| perform(&says(OK), stream));
+    let line = told(&run(&mut crowded(&[&format!("http://{address}")])));
+    assert_eq!(line, HEALTHY);
+    for name in ["PORT", "HEALTHCHECK_URL"] {
+        let line = told(&run(crowded(&[]).env(name, &long)));
+        let start = format!("unhealthy: {name} \"");
+        let expected = format!("{start}{}...", "x".repeat(396 - start.len()));
+        assert_eq!(line, expected);
+    }
+}
+
+#[test]
+fn an_argument_of_100_kb_is_sent_or_refused() {
+    let path = format!("/{}", "x".repeat(100_000));
+    let request = overhear(|address| healthcheck([format!("http://{address}{path}")]));
+    assert!(request.starts_with(&format!("GET {path} HTTP/1.1\r\nHost: ")));
+    let line = told(&ask(&path[1..]));
+    assert!(
+        line.starts_with("unhealthy: argument \"xxx") && line.ends_with("xxx..."),
+        "{line}"
+    );
 }
 
 // What judges them.
@@ -1166,6 +1383,15 @@ fn shell(redirection: &str) -> Command {
     let mut probe = Command::new("sh");
     probe.args(["-c", &format!("exec \"$@\" {redirection}"), "sh"]);
     probe.arg(example("service")).arg("healthcheck");
+    probe
+}
+
+/// `NAME healthcheck` after a shell has set limits.
+fn limited(limits: &str, name: &str) -> Command {
+    let mut probe = Command::new("sh");
+    probe.args(["-c", &format!("{limits} && exec \"$@\""), "sh"]);
+    probe.env_remove("HEALTHCHECK_URL").env_remove("PORT");
+    probe.arg(example(name)).arg("healthcheck");
     probe
 }
 
