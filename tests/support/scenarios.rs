@@ -17,7 +17,7 @@ macro_rules! for_each_table {
     ($macro:ident) => {
         $macro! {
             every_2xx_is_healthy,
-            a_wrong_length_of_the_body_is_not_the_probes_business,
+            a_wrong_length_of_the_body_changes_nothing,
             a_page_in_the_place_of_a_report_is_healthy_and_named,
             a_report_that_passes_is_named_and_a_warning_keeps_its_reason,
             a_complete_head_is_enough_whatever_becomes_of_the_body,
@@ -77,7 +77,7 @@ pub(crate) fn every_2xx_is_healthy() -> Table {
     })
 }
 
-pub(crate) fn a_wrong_length_of_the_body_is_not_the_probes_business() -> Table {
+pub(crate) fn a_wrong_length_of_the_body_changes_nothing() -> Table {
     let length = |fields: &str| [Hear, say(format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\nok"))];
     let chunks = |chunks: &str| {
         let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -227,8 +227,7 @@ pub(crate) fn sloppy_but_unambiguous_heads_are_healthy() -> Table {
 pub(crate) fn an_answer_may_take_its_time_within_the_deadline() -> Table {
     at_once(cases! {
         "late": [Hear, pause(300), say(OK), Hold] => HEALTHY,
-        "in two parts": [Hear, say("HTTP/1.1 20"), pause(300), say("0 OK\r\n\r\n"), Hold]
-            => HEALTHY,
+        "in two parts": [Hear, say(&OK[..11]), pause(300), say(&OK[11..]), Hold] => HEALTHY,
     })
 }
 
@@ -648,7 +647,7 @@ pub(crate) fn silence_ends_at_the_deadline() -> Table {
     at_the_deadline(cases! {
         "accepts and does not read": [Hold] => nothing,
         "reads and does not answer": [Hear, Hold] => nothing,
-        "answers too late": [Hear, pause(1000), say(OK)] => nothing,
+        "answers too late": [Hear, pause(5000), say(OK)] => nothing,
         "a byte": says("H") => incomplete,
         "half a status": says("HTTP/1.1 20") => incomplete,
         "a status line without its end": says("HTTP/1.1 200 OK") => incomplete,
@@ -663,12 +662,12 @@ pub(crate) fn silence_ends_at_the_deadline() -> Table {
 
 pub(crate) fn the_deadline_is_one_for_the_whole_probe() -> Table {
     let incomplete = "unhealthy: {peer} sent an incomplete answer within 500ms";
-    let interim = [say("HTTP/1.1 102 Processing\r\n\r\n"), pause(400)];
+    let interim = [say("HTTP/1.1 102 Processing\r\n\r\n"), pause(900)];
     let interim = iter::repeat_n(interim, 8).flatten();
     let headers = iter::repeat_n([say("A: b\r\n"), pause(400)], 50).flatten();
     let headers = iter::once(say("HTTP/1.1 200 OK\r\n")).chain(headers);
     at_the_deadline(cases! {
-        "a byte at a time": [Hear, drip("HTTP/1.1 200 OK\r\nA: b\r\n\r\n", 200)] => incomplete,
+        "a byte at a time": [Hear, drip("HTTP/1.1 200 OK\r\nA: b\r\n\r\n", 300)] => incomplete,
         "a byte a second": [Hear, drip(OK, 1000)] => incomplete,
         "a header at a time": iter::once(Hear).chain(headers).collect::<Vec<_>>() => incomplete,
         "an interim answer at a time": iter::once(Hear).chain(interim).collect::<Vec<_>>()
