@@ -90,6 +90,23 @@ fn peak_memory_and_threads() {
     assert!(least <= 1024 + 28, "{least}");
 }
 
+#[test]
+#[ignore = "needs a release build for musl"]
+fn eight_mib_of_memory_and_64_kib_of_stack_are_enough() {
+    let container = Container::start();
+    // A tenth of the memory is not: the limit holds.
+    for (kib, enough) in [(8192, true), (819, false)] {
+        let limits = format!("ulimit -s 64 && ulimit -v {kib} && exec \"$@\"");
+        let said = container
+            .enter(&["sh", "-c", &limits, "sh"])
+            .arg(program("service"))
+            .arg("healthcheck")
+            .output()
+            .expect("sh starts");
+        assert_eq!(said.status.success(), enough, "{kib} KiB: {said:?}");
+    }
+}
+
 /// In KiB; the probe has sent its question and gets no answer.
 fn memory_of_a_waiting_probe() -> u64 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -3,8 +3,8 @@
 //!
 //! | what is looked at | how |
 //! |---|---|
-//! | an answer, and no answer at all | [`at_once`]: a table of servers, and the line about each |
-//! | an answer that does not come | [`at_the_deadline`]: the same, with a short deadline |
+//! | answers, and none | the tables of `support/scenarios.rs`: servers, and the line about each |
+//! | signals, pipes, limits | what is done to a probe, and what it says all the same |
 //! | arguments and variables | [`refuses`] and its like: the line, and nobody is asked |
 //!
 //! All of them go through [`told`], which holds what every probe promises: exit code 0 or 1, one
@@ -17,7 +17,7 @@ use std::{
     fs::{self, File, Permissions},
     io::{self, ErrorKind, Read, Write},
     iter,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     ops::Range,
     os::unix::{
         ffi::OsStrExt,
@@ -33,503 +33,76 @@ use std::{
 
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
-use Act::{Drip, Flood, Hear, Hold, Pause, Reset, Say};
+use hostile::{
+    Case, HEALTHY, Hear, Hold, OK, Pace, REPORT, Reset, Say, Scene, Table, WAITING, address_of,
+    bound, closed, closed_pair, foreign, full_backlog, listener, perform, read_request, response,
+    say, says,
+};
 use support::{Outcome, example, exclusive, run, serve, serve_on, start};
 
+#[path = "support/hostile.rs"]
+mod hostile;
+#[path = "support/scenarios.rs"]
+mod scenarios;
 mod support;
 
-/// A table of servers: a name, what the server does, and what the probe prints, in which `{peer}`
-/// stands for the server's address and `#` for the time that it took.
-macro_rules! cases {
-    ($($name:literal: $acts:expr => $line:expr),+ $(,)?) => { [$(case($name, $acts, $line)),+] };
-}
-
-const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-const HEALTHY: &str = "healthy: 200 in # ms";
-
-const REPORT: &str = r#"{"status":"fail","output":"starting, waiting for postgres","checks":{}}"#;
-const WAITING: &str = "unhealthy: 503 fail: starting, waiting for postgres";
-
-// What is healthy.
-
-#[test]
-fn every_2xx_is_healthy() {
-    at_once(cases! {
-        "200": says(OK) => HEALTHY,
-        "204": says("HTTP/1.1 204 No Content\r\n\r\n") => "healthy: 204 in # ms",
-        "206": says(response("206 Partial Content", "o")) => "healthy: 206 in # ms",
-        "299": says(response("299 Whatever", "")) => "healthy: 299 in # ms",
-        "HTTP/1.0": [Hear, say("HTTP/1.0 200 OK\r\n\r\nok")] => HEALTHY,
-        "chunked":
-            says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n")
-            => HEALTHY,
-        "chunked and with a length":
-            says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 9\r\n\r\n")
-            => HEALTHY,
-        "a length beyond all integers":
-            says("HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999\r\n\r\nok")
-            => HEALTHY,
-    });
-}
-
-#[test]
-fn a_report_that_passes_is_named_and_a_warning_keeps_its_reason() {
-    let ok = |body| says(response("200 OK", body));
-    at_once(cases! {
-        "pass": ok(r#"{"status":"pass"}"#) => "healthy: pass in # ms",
-        "warn": ok(r#"{"status":"warn","output":"failing: greeting"}"#)
-            => "healthy: warn in # ms: failing: greeting",
-        "chunked":
-            says("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n\
-                  11\r\n{\"status\":\"pass\"}\r\n0\r\n\r\n")
-            => "healthy: pass in # ms",
-        "in another order, with spaces, and with the same words elsewhere": ok(
-            r#" { "name" : "status", "checks" : [ { "status" : "fail", "output" : "no" } ],
-                "output" : "b \"c\" \\", "status" : "warn" } "#
-        )
-            => r#"healthy: warn in # ms: b \"c\" \\"#,
-        "cut off in the reason": ok(r#"{"status":"warn","output":"failing: gre"#)
-            => "healthy: warn in # ms",
-        "a status that is no word": ok(r#"{"status":200,"output":"x"}"#)
-            => "healthy: 200 in # ms: x",
-        "a status that is an object": ok(r#"{"status":{"output":"x"}}"#) => HEALTHY,
-        "a list": ok(r#"["status","pass","output","x"]"#) => HEALTHY,
-        "words beside an object": ok(r#"{} "status":"pass""#) => HEALTHY,
-        "an empty status": ok(r#"{"status":""}"#) => HEALTHY,
-        "no report": ok("<html>all is well</html>") => HEALTHY,
-    });
-}
-
-#[test]
-fn a_complete_head_is_enough_whatever_becomes_of_the_body() {
-    let head = "HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n";
-    let endless = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
-    at_once(cases! {
-        "no body": says(head) => HEALTHY,
-        "a body that stalls": says(format!("{head}0123456789")) => HEALTHY,
-        "a body that is cut off": [Hear, say(format!("{head}0123456789"))] => HEALTHY,
-        "a body that is aborted": [Hear, say(format!("{head}0123456789")), Reset] => HEALTHY,
-        "10 MB": [Hear, say(head), say("x".repeat(10_000_000)), Hold] => HEALTHY,
-        "an endless body": [Hear, say(endless), Flood("x".repeat(65536))] => HEALTHY,
-        "a byte a second": [Hear, say(endless), drip("data: hello", 1000)] => HEALTHY,
-        "a report that is cut off": [Hear, say(format!("{head}{{\"status\":\"pass\",\"out"))]
-            => "healthy: pass in # ms",
-    });
-}
-
-#[test]
-fn sloppy_but_unambiguous_heads_are_healthy() {
-    let headers: String = (0..101)
-        .map(|n| format!("X-{n}: {}\r\n", "v".repeat(70)))
-        .collect();
-    assert!((7 * 1024..8 * 1024).contains(&headers.len()));
-    at_once(cases! {
-        "no reason": says("HTTP/1.1 200\r\n\r\n") => HEALTHY,
-        "no reason, but its space": says("HTTP/1.1 200 \r\n\r\n") => HEALTHY,
-        "a reason in Latin-1": says(b"HTTP/1.1 200 \xe7a va\r\n\r\n") => HEALTHY,
-        "no header": says("HTTP/1.1 200 OK\r\n\r\n") => HEALTHY,
-        "101 headers": says(format!("HTTP/1.1 200 OK\r\n{headers}\r\n")) => HEALTHY,
-        "a header without value": says("HTTP/1.1 200 OK\r\nA:\r\n\r\n") => HEALTHY,
-        "a header of any bytes": says(b"HTTP/1.1 200 OK\r\nA: \xff\0\x1b\r\n\r\n") => HEALTHY,
-        "a folded header": says("HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\td\r\n\r\n") => HEALTHY,
-        "bare line feeds": says("HTTP/1.1 200 OK\nServer: x\n\nok") => HEALTHY,
-        "HTTP/1.9": says("HTTP/1.9 200 OK\r\n\r\n") => HEALTHY,
-        "a byte a segment": [Hear, drip(OK, 2), Hold] => HEALTHY,
-    });
-}
-
-#[test]
-fn an_answer_may_take_its_time_within_the_deadline() {
-    at_once(cases! {
-        "late": [Hear, pause(300), say(OK), Hold] => HEALTHY,
-        "in two parts": [Hear, say("HTTP/1.1 20"), pause(300), say("0 OK\r\n\r\n"), Hold]
-            => HEALTHY,
-    });
-}
-
-#[test]
-fn an_answer_sent_before_the_request_is_read_counts() {
-    at_once(cases! {
-        "and the request is read then": [say(OK), Hear, Hold] => HEALTHY,
-        "and the connection is closed over it": [say(OK)] => HEALTHY,
-        "and it is an unhealthy one": [say(response("503 X", REPORT))] => WAITING,
-    });
-}
-
-#[test]
-fn up_to_eight_interim_answers_are_skipped() {
-    let interim = |count| "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(count);
-    let one_by_one = iter::repeat_n(say(interim(1)), 8);
-    let one_by_one = iter::once(Hear).chain(one_by_one).chain([say(OK), Hold]);
-    let long = format!("HTTP/1.1 103 X\r\nX: {}\r\n\r\n", "x".repeat(15_000)).repeat(8);
-    let too_many = "unhealthy: {peer} sent more than 8 interim (1xx) answers";
-    at_once(cases! {
-        "one": says(format!("HTTP/1.1 100 Continue\r\n\r\n{OK}")) => HEALTHY,
-        "eight": says(interim(8) + OK) => HEALTHY,
-        "eight, each by itself": one_by_one.collect::<Vec<_>>() => HEALTHY,
-        "eight, each nearly as long as can be": says(long + OK) => HEALTHY,
-        "nine": says(interim(9) + OK) => too_many,
-        "any number": [Hear, Flood(interim(100))] => too_many,
-        "one before a 503": says(interim(1) + "HTTP/1.1 503 X\r\n\r\n" + REPORT) => WAITING,
-    });
-}
-
-// What is not.
-
-#[test]
-fn an_unhealthy_report_gives_its_reason() {
-    let unavailable = |body: &str| says(response("503 Service Unavailable", body));
-    let (half, most) = (&REPORT[..30], &REPORT[..60]);
-    let pretty = REPORT.replace(",\"", ",\n  \"").replace("\":", "\": ");
-    let length = REPORT.len();
-    let headers = "X: 0123456789\r\n".repeat(300);
-    let checks: Vec<_> = (0..200).map(|n| format!(r#""c{n}":[{{}}]"#)).collect();
-    let checks = format!(r#"{{"checks":{{{}}},{}"#, checks.join(","), &REPORT[1..]);
-    at_once(cases! {
-        "at once": unavailable(REPORT) => WAITING,
-        "on lines": unavailable(&pretty) => WAITING,
-        "in chunks":
-            says(format!(
-                "HTTP/1.1 503 X\r\nTransfer-Encoding: chunked\r\n\r\n\
-                 {length:x}\r\n{REPORT}\r\n0\r\n\r\n"
-            ))
-            => WAITING,
-        "after 4 KB of headers": says(format!("HTTP/1.1 503 X\r\n{headers}\r\n{REPORT}"))
-            => WAITING,
-        "after 3 KB of checks": unavailable(&checks) => WAITING,
-        "cut off after the reason": [Hear, say(response("503 X", most))] => WAITING,
-        "cut off before the reason": [Hear, say(response("503 X", half))] => "unhealthy: 503 fail",
-        "without a reason": unavailable(r#"{"status":"fail"}"#) => "unhealthy: 503 fail",
-        "with another code": says(response("500 Oops", REPORT))
-            => "unhealthy: 500 fail: starting, waiting for postgres",
-        "that passes": unavailable(r#"{"status":"pass"}"#) => "unhealthy: 503 pass",
-    });
-}
-
-#[test]
-fn any_other_unhealthy_body_gives_its_first_line() {
-    let unavailable = |body| says(response("503 Service Unavailable", body));
-    let later = "HTTP/1.1 503 X\r\nContent-Length: 4\r\n\r\n";
-    at_once(cases! {
-        "none": says("HTTP/1.1 503 Service Unavailable\r\n\r\n") => "unhealthy: 503",
-        "text": unavailable("boom\n") => "unhealthy: 503: boom",
-        "lines": unavailable("\r\n \r\n  no database\r\nno cache\r\n")
-            => "unhealthy: 503: no database",
-        "HTML": unavailable("<h1>Bad Gateway</h1>\n<hr>nginx")
-            => "unhealthy: 503: <h1>Bad Gateway</h1>",
-        "JSON that is no report": unavailable(r#"{"error":"no database"}"#)
-            => r#"unhealthy: 503: {"error":"no database"}"#,
-        "letters of the world": unavailable("Größe unbekannt: 世界")
-            => "unhealthy: 503: Größe unbekannt: 世界",
-        "a body that comes later": [Hear, say(later), pause(5000), say("late")]
-            => "unhealthy: 503",
-    });
-}
-
-#[test]
-fn no_other_code_is_healthy() {
-    let codes = [
-        300, 304, 400, 401, 403, 404, 405, 408, 418, 429, 500, 501, 502, 503, 504, 599, 600, 999,
-    ];
-    at_once(codes.map(|code| {
-        let answer = response(&format!("{code} Whatever"), "");
-        case(code.to_string(), says(answer), format!("unhealthy: {code}"))
-    }));
-}
-
-#[test]
-fn redirects_are_named_and_not_followed() {
-    let to = |code, place| says(format!("HTTP/1.1 {code} X\r\nlocation: {place}\r\n\r\n"));
-    at_once(cases! {
-        "to https": to(301, "https://example.org/health")
-            => redirected("301 redirect to https://example.org/health"),
-        "to itself": to(302, "/health") => redirected("302 redirect to /health"),
-        "to a login": to(307, " /login?next=/ ") => redirected("307 redirect to /login?next=/"),
-        "to nowhere": to(308, "") => "unhealthy: 308",
-        "a place to be without a redirect":
-            says("HTTP/1.1 503 X\r\nLocation: /elsewhere\r\n\r\nsorry")
-            => "unhealthy: 503: sorry",
-    });
-}
-
-#[test]
-fn what_strangers_send_cannot_move_a_cursor_or_start_a_line() {
-    let unavailable = |body: &[u8]| says(response("503 X", body));
-    at_once(cases! {
-        "terminal sequences": unavailable(b"\x1b[2J\x1b]0;title\x07red\x7f")
-            => r"unhealthy: 503: \u{1b}[2J\u{1b}]0;title\u{7}red\u{7f}",
-        "NUL, tab and return": unavailable(b"a\0b\tc\rd") => r"unhealthy: 503: a\u{0}b\tc\rd",
-        "invalid UTF-8": unavailable(b"caf\xe9 \xff\xfe")
-            => "unhealthy: 503: caf\u{fffd} \u{fffd}\u{fffd}",
-        "text that runs backwards": unavailable("\u{202e}yhtlaeh\u{202c}\u{2066}".as_bytes())
-            => r"unhealthy: 503: \u{202e}yhtlaeh\u{202c}\u{2066}",
-        "controls beyond ASCII": unavailable("\u{9b}2J\u{85}x".as_bytes())
-            => r"unhealthy: 503: \u{9b}2J\u{85}x",
-        "separators of lines": unavailable("a\u{2028}healthy: pass\u{2029}".as_bytes())
-            => r"unhealthy: 503: a\u{2028}healthy: pass\u{2029}",
-        "what has no shape": unavailable("\u{feff}a\u{200b}b\u{ad}c\u{a0}d\u{301}".as_bytes())
-            => r"unhealthy: 503: \u{feff}a\u{200b}b\u{ad}c\u{a0}d\u{301}",
-        "a reason": unavailable(br#"{"status":"fail","output":"a\nhealthy: pass\u001b[2J\u0000"}"#)
-            => r"unhealthy: 503 fail: a\nhealthy: pass\u001b[2J\u0000",
-        "a reason with bytes that no JSON holds":
-            unavailable(b"{\"status\":\"fail\",\"output\":\"a\nb\x1b[2J\\\"c\"}")
-            => r#"unhealthy: 503 fail: a\nb\u{1b}[2J\"c"#,
-        "a status": unavailable(br#"{"status":"fa\r\nil"}"#) => r"unhealthy: 503 fa\r\nil",
-        "a healthy report": says(response("200 OK", r#"{"status":"pa\u001b","output":"a\nb"}"#))
-            => r"healthy: pa\u001b in # ms: a\nb",
-        "a location": says(b"HTTP/1.1 302 X\r\nLocation: /\x1b[2J\xff\r\n\r\n")
-            => redirected("302 redirect to /\\u{1b}[2J\u{fffd}"),
-        "a banner": says(b"\x1b[31mlogin:\xff") => foreign("\\u{1b}[31mlogin:\u{fffd}"),
-        "a reason phrase": says(b"HTTP/1.1 503 \x1b[2J\xff\0\r\n\r\n") => "unhealthy: 503",
-    });
-}
-
-#[test]
-fn a_long_reason_is_cut_to_a_line_of_400_bytes() {
-    let report = |reason: String| {
-        let report = format!(r#"{{"status":"fail","output":"{reason}"}}"#);
-        says(response("503 X", report))
+/// The promise of each table is a test of that name.
+macro_rules! tests {
+    ($($table:ident,)+) => {
+        $(
+            #[test]
+            fn $table() {
+                check(scenarios::$table());
+            }
+        )+
     };
-    let cut = |text: &str, count| format!("unhealthy: 503 fail: {}...", text.repeat(count));
-    at_once(cases! {
-        "5 KB of ASCII": report("x".repeat(5000)) => cut("x", 375),
-        "5 KB of umlauts": report("ü".repeat(2500)) => cut("ü", 187),
-        "5 KB of escapes": report(r"\u0000".repeat(800))
-            => format!("unhealthy: 503 fail: {}\\u0...", r"\u0000".repeat(62)),
-        "1 KB of controls": report("\0".repeat(1024)) => cut(r"\u{0}", 75),
-        "1 MB of text": says(response("503 X", "x".repeat(1 << 20)))
-            => format!("unhealthy: 503: {}", "x".repeat(200)),
-        "a location of 8 KB": says(format!("HTTP/1.1 302 X\r\nLocation: /{:a<8000}\r\n\r\n", ""))
-            => redirected(&format!("302 redirect to /{:a<199}", "")),
-    });
 }
 
-#[test]
-fn another_protocol_is_named_at_once_though_its_server_waits() {
-    let tls = "unhealthy: {peer} speaks TLS: use https";
-    let http2 = "unhealthy: {peer} speaks HTTP/2 only: point the probe at HTTP/1";
-    at_once(cases! {
-        "a TLS alert": says(b"\x15\x03\x01\0\x02\x02\x46") => tls,
-        "a TLS alert and the end": [Hear, say(b"\x15\x03\x03\0\x02\x02\x0a")] => tls,
-        "a TLS handshake": speaks(b"\x16\x03\x03\0\x7a\x02\0\0\x76\x03\x03") => tls,
-        "HTTP/2 settings": speaks(b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x80") => http2,
-        "no HTTP/2 settings": speaks(b"\0\0\0\x04\0\0\0\0\0") => http2,
-        "SSH": speaks("SSH-2.0-OpenSSH_9.2p1\r\n") => foreign(r"SSH-2.0-OpenSSH_9.2p1\r\n"),
-        "SMTP": speaks("220 mail ESMTP\r\n") => foreign(r"220 mail ESMTP\r\n"),
-        "Redis": says("-ERR unknown command\r\n") => foreign(r"-ERR unknown command\r\n"),
-        "MySQL": speaks(b"\x4a\0\0\0\x0a8.4.2\0") => foreign(r"J\u{0}\u{0}\u{0}\n8.4.2\u{0}"),
-        "RTSP": says("RTSP/1.0 200 OK\r\n\r\n") => foreign(r"RTSP/1.0 200 OK\r\n\r\n"),
-        "HTTP/0.9": [Hear, say("<html>ok</html>")] => foreign("<html>ok</html>"),
-        "an echo": says("GET / HTTP/1.1\r\n") => foreign(r"GET / HTTP/1.1\r\n"),
-    });
-}
-
-#[test]
-fn another_version_of_http_is_unhealthy_at_once() {
-    let starts = [
-        "HTTP/2 200 OK",
-        "HTTP/2.0 200 OK",
-        "HTTP/3.7 200 OK",
-        "HTTP/11 200 OK",
-        "HTTP/0.9 200 OK",
-        "HTTP 200 OK",
-        "http/1.1 200 OK",
-        " HTTP/1.1 200 OK",
-    ];
-    at_once(starts.map(|start| {
-        let answer = says(format!("{start}\r\n\r\n"));
-        case(start, answer, foreign(&format!(r"{start}\r\n\r\n")))
-    }));
-}
-
-#[test]
-fn a_status_line_that_is_not_quite_one_is_unhealthy_at_once() {
-    let lines = [
-        "HTTP/1.1 099 Low",
-        "HTTP/1.1 000 Zero",
-        "HTTP/1.1 1000 High",
-        "HTTP/1.1 2000 OK",
-        "HTTP/1.1 20 Short",
-        "HTTP/1.1 2",
-        "HTTP/1.1 ",
-        "HTTP/1.1",
-        "HTTP/1.1 2e2 OK",
-        "HTTP/1.1 +200 OK",
-        "HTTP/1.1 -200 OK",
-        "HTTP/1.1 0x200 OK",
-        "HTTP/1.1 200OK",
-        "HTTP/1.1 200,OK",
-        "HTTP/1.1  200 OK",
-        "HTTP/1.1\t200 OK",
-        "HTTP/1.10 200 OK",
-        "HTTP/1.x 200 OK",
-        "HTTP/1. 200 OK",
-    ];
-    at_once(lines.map(|line| {
-        let answer = says(format!("{line}\r\nServer: x\r\n\r\n"));
-        case(line, answer, foreign(&line.replace('\t', r"\t")))
-    }));
-}
-
-#[test]
-fn a_header_that_is_none_is_unhealthy_at_once() {
-    let after = |start| says(format!("{start}no colon here\r\n"));
-    at_once(cases! {
-        "first": after("HTTP/1.1 200 OK\r\n") => foreign("no colon here"),
-        "later": after("HTTP/1.1 200 OK\r\nA: b\r\n") => foreign("no colon here"),
-        "without a name": says("HTTP/1.1 200 OK\r\n: value\r\n") => foreign(": value"),
-        "a body": says("HTTP/1.1 200 OK\r\n[\"a body\"]\r\n") => foreign(r#"["a body"]"#),
-    });
-}
-
-#[test]
-fn garbage_is_unhealthy_at_once() {
-    // As random as it needs to be, and the same each time.
-    let next = |n: &u32| Some(n.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
-    let noise = iter::successors(Some(0x2545_f491), next).map(|n| n.to_be_bytes()[0]);
-    let noise: Vec<u8> = noise.take(1 << 16).collect();
-    for (name, garbage) in [("64 KB of noise", noise), ("4 KB of NUL", vec![0; 4096])] {
-        let address = serve(|stream| perform(&[Say(garbage), Hold], stream));
-        let outcome = ask(&format!("http://{address}"));
-        let line = told(&outcome);
-        let start = format!("unhealthy: {address} does not speak HTTP/1: it sent \"");
-        assert!(line.starts_with(&start), "{name}: {line}");
-        assert!(AT_ONCE.contains(&outcome.took), "{name}: {outcome:?}");
-    }
-}
-
-#[test]
-fn head_of_more_than_16_kib_is_unhealthy() {
-    let too_long = "unhealthy: {peer} sent a head of more than 16 KiB";
-    let head = |length| {
-        let filler = length - "HTTP/1.1 200 OK\r\nX: \r\n\r\n".len();
-        format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(filler))
-    };
-    // What fits must not depend on how it is cut into segments.
-    let parts = |head: String| {
-        let (first, second) = head.split_at(2047);
-        [Hear, say(first), pause(300), say(second), Hold]
-    };
-    at_once(cases! {
-        "16 KiB": says(head(16384)) => HEALTHY,
-        "16 KiB in parts": parts(head(16384)) => HEALTHY,
-        "a byte more": says(head(16385)) => too_long,
-        "a byte more in parts": parts(head(16385)) => too_long,
-        "a header of 1 MB": says(head(1 << 20)) => too_long,
-        "a status line of 1 MB": says(format!("HTTP/1.1 200 {}", "x".repeat(1 << 20))) => too_long,
-        "endless headers": [Hear, say("HTTP/1.1 200 OK\r\n"), Flood("A: b\r\n".repeat(1000))]
-            => too_long,
-        "an endless header": [Hear, say("HTTP/1.1 200 OK\r\nA: "), Flood("x".repeat(65536))]
-            => too_long,
-    });
-}
-
-#[test]
-fn a_connection_closed_before_the_head_is_complete_is_unhealthy() {
-    let no_answer = "unhealthy: {peer} closed the connection without an answer";
-    let middle = "unhealthy: {peer} closed the connection in the middle of its answer";
-    at_once(cases! {
-        "after the request": [Hear] => no_answer,
-        "after an interim answer": [Hear, say("HTTP/1.1 103 X\r\n\r\n")] => middle,
-        "in the version": [Hear, say("HTT")] => middle,
-        "in the status": [Hear, say("HTTP/1.1 20")] => middle,
-        "after the status": [Hear, say("HTTP/1.1 200 OK")] => middle,
-        "after the status line": [Hear, say("HTTP/1.1 200 OK\r\n")] => middle,
-        "in a header": [Hear, say("HTTP/1.1 200 OK\r\nContent-Le")] => middle,
-        "after a header": [Hear, say("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n")] => middle,
-        "before the last line feed": [Hear, say("HTTP/1.1 200 OK\r\n\r")] => middle,
-        "after the head": [Hear, say("HTTP/1.1 200 OK\r\n\r\n")] => HEALTHY,
-    });
-}
-
-#[test]
-fn a_connection_reset_before_the_head_is_complete_is_unhealthy() {
-    let reset = "unhealthy: receive from {peer}: connection reset by peer";
-    at_once(cases! {
-        "after the request": [Hear, Reset] => reset,
-        "in the version": [Hear, say("HTT"), Reset] => reset,
-        "after the status line": [Hear, say("HTTP/1.1 200 OK\r\n"), Reset] => reset,
-        "after a header": [Hear, say("HTTP/1.1 200 OK\r\nA: b\r\n"), Reset] => reset,
-        "after the head": [Hear, say("HTTP/1.1 200 OK\r\n\r\n"), Reset] => HEALTHY,
-    });
-}
-
-#[test]
-fn a_connection_that_ends_on_accept_is_unhealthy() {
-    for acts in [vec![], vec![Reset]] {
-        let address = serve(move |stream| perform(&acts, stream));
-        let line = told(&ask(&format!("http://{address}")));
-        // Whether the request has arrived by then is up to the scheduler.
-        let either = [
-            format!("unhealthy: {address} closed the connection without an answer"),
-            format!("unhealthy: receive from {address}: connection reset by peer"),
-        ];
-        assert!(either.contains(&line), "{line}");
-    }
-}
+scenarios::for_each_table!(tests);
 
 // The deadline.
 
 #[test]
-fn silence_ends_at_the_deadline() {
-    let nothing = "unhealthy: {peer} sent nothing within 500ms";
-    let incomplete = "unhealthy: {peer} sent an incomplete answer within 500ms";
-    at_the_deadline(cases! {
-        "accepts and does not read": [Hold] => nothing,
-        "reads and does not answer": [Hear, Hold] => nothing,
-        "answers too late": [Hear, pause(1000), say(OK)] => nothing,
-        "a byte": says("H") => incomplete,
-        "half a status": says("HTTP/1.1 20") => incomplete,
-        "a status line without its end": says("HTTP/1.1 200 OK") => incomplete,
-        "a status line": says("HTTP/1.1 200 OK\r\n") => incomplete,
-        "a header": says("HTTP/1.1 200 OK\r\nServer: x\r\n") => incomplete,
-        "all but the last byte": says("HTTP/1.1 200 OK\r\n\r") => incomplete,
-        "an interim answer": says("HTTP/1.1 100 Continue\r\n\r\n") => incomplete,
-        "another protocol from here": says("HTTP/1.1 101 Switching Protocols\r\n\r\n")
-            => incomplete,
-    });
-}
-
-#[test]
-fn the_deadline_is_one_for_the_whole_probe() {
-    let incomplete = "unhealthy: {peer} sent an incomplete answer within 500ms";
-    let interim = [say("HTTP/1.1 102 Processing\r\n\r\n"), pause(400)];
-    let interim = iter::repeat_n(interim, 8).flatten();
-    at_the_deadline(cases! {
-        "a byte at a time": [Hear, drip("HTTP/1.1 200 OK\r\nA: b\r\n\r\n", 200)] => incomplete,
-        "an interim answer at a time": iter::once(Hear).chain(interim).collect::<Vec<_>>()
-            => incomplete,
-    });
-}
-
-#[test]
-fn a_listener_that_never_accepts_ends_at_the_deadline() {
-    let listener = listener();
-    let address = address_of(&listener);
-    ends_at_the_deadline(
-        &format!("http://{address}"),
-        &format!("unhealthy: {address} sent nothing within 500ms"),
-    );
-}
-
-#[test]
-fn a_full_backlog_ends_at_the_deadline() {
-    let (listener, _queue) = full_backlog();
-    let address = address_of(&listener);
-    ends_at_the_deadline(
-        &format!("http://{address}"),
-        &format!("unhealthy: connect to {address}: no answer within 500ms"),
-    );
-}
-
-#[test]
-fn the_deadline_is_3_s_unless_said_otherwise() {
-    let address = serve(|stream| perform(&[Hear, Hold], stream));
-    complain(
-        &ask(&format!("http://{address}")),
-        &format!("unhealthy: {address} sent nothing within 3s"),
-        &(Duration::from_secs(3)..Duration::from_millis(4500)),
-    );
+fn the_deadline_is_3_s_unless_said_otherwise_and_kept_to_100_ms() {
+    // The kernel would round each wait up by another part of a quarter of a second. What a busy
+    // machine adds, it adds to a program that sleeps as well; half of each, in one round of three.
+    let probe = || {
+        let address = serve(|stream| perform(&[Hear, Hold], stream));
+        let outcome = ask(&format!("http://{address}"));
+        let expected = format!("unhealthy: {address} sent nothing within 3s");
+        complain(&outcome, &expected, &(DEADLINE..DEADLINE * 2));
+        outcome.took
+    };
+    let sleep = || run(Command::new("sleep").arg("3")).took;
+    let median = |mut times: Vec<Duration>| {
+        times.sort();
+        times[times.len() / 2]
+    };
+    let late = || {
+        thread::scope(|scope| {
+            let pairs: Vec<_> = iter::repeat_with(|| {
+                thread::sleep(Duration::from_millis(32));
+                (scope.spawn(probe), scope.spawn(sleep))
+            })
+            .take(8)
+            .collect();
+            let (probes, sleeps) = pairs
+                .into_iter()
+                .map(|(probe, sleep)| {
+                    (
+                        probe.join().expect("as expected"),
+                        sleep.join().expect("it ends"),
+                    )
+                })
+                .unzip();
+            median(probes).saturating_sub(median(sleeps))
+        })
+    };
+    let late = iter::repeat_with(late).take(3);
+    let in_time = late
+        .inspect(|late| println!("{late:?} late"))
+        .any(|late| late < TOLERANCE);
+    assert!(in_time);
 }
 
 #[test]
@@ -565,6 +138,19 @@ fn a_freeze_while_connecting_does_no_harm() {
 }
 
 #[test]
+fn a_freeze_while_connecting_does_not_change_what_is_said() {
+    let (listener, _queue) = full_backlog();
+    let address = address_of(&listener);
+    let probe = start(healthcheck([format!("http://{address}")]).args(["--timeout", "1s"]));
+    freeze(probe.child.id());
+    signal(probe.child.id(), "CONT");
+    assert_eq!(
+        told(&probe.finish()),
+        format!("unhealthy: connect to {address}: no answer within 1s")
+    );
+}
+
+#[test]
 fn a_freeze_beyond_the_deadline_ends_as_unhealthy() {
     let (address, asked) = serve_asked(|stream| perform(&[Hold], stream));
     let probe = start(healthcheck([format!("http://{address}")]).args(["--timeout", "1s"]));
@@ -580,8 +166,8 @@ fn a_freeze_beyond_the_deadline_ends_as_unhealthy() {
 
 #[test]
 fn an_answer_that_is_complete_after_the_deadline_is_late() {
-    // Linux rounds a wait of 3 s up by as much as a quarter of a second, and several are started so
-    // that one at least is: it has the whole answer, and must not believe it.
+    // Linux rounds waits up by some milliseconds, and several are started so that one at least is
+    // rounded: it has the whole answer, and must not believe it.
     let late = || {
         let (address, _asked) = serve_asked(|mut stream| {
             thread::sleep(Duration::from_secs(3));
@@ -601,6 +187,64 @@ fn an_answer_that_is_complete_after_the_deadline_is_late() {
         }
     });
 }
+
+#[test]
+fn sigpipe_does_no_harm() {
+    let (go, gone) = mpsc::channel();
+    let (address, asked) = serve_asked(move |mut stream| {
+        let _ = gone.recv();
+        let _ = stream.write_all(OK.as_bytes());
+    });
+    let probe = start(&mut healthcheck([format!("http://{address}")]));
+    asked.recv_timeout(PATIENCE).expect("the probe asks");
+    signal(probe.child.id(), "PIPE");
+    go.send(()).expect("the server waits");
+    assert_eq!(told(&probe.finish()), HEALTHY);
+}
+
+#[test]
+fn a_clock_that_is_set_back_again_and_again_changes_nothing() {
+    // The machine's own clock is not a test's to set. The kernel's timeouts don't follow it either.
+    let folder = Folder::new("clock");
+    let [source, library] = ["back.c", "back.so"].map(|name| folder.0.join(name));
+    fs::write(&source, CLOCK_THAT_IS_SET_BACK).expect("a file can be made");
+    let mut compile = Command::new("cc");
+    compile.args(["-shared", "-fPIC", "-o"]);
+    assert!(works(compile.arg(&library).arg(&source)), "{compile:?}");
+    let now = run(Command::new("date").arg("+%Y").env("LD_PRELOAD", &library));
+    assert_eq!(now.stdout, "1970\n");
+
+    let address = serve(|stream| perform(&[Hear, Hold], stream));
+    let mut probe = healthcheck([&*format!("http://{address}"), "--timeout", "500ms"]);
+    let outcome = run(probe.env("LD_PRELOAD", &library));
+    let expected = format!("unhealthy: {address} sent nothing within 500ms");
+    complain(&outcome, &expected, &AT_THE_DEADLINE);
+
+    let address = serve(|stream| perform(&[Hear, hostile::pause(300), say(OK)], stream));
+    let mut probe = healthcheck([format!("http://{address}")]);
+    let outcome = run(probe.env("LD_PRELOAD", &library));
+    assert_eq!(told(&outcome), HEALTHY);
+    let said = outcome.stdout.trim_start_matches("healthy: 200 in ");
+    let took = said.trim_end_matches(" ms\n").parse::<f64>();
+    assert!(took.is_ok_and(|took| took >= 300.0), "{said}");
+}
+
+/// Each time that somebody asks, it is earlier.
+const CLOCK_THAT_IS_SET_BACK: &str = "
+#define _GNU_SOURCE
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+int clock_gettime(clockid_t clock, struct timespec *time)
+{
+    static long now = 10000000;
+    long failed = syscall(SYS_clock_gettime, clock, time);
+    if (clock == CLOCK_REALTIME)
+        time->tv_sec = now -= 3600;
+    return failed;
+}
+";
 
 #[test]
 fn sigterm_ends_a_probe_at_once() {
@@ -666,20 +310,6 @@ fn the_wildcard_of_ipv4_is_not_asked_on_ipv6() {
 }
 
 #[test]
-fn an_unhealthy_answer_on_ipv4_is_not_made_good_on_ipv6() {
-    let Some((v4, v6)) = closed_pair() else {
-        return skipped("there is no ::1 here");
-    };
-    let port = address_of(&v4).port();
-    for (socket, answer) in [(v4, response("503 X", "")), (v6, OK.into())] {
-        socket.listen(8).expect("a bound socket can listen");
-        serve_on(socket.into(), |stream| perform(&says(answer), stream));
-    }
-    let line = told(&ask(&format!("http://localhost:{port}")));
-    assert_eq!(line, "unhealthy: 503");
-}
-
-#[test]
 fn a_port_that_is_connected_to_itself_counts_as_closed() {
     // The port that is asked is the only one that the kernel can ask from.
     let script = "ip link set lo up &&
@@ -694,6 +324,56 @@ fn a_port_that_is_connected_to_itself_counts_as_closed() {
         told(&run(probe.args(["healthcheck", "http://127.0.0.1:40000"]))),
         "unhealthy: connect to 127.0.0.1:40000: connection refused"
     );
+}
+
+#[test]
+fn a_machine_without_any_network_is_unhealthy_at_once() {
+    // Nobody has set up the loopback.
+    let namespace = ["-r", "-n"];
+    if !works(Command::new("unshare").args(namespace).arg("true")) {
+        return skipped("there are no network namespaces to be had here");
+    }
+    for (host, told) in [
+        ("127.0.0.1", "127.0.0.1:1: network is unreachable"),
+        ("[::1]", "[::1]:1: cannot assign requested address"),
+        (
+            "localhost",
+            "127.0.0.1:1 or [::1]:1: network is unreachable",
+        ),
+    ] {
+        let mut probe = Command::new("unshare");
+        probe.args(namespace).arg(example("service"));
+        let outcome = run(probe.args(["healthcheck", &format!("http://{host}:1")]));
+        let expected = format!("unhealthy: connect to {told}");
+        complain(&outcome, &expected, &AT_ONCE);
+    }
+}
+
+#[test]
+fn a_link_local_address_needs_its_interface() {
+    ends_at_once(
+        "http://[fe80::1]:80",
+        "unhealthy: connect to [fe80::1]:80: invalid argument",
+    );
+    // The loopback gets one. The service dies with the probe, which is process 1.
+    let set = "mount -t tmpfs tmpfs /dev/shm && ip link set lo up &&
+        ip address add fe80::1/64 dev lo nodad";
+    let script = format!(
+        "{set} && mkfifo \"$1\" && {{ HOST=:: PORT=40000 \"$0\" >\"$1\" 2>/dev/null & }} &&
+        exec 3<\"$1\" && read _ <&3 && exec \"$0\" healthcheck 'http://[fe80::1%1]:40000'"
+    );
+    let namespace = ["-r", "-m", "-n", "-p", "-f", "--kill-child", "sh", "-c"];
+    if !works(Command::new("unshare").args(namespace).arg(set)) {
+        return skipped("there are no link-local addresses to be had here");
+    }
+    let folder = Folder::new("link");
+    let mut probe = Command::new("unshare");
+    probe
+        .args(namespace)
+        .arg(script)
+        .arg(example("service"))
+        .arg(folder.0.join("fifo"));
+    assert_eq!(told(&run(&mut probe)), "healthy: pass in # ms");
 }
 
 #[test]
@@ -1456,120 +1136,119 @@ fn a_reader_that_has_gone_changes_nothing() {
 }
 
 #[test]
+fn a_pipe_that_nobody_reads_is_left_with_the_line_in_it() {
+    for (answer, code) in [(OK.into(), 0), (response("503 X", REPORT), 1)] {
+        let address = serve(|stream| perform(&says(answer), stream));
+        let mut probe = start(&mut healthcheck([format!("http://{address}")]));
+        let ended = probe.child.wait().expect("a child can be waited for");
+        assert_eq!(ended.code(), Some(code));
+        // Only now does anybody look.
+        assert!(told(&probe.finish()).contains("healthy: "));
+    }
+}
+
+#[test]
+fn a_full_pipe_delays_the_end_and_not_the_verdict() {
+    for (answer, code) in [(OK.into(), 0), (response("503 X", REPORT), 1)] {
+        let (mut reader, writer) = io::pipe().expect("descriptors are left");
+        let pipe = SockRef::from(&writer);
+        pipe.set_nonblocking(true).expect("pipes can be polled");
+        while (&writer).write(&[b'x'; 4096]).is_ok() {}
+        pipe.set_nonblocking(false)
+            .expect("pipes can be waited for");
+        let (leaves, left) = mpsc::channel();
+        let address = serve(move |mut stream| {
+            read_request(&mut stream);
+            let _ = stream.write_all(&answer);
+            let _ = leaves.send(stream.read(&mut [0]));
+        });
+        let mut probe = healthcheck([format!("http://{address}")]);
+        let outputs = writer
+            .try_clone()
+            .map(|copy| probe.stdout(copy).stderr(writer));
+        let mut running = outputs.and_then(Command::spawn).expect("a program starts");
+        drop(probe);
+        let end = left.recv_timeout(PATIENCE).expect("the probe leaves");
+        assert!(matches!(end, Ok(0)), "{end:?}");
+        // It has its verdict, and waits to tell it.
+        await_state(running.id(), 'S');
+        thread::spawn(move || io::copy(&mut reader, &mut io::sink()));
+        let ended = running.wait().expect("a child can be waited for");
+        assert_eq!(ended.code(), Some(code));
+    }
+}
+
+#[test]
 fn help_that_cannot_be_written_is_a_failure() {
     assert_eq!(run(shell(">/dev/full").arg("--help")).code, Some(1));
 }
 
-// What the tables are made of.
+// What it has to live on.
 
-struct Case {
-    name: String,
-    acts: Vec<Act>,
-    line: String,
-}
-
-fn case(name: impl Into<String>, acts: impl Into<Vec<Act>>, line: impl Into<String>) -> Case {
-    Case {
-        name: name.into(),
-        acts: acts.into(),
-        line: line.into(),
-    }
-}
-
-/// What a server does with a connection. After the last act it closes.
-#[derive(Clone)]
-enum Act {
-    /// Reads the request.
-    Hear,
-    Say(Vec<u8>),
-    /// Sends each byte in a segment of its own, and pauses after it.
-    Drip(Vec<u8>, Duration),
-    /// Sends it again and again until the peer has gone.
-    Flood(String),
-    /// Waits until the peer has gone.
-    Hold,
-    Pause(Duration),
-    /// Makes the end an abort.
-    Reset,
-}
-
-/// Answers and, though it was asked not to, keeps the connection open.
-fn says(answer: impl Into<Vec<u8>>) -> Vec<Act> {
-    vec![Hear, say(answer), Hold]
-}
-
-/// Speaks before it was spoken to.
-fn speaks(greeting: impl Into<Vec<u8>>) -> Vec<Act> {
-    vec![say(greeting), Hold]
-}
-
-fn say(bytes: impl Into<Vec<u8>>) -> Act {
-    Say(bytes.into())
-}
-
-fn drip(text: &str, milliseconds: u64) -> Act {
-    Drip(text.into(), Duration::from_millis(milliseconds))
-}
-
-fn pause(milliseconds: u64) -> Act {
-    Pause(Duration::from_millis(milliseconds))
-}
-
-fn response(status: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
-    let body = body.as_ref();
-    let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    [head.as_bytes(), body].concat()
-}
-
-/// The line about a peer that sent this.
-fn foreign(start: &str) -> String {
-    format!("unhealthy: {{peer}} does not speak HTTP/1: it sent \"{start}\"")
-}
-
-/// The line about a redirect.
-fn redirected(redirect: &str) -> String {
-    format!("unhealthy: {redirect}: not followed, point the probe there")
-}
-
-fn perform(acts: &[Act], mut stream: TcpStream) {
-    // That the peer has gone is the end, not a failure.
-    let _ = acts.iter().try_for_each(|act| act.perform(&mut stream));
-}
-
-impl Act {
-    fn perform(&self, stream: &mut TcpStream) -> io::Result<()> {
-        match self {
-            Hear => drop(read_request(stream)),
-            Say(bytes) => stream.write_all(bytes)?,
-            Drip(bytes, pause) => {
-                stream.set_nodelay(true)?;
-                for byte in bytes {
-                    stream.write_all(&[*byte])?;
-                    thread::sleep(*pause);
-                }
-            }
-            Flood(text) => loop {
-                stream.write_all(text.as_bytes())?;
-            },
-            Hold => drop(io::copy(stream, &mut io::sink())),
-            Pause(time) => thread::sleep(*time),
-            Reset => SockRef::from(&*stream).set_linger(Some(Duration::ZERO))?,
+#[test]
+fn little_is_enough() {
+    // These programs are not optimized, and large: tests/limits.rs holds one as it is shipped to
+    // 8 MiB.
+    let memory = if cfg!(feature = "https") {
+        65536
+    } else {
+        16384
+    };
+    // KiB of stack; of addresses, shared libraries and all; descriptors.
+    let limits = ["-s 64", &format!("-v {memory}"), "-n 4"].map(|limit| format!("ulimit {limit}"));
+    for limit in limits.iter().chain([&limits.join(" && ")]) {
+        for (answer, expected) in [(OK.into(), HEALTHY), (response("503 X", REPORT), WAITING)] {
+            let address = serve(|stream| perform(&says(answer), stream));
+            let mut probe = limited(limit, "service");
+            let outcome = run(probe.arg(format!("http://{address}")));
+            assert_eq!(told(&outcome), expected, "{limit}");
         }
-        Ok(())
     }
 }
 
-/// Reads to the empty line, or to the end.
-fn read_request(stream: &mut impl Read) -> String {
-    let mut request = Vec::new();
-    let mut byte = [0];
-    while !request.ends_with(b"\r\n\r\n") && matches!(stream.read(&mut byte), Ok(1)) {
-        request.push(byte[0]);
+#[test]
+fn no_descriptor_at_all_is_unhealthy() {
+    let _worker = exclusive("worker");
+    // The first of three is what the loader reads libraries with.
+    let none = "exec <&- && ulimit -n 3";
+    assert_eq!(
+        told(&run(limited(none, "worker").arg("http://127.0.0.1:1"))),
+        "unhealthy: connect to 127.0.0.1:1: too many open files"
+    );
+    let line = told(&run(&mut limited(none, "worker")));
+    let start = "unhealthy: connect to 127.0.0.1:8080: too many open files (";
+    assert!(line.starts_with(start), "{line}");
+}
+
+#[test]
+fn an_environment_of_a_megabyte_is_only_read_where_it_has_to_be() {
+    let _worker = exclusive("worker");
+    let long = "x".repeat(120_000);
+    let crowded = |args: &[&str]| {
+        let mut probe = probe("worker", args);
+        probe.envs((0..9).map(|n| (format!("CROWD_{n}"), &long)));
+        probe
+    };
+    let address = serve(|stream| perform(&says(OK), stream));
+    let line = told(&run(&mut crowded(&[&format!("http://{address}")])));
+    assert_eq!(line, HEALTHY);
+    for name in ["PORT", "HEALTHCHECK_URL"] {
+        let line = told(&run(crowded(&[]).env(name, &long)));
+        let start = format!("unhealthy: {name} \"");
+        let expected = format!("{start}{}...", "x".repeat(396 - start.len()));
+        assert_eq!(line, expected);
     }
-    String::from_utf8(request).expect("requests are ASCII")
+}
+
+#[test]
+fn an_argument_of_any_length_is_sent_or_refused() {
+    // More than one write.
+    let path = format!("/{}", "x".repeat(20_000));
+    let request = overhear(|address| healthcheck([format!("http://{address}{path}")]));
+    assert!(request.starts_with(&format!("GET {path} HTTP/1.1\r\nHost: ")));
+    let line = told(&ask(&"x".repeat(100_000)));
+    let start = "unhealthy: argument \"";
+    assert_eq!(line, format!("{start}{}...", "x".repeat(396 - start.len())));
 }
 
 // What judges them.
@@ -1580,27 +1259,36 @@ const AT_ONCE: Range<Duration> = Duration::ZERO..Duration::from_secs(2);
 /// After `--timeout 500ms`.
 const AT_THE_DEADLINE: Range<Duration> = Duration::from_millis(500)..Duration::from_secs(2);
 
+/// Unless it is said otherwise.
+const DEADLINE: Duration = Duration::from_secs(3);
+
+/// How late a probe may be on a machine that has the time to run it.
+const TOLERANCE: Duration = Duration::from_millis(100);
+
 /// How long to wait for what must come.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 const URL: &str = "expected http://ADDRESS:PORT/PATH, https://… or unix:/SOCKET";
 const HOST: &str = "expected an IP address or localhost as host: names are not resolved";
 
-fn at_once(cases: impl IntoIterator<Item = Case>) {
-    check(cases, &[], &AT_ONCE);
-}
-
-fn at_the_deadline(cases: impl IntoIterator<Item = Case>) {
-    check(cases, &["--timeout", "500ms"], &AT_THE_DEADLINE);
-}
-
-/// Runs all cases at the same time, and tells which of them fail.
-fn check(cases: impl IntoIterator<Item = Case>, args: &[&str], pace: &Range<Duration>) {
-    let failure = |Case { name, acts, line }: Case| {
-        let address = serve(move |stream| perform(&acts, stream));
-        let outcome = run(healthcheck([format!("http://{address}")]).args(args));
-        let expected = line.replace("{peer}", &address.to_string());
-        complaint(&outcome, &expected, pace).map(|complaint| format!("{name}:\n{complaint}"))
+/// Runs all scenarios of a table at the same time, and tells which of them fail.
+fn check(Table { pace, cases }: Table) {
+    let (args, pace): (&[&str], _) = match pace {
+        Pace::AtOnce => (&[], &AT_ONCE),
+        Pace::AtTheDeadline => (&["--timeout", "500ms"], &AT_THE_DEADLINE),
+    };
+    let failure = |Case { name, stage, line }: Case| {
+        let Some(scene) = Scene::set(&stage) else {
+            skipped(&format!("{name}: there is no ::1 here"));
+            return None;
+        };
+        let outcome = run(healthcheck([&scene.url]).args(args));
+        let expected = line.replace("{peer}", &scene.peer);
+        if let Some(complaint) = complaint(&outcome, &expected, pace) {
+            return Some(format!("{name}:\n{complaint}"));
+        }
+        let count = scene.connections();
+        (count > 1).then(|| format!("{name}: {count} connections"))
     };
     let failures: Vec<String> = thread::scope(|scope| {
         let start = |case| scope.spawn(move || failure(case));
@@ -1631,7 +1319,11 @@ fn complain(outcome: &Outcome, expected: &str, pace: &Range<Duration>) {
 /// What is wrong with what a probe told, or with when it did.
 fn complaint(outcome: &Outcome, expected: &str, pace: &Range<Duration>) -> Option<String> {
     let (got, took) = (told(outcome), outcome.took);
-    let wrong = got != expected || !pace.contains(&took);
+    let right = |line: &str| match line.strip_suffix('…') {
+        Some(start) => got.starts_with(start),
+        None => got == line,
+    };
+    let wrong = !expected.lines().any(right) || !pace.contains(&took);
     wrong.then(|| format!("  expected {expected}\n       got {got}\n     after {took:?}"))
 }
 
@@ -1708,6 +1400,15 @@ fn shell(redirection: &str) -> Command {
     let mut probe = Command::new("sh");
     probe.args(["-c", &format!("exec \"$@\" {redirection}"), "sh"]);
     probe.arg(example("service")).arg("healthcheck");
+    probe
+}
+
+/// `NAME healthcheck` after a shell has set limits.
+fn limited(limits: &str, name: &str) -> Command {
+    let mut probe = Command::new("sh");
+    probe.args(["-c", &format!("{limits} && exec \"$@\""), "sh"]);
+    probe.env_remove("HEALTHCHECK_URL").env_remove("PORT");
+    probe.arg(example(name)).arg("healthcheck");
     probe
 }
 
@@ -1790,51 +1491,6 @@ fn serve_unix(
         }
     });
     heard
-}
-
-fn listener() -> Socket {
-    let socket = closed();
-    socket.listen(8).expect("a bound socket can listen");
-    socket
-}
-
-/// A port where nobody listens, and nobody else can: it is taken.
-fn closed() -> Socket {
-    bound((Ipv4Addr::LOCALHOST, 0).into()).expect("a port is free")
-}
-
-/// The same port on both loopback addresses, closed; `None` without IPv6.
-fn closed_pair() -> Option<(Socket, Socket)> {
-    for _ in 0..100 {
-        let v6 = bound((Ipv6Addr::LOCALHOST, 0).into()).ok()?;
-        if let Ok(v4) = bound((Ipv4Addr::LOCALHOST, address_of(&v6).port()).into()) {
-            return Some((v4, v6));
-        }
-    }
-    panic!("no port is free on both loopback addresses");
-}
-
-fn bound(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.bind(&address.into())?;
-    Ok(socket)
-}
-
-fn address_of(socket: &Socket) -> SocketAddr {
-    let address = socket.local_addr().expect("a bound socket has an address");
-    address
-        .as_socket()
-        .expect("it is an address of the internet")
-}
-
-/// A listener whose queue of connections is full, and who stands in it.
-fn full_backlog() -> (Socket, Vec<TcpStream>) {
-    let listener = closed();
-    listener.listen(0).expect("a bound socket can listen");
-    let address = address_of(&listener);
-    let enter = || TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok();
-    let queue = iter::from_fn(enter).collect();
-    (listener, queue)
 }
 
 /// A folder for sockets, whose paths must be short.
