@@ -3,11 +3,12 @@
 use std::{
     io::{ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use lifesign::{Health, HealthBuilder, build_info};
-use tokio::task::spawn_blocking;
+use tokio::{sync::Notify, task::spawn_blocking};
 
 /// Longer than any bound of the listener, shorter than anybody's patience.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -253,6 +254,51 @@ async fn connections_are_bounded_and_a_flood_keeps_no_probe_out() {
     })
     .await
     .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_does_not_close_the_probe_that_is_being_answered() {
+    let asked = Arc::new(Notify::new());
+    let flooded = Arc::new(Notify::new());
+    let (started, go_on) = (asked.clone(), flooded.clone());
+    let check = move || {
+        let (started, go_on) = (started.clone(), go_on.clone());
+        async move {
+            started.notify_one();
+            go_on.notified().await;
+            Ok::<_, String>(())
+        }
+    };
+    let builder = Health::builder(build_info!()).required("slow", check);
+    let (health, address) = serve(builder).await;
+    health.ready();
+
+    let probe = spawn_blocking(move || get(address, "/health"));
+    asked.notified().await;
+    let silent = spawn_blocking(move || {
+        let silent: Vec<_> = (0..400).map(|_| connect(address)).collect();
+        while silent.iter().filter(|stream| is_closed(stream)).count() < 144 {}
+        silent
+    });
+    let silent = silent.await.unwrap();
+    flooded.notify_one();
+
+    // On a slow machine the check is late, and that is an answer too.
+    let answer = probe.await.unwrap();
+    assert!(matches!(code(&answer), "200" | "503"), "{answer}");
+    drop(silent);
+}
+
+#[tokio::test]
+async fn a_flood_that_is_not_accepted_yet_keeps_no_probe_waiting_for_a_second() {
+    let health = Health::builder(build_info!()).build().unwrap();
+    let listener = health.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    // Nothing is accepted: it does not serve.
+    let at_once = Duration::from_millis(500);
+    let connect = |_| TcpStream::connect_timeout(&address, at_once);
+    let flood: Result<Vec<_>, _> = (0..1000).map(connect).collect();
+    assert_eq!(flood.unwrap().len(), 1000);
 }
 
 /// Without waiting.
