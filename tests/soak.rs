@@ -59,9 +59,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Until memory is what it will be: some checks have hung, and all who ask waited at once.
 const WARM_UP: Duration = Duration::from_secs(20);
 
-/// What the resident memory may grow by. The allocator's own ups and downs are smaller, and 64
-/// bytes for each probe of 20 s, or 300 for each second of an hour, are more.
-const MEMORY_TOLERANCE: u64 = 1024;
+/// What memory may grow by, in KiB. The allocator keeps the blocks of the moment at which most
+/// probes waited at once, and on a busy machine that one may still come. A hundred bytes for each
+/// probe of 20 s are more, and so are 600 for each second of an hour.
+const MEMORY_TOLERANCE: u64 = 2048;
 
 /// Of each five connections, the first is with the listener.
 const SHARE: u32 = 5;
@@ -93,7 +94,7 @@ fn a_thousand_probes_a_second_are_answered_and_nothing_grows() {
         let mut told = started;
         while !run.is_finished() {
             thread::sleep(Duration::from_millis(100));
-            if told.elapsed() * 12 > duration {
+            if told.elapsed() > Duration::from_secs(2).max(duration / 60) {
                 let (passed, now) = (started.elapsed().as_secs(), service.figures());
                 println!("after {passed:>4} s:     {now}; {}", tally.lock().unwrap());
                 told = Instant::now();
@@ -373,7 +374,7 @@ impl Drop for Service {
 
 #[derive(Debug)]
 struct Figures {
-    /// Resident, in KiB.
+    /// Resident, without the pages of files, in KiB.
     memory: u64,
     tasks: u64,
     descriptors: u64,
@@ -420,7 +421,7 @@ fn serve() {
             let number = line.and_then(|rest| rest.split_whitespace().next());
             number.expect("it is a number").to_owned()
         };
-        let memory = number("VmRSS:");
+        let memory = number("RssAnon:");
         let tasks = metrics.num_alive_tasks();
         let descriptors = fs::read_dir("/proc/self/fd").expect("Linux has it").count();
         let threads = number("Threads:");
