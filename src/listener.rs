@@ -1,6 +1,16 @@
 //! Step 4a, serve: the three routes on a listener of their own, for services without axum.
 
-use std::{collections::VecDeque, convert::Infallible, io, net::SocketAddr, time::Duration};
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -12,7 +22,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     task::{AbortHandle, JoinSet},
     time::sleep,
 };
@@ -26,9 +36,14 @@ const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(2);
 /// Probes send some hundred bytes. hyper's least.
 const BUFFER: usize = 8 * 1024;
 
-/// With one more, the oldest is closed: probes come and go, so the oldest is the one that hangs,
-/// and silent connections, however many, cannot keep a probe out.
+/// With one more, the oldest that is not being answered is closed: probes come and go, so it is the
+/// one that hangs, and silent connections, however many, cannot keep a probe out or end one that
+/// waits for a slow check.
 const CONNECTIONS: usize = 256;
+
+/// Of connections that wait to be accepted; the system may take fewer. With tokio's own 128 a flood
+/// fills it, and the probe that finds it full tries again after a second: too late.
+const BACKLOG: u32 = 4096;
 
 /// How long to leave the system alone when it has no descriptor for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -75,7 +90,15 @@ impl Health {
     ///
     /// Outside a tokio runtime with IO enabled.
     pub async fn listen(&self, address: SocketAddr) -> io::Result<Listener> {
-        let socket = TcpListener::bind(address).await?;
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        // As tokio does: on Windows it would let others take the port.
+        #[cfg(not(windows))]
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let socket = socket.listen(BACKLOG)?;
         self.publish(socket.local_addr()?);
         Ok(Listener {
             health: self.clone(),
@@ -106,10 +129,10 @@ impl Listener {
     pub async fn serve(self) -> Infallible {
         // Owns the connections: they end with this future.
         let mut open = JoinSet::new();
-        let mut by_age: VecDeque<AbortHandle> = VecDeque::with_capacity(CONNECTIONS);
+        let mut by_age: VecDeque<Connection> = VecDeque::with_capacity(CONNECTIONS);
         loop {
-            let connection = match self.socket.accept().await {
-                Ok((stream, _)) => self.health.clone().converse(stream),
+            let stream = match self.socket.accept().await {
+                Ok((stream, _)) => stream,
                 Err(error) => {
                     warn!(%error, "the health listener cannot accept");
                     sleep(ACCEPT_PAUSE).await;
@@ -117,19 +140,30 @@ impl Listener {
                 }
             };
             while open.try_join_next().is_some() {}
-            by_age.retain(|connection| !connection.is_finished());
-            if by_age.len() == CONNECTIONS
-                && let Some(oldest) = by_age.pop_front()
-            {
-                oldest.abort();
+            by_age.retain(|connection| !connection.task.is_finished());
+            if by_age.len() == CONNECTIONS {
+                let hangs = |connection: &Connection| !connection.answering.load(Ordering::Relaxed);
+                let oldest = by_age.iter().position(hangs).unwrap_or(0);
+                if let Some(oldest) = by_age.remove(oldest) {
+                    oldest.task.abort();
+                }
             }
-            by_age.push_back(open.spawn(connection));
+            let answering = Arc::new(AtomicBool::new(false));
+            let conversation = self.health.clone().converse(stream, Arc::clone(&answering));
+            let task = open.spawn(conversation);
+            by_age.push_back(Connection { task, answering });
         }
     }
 }
 
+struct Connection {
+    task: AbortHandle,
+    /// Its request has arrived, and its answer is not ready.
+    answering: Arc<AtomicBool>,
+}
+
 impl Health {
-    async fn converse(self, stream: TcpStream) {
+    async fn converse(self, stream: TcpStream, answering: Arc<AtomicBool>) {
         // What goes wrong on a connection is the client's affair, and it has noticed.
         let _ = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -137,12 +171,13 @@ impl Health {
             .max_buf_size(BUFFER)
             // `nc` and its like shut their side down before they read.
             .half_close(true)
-            .serve_connection(TokioIo::new(stream), self.service())
+            .serve_connection(TokioIo::new(stream), self.service(answering))
             .await;
     }
 
     fn service(
         self,
+        answering: Arc<AtomicBool>,
     ) -> impl Service<
         Request<Incoming>,
         Response = Response<Full<Bytes>>,
@@ -151,7 +186,13 @@ impl Health {
     > {
         service_fn(move |request: Request<Incoming>| {
             let health = self.clone();
-            async move { Ok(health.respond(request.method(), request.uri().path()).await) }
+            let answering = Arc::clone(&answering);
+            async move {
+                answering.store(true, Ordering::Relaxed);
+                let response = health.respond(request.method(), request.uri().path()).await;
+                answering.store(false, Ordering::Relaxed);
+                Ok(response)
+            }
         })
     }
 

@@ -1,13 +1,18 @@
 //! The listener for services without axum: real sockets, clients that misbehave, bounds that hold.
+//!
+//! What a stranger can send is in tables, and is sent to the routes on axum's server too: where
+//! their answers differ, the table says so. `flood.rs` has the floods.
 
 use std::{
     io::{ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use axum::Router;
 use lifesign::{Health, HealthBuilder, build_info};
-use tokio::task::spawn_blocking;
+use tokio::{net::TcpListener, sync::Notify, task::spawn_blocking};
 
 /// Longer than any bound of the listener, shorter than anybody's patience.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -44,7 +49,11 @@ fn read_to_close(stream: &mut TcpStream) -> String {
 }
 
 fn get(address: SocketAddr, path: &str) -> String {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    ask(address, "GET", path)
+}
+
+fn ask(address: SocketAddr, method: &str, target: &str) -> String {
+    let request = format!("{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     converse(address, &request)
 }
 
@@ -206,25 +215,6 @@ async fn a_head_that_does_not_arrive_ends_the_connection_after_two_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_head_of_more_than_8_kib_is_refused() {
-    let (_health, address) = serve(Health::builder(build_info!())).await;
-    spawn_blocking(move || {
-        let long = "x".repeat(9 * 1024);
-        let request = format!("GET /health HTTP/1.1\r\nHost: x\r\nX-Long: {long}\r\n\r\n");
-        let answer = converse(address, &request);
-        assert!(matches!(code(&answer), "431" | "nothing"), "{answer}");
-        let request = format!("GET /{long} HTTP/1.1\r\nHost: x\r\n\r\n");
-        let answer = converse(address, &request);
-        assert!(
-            matches!(code(&answer), "414" | "431" | "nothing"),
-            "{answer}"
-        );
-    })
-    .await
-    .unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn connections_are_bounded_and_a_flood_keeps_no_probe_out() {
     let (health, address) = serve(Health::builder(build_info!())).await;
     health.ready();
@@ -253,6 +243,345 @@ async fn connections_are_bounded_and_a_flood_keeps_no_probe_out() {
     })
     .await
     .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_does_not_close_the_probe_that_is_being_answered() {
+    let asked = Arc::new(Notify::new());
+    let flooded = Arc::new(Notify::new());
+    let (started, go_on) = (asked.clone(), flooded.clone());
+    let check = move || {
+        let (started, go_on) = (started.clone(), go_on.clone());
+        async move {
+            started.notify_one();
+            go_on.notified().await;
+            Ok::<_, String>(())
+        }
+    };
+    let builder = Health::builder(build_info!()).required("slow", check);
+    let (health, address) = serve(builder).await;
+    health.ready();
+
+    let probe = spawn_blocking(move || get(address, "/health"));
+    asked.notified().await;
+    let silent = spawn_blocking(move || {
+        let silent: Vec<_> = (0..400).map(|_| connect(address)).collect();
+        while silent.iter().filter(|stream| is_closed(stream)).count() < 144 {}
+        silent
+    });
+    let silent = silent.await.unwrap();
+    flooded.notify_one();
+
+    // On a slow machine the check is late, and that is an answer too.
+    let answer = probe.await.unwrap();
+    assert!(matches!(code(&answer), "200" | "503"), "{answer}");
+    drop(silent);
+}
+
+#[tokio::test]
+async fn a_flood_that_is_not_accepted_yet_keeps_no_probe_waiting_for_a_second() {
+    let health = Health::builder(build_info!()).build().unwrap();
+    let listener = health.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    // Nothing is accepted: it does not serve.
+    let at_once = Duration::from_millis(500);
+    let connect = |_| TcpStream::connect_timeout(&address, at_once);
+    let flood: Result<Vec<_>, _> = (0..1000).map(connect).collect();
+    assert_eq!(flood.unwrap().len(), 1000);
+}
+
+/// A table: a name, what is sent, and what it is answered by, in the words of [`answers`]. Where axum
+/// answers otherwise, that stands behind a bar.
+macro_rules! scenarios {
+    ($($name:literal: $sent:expr => $ours:literal $(| $axums:literal)?),+ $(,)?) => {
+        [$(($name, String::from($sent), $ours, [$ours $(, $axums)?].last().copied().unwrap())),+]
+    };
+}
+
+/// A head with these lines, and what follows it.
+fn get_with(lines: &str, rest: &str) -> String {
+    format!("GET /health HTTP/1.1\r\nHost: x\r\n{lines}\r\n\r\n{rest}")
+}
+
+fn post(lines: &str, rest: &str) -> String {
+    get_with(lines, rest).replacen("GET", "POST", 1)
+}
+
+/// As the body of another, it must not be answered.
+const INNER: &str = "GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n";
+
+/// The length of [`INNER`], as `Content-Length` and as a chunk say it.
+const LENGTH: &str = "Content-Length: 38";
+const CHUNK: &str = "26\r\n";
+
+const CHUNKED: &str = "Transfer-Encoding: chunked";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_body_is_answered_as_a_request() {
+    let end = &format!("0\r\n\r\n{INNER}");
+    let chunk = |size: &str| post(CHUNKED, &format!("{size}{INNER}\r\n0\r\n\r\n"));
+    let both = |first, second, body| post(&format!("{first}\r\n{second}"), body);
+    let mega = &"x".repeat(1_000_000);
+    both_servers(scenarios! {
+        // A body of a known length is skipped, and the next request is a request.
+        "a body": post(LENGTH, INNER) => "405",
+        "a body of a GET": get_with(LENGTH, INNER) => "200",
+        "a body, and a request": get_with(LENGTH, &INNER.repeat(2)) => "200 200",
+        "chunks": chunk(CHUNK) => "405",
+        "chunks, and a request": chunk(CHUNK) + INNER => "405 200",
+        "chunks of something packed": post("Transfer-Encoding: gzip, chunked", end) => "405 200",
+        "trailers": post(CHUNKED, &format!("0\r\n{LENGTH}\r\n\r\n{INNER}")) => "405 200",
+        "the same length twice": both(LENGTH, LENGTH, INNER) => "405",
+        // Where the two ends of a proxy could count differently, nothing more is read.
+        "CL.TE": both("Content-Length: 43", CHUNKED, end) => "405 closed",
+        "TE.CL": both(CHUNKED, "Content-Length: 5", end) => "405 closed",
+        "TE.CL, in a chunk": both(CHUNKED, "Content-Length: 4", &chunk(CHUNK)) => "405 closed",
+        "two lengths": both("Content-Length: 0", LENGTH, INNER) => "400 closed",
+        "a list of lengths": post("Content-Length: 38, 38", INNER) => "400 closed",
+        "a length with a sign": post("Content-Length: +38", INNER) => "400 closed",
+        "a negative length": post("Content-Length: -1", INNER) => "400 closed",
+        "a hexadecimal length": post("Content-Length: 0x26", INNER) => "400 closed",
+        "an empty length": post("Content-Length:", INNER) => "400 closed",
+        "a length of 67 bits": post("Content-Length: 99999999999999999999", INNER) => "400 closed",
+        "a length of 64 bits": post("Content-Length: 18446744073709551615", INNER) => "431 closed",
+        "a space before the colon": post("Content-Length : 38", INNER) => "400 closed",
+        "the same before a coding": post("Transfer-Encoding : chunked", end) => "400 closed",
+        "a folded length": post("Content-Length:\r\n 38", INNER) => "400 closed",
+        "a folded coding": post("Transfer-Encoding:\r\n chunked", end) => "400 closed",
+        "a control before a coding": post("Transfer-Encoding: \x0bchunked", end) => "400 closed",
+        "an unknown coding": post("Transfer-Encoding: xchunked", end) => "400 closed",
+        "no coding": post("Transfer-Encoding: identity", INNER) => "400 closed",
+        "chunks in another": post("Transfer-Encoding: chunked, identity", end) => "400 closed",
+        "two codings": both(CHUNKED, "Transfer-Encoding: identity", end) => "400 closed",
+        "chunks in HTTP/1.0": post(CHUNKED, end).replacen("1.1", "1.0", 1) => "400 closed",
+        // The answer does not wait for the body, and what is wrong with it ends the connection.
+        "a size that is no number": chunk("zz\r\n") => "405 closed",
+        "a negative size": chunk("-26\r\n") => "405 closed",
+        "a size with a prefix": chunk("0x26\r\n") => "405 closed",
+        "a size of 65 bits": chunk("10000000000000026\r\n") => "405 closed",
+        "no size": chunk("\r\n") => "405 closed",
+        "a size that is too small": chunk("1\r\n") => "405 closed",
+        "a size and LF": chunk("26\n") => "405 closed",
+        "an extension and LF": post(CHUNKED, &format!("0;\n\r\n{INNER}")) => "405 closed",
+        "half a body": post("Content-Length: 1000", INNER) => "405 closed",
+        "half a chunk": post(CHUNKED, "3e8\r\nGET /health/live") => "405 closed",
+        "1 MB": post("Content-Length: 1000000", mega) => "405 closed",
+        "1 MB of a GET": get_with("Content-Length: 1000000", mega) => "200 closed",
+        "1 MB in one chunk": post(CHUNKED, &format!("f4240\r\n{mega}\r\n{end}")) => "405 closed",
+        // Nobody is asked to go on.
+        "a body that waits": both("Expect: 100-continue", LENGTH, "") => "405 closed",
+        "no body that waits": get_with("Expect: 100-continue", "") => "200",
+        "an expectation beyond all": get_with("Expect: 200-ok", "") => "200",
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_head_has_one_answer() {
+    let get = |line| get_with(line, "");
+    both_servers(scenarios! {
+        "a bare CR for an end": "GET /health HTTP/1.1\rHost: x\r\r" => "400 closed",
+        "a bare CR in a value": get("X: a\rContent-Length: 3") => "400 closed",
+        "NUL in a value": get("X: a\0b") => "400 closed",
+        "NUL in a name": get("X\0: a") => "400 closed",
+        "a folded line": get("X: a\r\n b") => "400 closed",
+        "a folded first line": "GET /health HTTP/1.1\r\n Host: x\r\n\r\n" => "400 closed",
+        "no colon": get("nonsense") => "400 closed",
+        "TLS": "\x16\x03\x01\x02\0\x01\0" => "400 closed",
+        "HTTP/2": "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" => "closed",
+        "HTTP/0.9": "GET /health\r\n" => "400 closed",
+        "HTTP/1.2": "GET /health HTTP/1.2\r\nHost: x\r\n\r\n" => "400 closed",
+        "HTTP/2.0": "GET /health HTTP/2.0\r\nHost: x\r\n\r\n" => "400 closed",
+        "two spaces": "GET  /health HTTP/1.1\r\nHost: x\r\n\r\n" => "400 closed",
+        "HTTP/1.0": format!("GET /health HTTP/1.0\r\n\r\n{INNER}") => "200 closed",
+        "HTTP/1.0, kept": "GET /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" => "200",
+        "HAProxy": "OPTIONS / HTTP/1.0\r\n\r\n" => "404 closed",
+        "the last of a connection": get_with("Connection: close", INNER) => "200 closed",
+        "a good one and a bad one": INNER.to_owned() + &get("Bad Name: x") => "200 400 closed",
+        // Health does not depend on the name that was asked for: probes by hand have none.
+        "no host": "GET /health HTTP/1.1\r\n\r\n" => "200",
+        "two hosts": get("Host: y") => "200",
+        "no name of a host": get("Host: a b@/c") => "200",
+        // Allowed, and sent by hand.
+        "LF only": "GET /health HTTP/1.1\nHost: x\n\n" => "200",
+        "empty lines before": format!("\r\n\r\n{INNER}") => "200",
+        // Not offered, and so not switched to.
+        "HTTP/2 instead": get_with("Connection: upgrade\r\nUpgrade: h2c", INNER) => "200 200",
+        "a WebSocket": get("Connection: upgrade\r\nUpgrade: websocket") => "200",
+        "a part, if it is new": get("Range: bytes=0-1\r\nIf-None-Match: *") => "200",
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_of_more_than_8_kib_is_refused() {
+    let (long, short) = (&"x".repeat(9 * 1024), &"x".repeat(7 * 1024));
+    let get = |target, line: &str| format!("GET {target} HTTP/1.1\r\n{line}\r\n\r\n{INNER}");
+    let path = |name| get(name, "Host: x");
+    let value = |value| get("/health", &format!("X: {value}"));
+    let lines = |count| get("/health", &vec!["A: b"; count].join("\r\n"));
+    // axum has hyper's own bound, 400 KiB.
+    both_servers(scenarios! {
+        "a long value": value(long) => "431 closed" | "200 200",
+        "a long name": get("/health", &format!("{long}: x")) => "431 closed" | "200 200",
+        "a long path": path(&format!("/{long}")) => "431 closed" | "404 200",
+        "a long query": path(&format!("/health?{long}")) => "431 closed" | "200 200",
+        "a long method": format!("{long} / HTTP/1.1\r\n\r\n{INNER}") => "431 closed" | "404 200",
+        "a value of 1 MB": value(&long.repeat(100)) => "431 closed",
+        "101 lines": lines(101) => "431 closed",
+        "100 lines": lines(100) => "200 200",
+        "a value within the bound": value(short) => "200 200",
+        "a path within the bound": path(&format!("/{short}")) => "404 200",
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn methods_and_targets_of_every_kind() {
+    let methods =
+        "GET HEAD POST PUT DELETE PATCH OPTIONS TRACE CONNECT PROPFIND get G !#$%&'*+-.^_`|~";
+    let routes = "/health /health/ready /health/live /health? /health?x=/health/live /health#live \
+                  http://x/health http://other:1/health https://user:secret@x/health";
+    // A path is taken as it is written: what is not decoded cannot be decoded twice.
+    let no_routes = "/ * //health /health/ /healthz /HEALTH /Health /health;x /%68ealth \
+                     /health%2fready /health%00 /../health /health/../health /./health /h\u{e9}alth \
+                     /{health} http://x http://x/ http://x//health x:80";
+    let (health, listener) = serve(Health::builder(build_info!())).await;
+    health.ready();
+    let axum = serve_axum(&health).await;
+    spawn_blocking(move || {
+        for address in [listener, axum] {
+            let answered = |method, target, expected| {
+                let answer = ask(address, method, target);
+                assert_eq!(codes(&answer).trim(), expected, "{method} {target}");
+                let allow = answer.contains("\r\nallow: GET,HEAD\r\n");
+                assert_eq!(allow, expected == "405", "{method} {target}: {answer}");
+            };
+            for method in methods.split(' ') {
+                for target in routes.split(' ') {
+                    let allowed = matches!(method, "GET" | "HEAD");
+                    answered(method, target, if allowed { "200" } else { "405" });
+                }
+                for target in no_routes.split(' ') {
+                    answered(method, target, "404");
+                }
+            }
+            for method in ["G@T", "G(T", "GET\0", "\u{c9}", ""] {
+                answered(method, "/health", "400");
+            }
+            for target in ["?x", "http://", "/health\0", "/a b", ""] {
+                answered("GET", target, "400");
+            }
+        }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn head_is_get_without_the_body() {
+    let (health, listener) = serve(Health::builder(build_info!())).await;
+    let axum = serve_axum(&health).await;
+    spawn_blocking(move || {
+        for address in [listener, axum] {
+            let parts = |method| {
+                let answer = ask(address, method, "/health/ready");
+                let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+                let lines = head.lines().filter(|line| !line.starts_with("date: "));
+                (lines.map(str::to_owned).collect::<Vec<_>>(), body.len())
+            };
+            let ((get, length), (head, nothing)) = (parts("GET"), parts("HEAD"));
+            assert_eq!(head, get);
+            assert_eq!(nothing, 0);
+            assert!(
+                get.contains(&format!("content-length: {length}")),
+                "{get:?}"
+            );
+        }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_requests_at_once_are_answered_in_their_order() {
+    let (health, listener) = serve(Health::builder(build_info!())).await;
+    health.ready();
+    let axum = serve_axum(&health).await;
+    spawn_blocking(move || {
+        let nothing = "GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n";
+        let last = "GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        let requests = [INNER, nothing, &post(LENGTH, INNER)].concat().repeat(333) + last;
+        for address in [listener, axum] {
+            let answers = converse(address, &requests);
+            assert_eq!(codes(&answers), "200 404 405 ".repeat(333) + "404 ");
+        }
+    })
+    .await
+    .unwrap();
+}
+
+/// Sends each request to both servers.
+async fn both_servers<const N: usize>(
+    scenarios: [(&'static str, String, &'static str, &'static str); N],
+) {
+    let (health, listener) = serve(Health::builder(build_info!())).await;
+    health.ready();
+    let axum = serve_axum(&health).await;
+    spawn_blocking(move || {
+        let mut others = Vec::new();
+        for (name, request, ours, axums) in scenarios {
+            for (server, address, expected) in [("ours", listener, ours), ("axum's", axum, axums)] {
+                let answers = answers(address, &request, expected);
+                if answers != expected {
+                    others.push(format!("{name}, {server}: {answers}, not {expected}"));
+                }
+            }
+        }
+        assert!(others.is_empty(), "{others:#?}");
+    })
+    .await
+    .unwrap();
+}
+
+async fn serve_axum(health: &Health) -> SocketAddr {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let routes: Router = health.routes();
+    tokio::spawn(async { axum::serve(socket, routes).await });
+    address
+}
+
+/// The codes of the answers in their order, and whether the connection is then closed: "405 closed".
+fn answers(address: SocketAddr, request: &str, expected: &str) -> String {
+    let mut stream = connect(address);
+    // Who is refused may be cut off before all is said.
+    let _ = stream.write_all(request.as_bytes());
+    if expected.ends_with("closed") {
+        return codes(&read_to_close(&mut stream)) + "closed";
+    }
+    let mut answers = String::new();
+    while codes(&answers).trim().len() < expected.len() {
+        let mut part = [0; 4096];
+        match stream.read(&mut part).unwrap() {
+            0 => return codes(&answers) + "closed",
+            count => answers += str::from_utf8(&part[..count]).unwrap(),
+        }
+    }
+    // One more request, now that all answers are there: its own has to be the next, and the last.
+    stream
+        .write_all(b"GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let codes = codes(&(answers + &read_to_close(&mut stream)));
+    codes.strip_suffix(" 404 ").unwrap_or(&codes).to_owned()
+}
+
+/// Nothing in an answer but its first line names a version.
+fn codes(answers: &str) -> String {
+    let answers = answers.split("HTTP/1.").skip(1);
+    answers
+        .map(|answer| answer[2..5].to_owned() + " ")
+        .collect()
 }
 
 /// Without waiting.
