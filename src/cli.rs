@@ -107,10 +107,10 @@ impl Subcommand {
     }
 }
 
-struct App {
-    name: OsString,
-    build: BuildInfo,
-    endpoint: Option<Endpoint>,
+pub(crate) struct App {
+    pub(crate) name: OsString,
+    pub(crate) build: BuildInfo,
+    pub(crate) endpoint: Option<Endpoint>,
 }
 
 impl App {
@@ -151,7 +151,7 @@ impl App {
     }
 
     /// What to ask, and who says that the service is there.
-    fn inquiry(
+    pub(crate) fn inquiry(
         &self,
         options: &Options,
         env: impl Fn(&str) -> Option<OsString>,
@@ -268,7 +268,7 @@ const DEFAULT_PORT: u16 = 8080;
 
 /// Who says that the service is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Source {
+pub(crate) enum Source {
     Argument,
     Url,
     Published,
@@ -294,7 +294,7 @@ impl Source {
 
 /// What the arguments after `healthcheck` say.
 #[derive(Debug, PartialEq, Eq)]
-struct Options {
+pub(crate) struct Options {
     place: Option<Place>,
     path: Option<String>,
     question: Option<Question>,
@@ -312,7 +312,7 @@ struct Place {
 
 impl Options {
     /// `None` asks for help.
-    fn parse(args: impl Iterator<Item = OsString>) -> Result<Option<Self>, Refusal> {
+    pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Option<Self>, Refusal> {
         let mut options = Self {
             place: None,
             path: None,
@@ -471,7 +471,7 @@ fn without_password(url: &str) -> &str {
 
 /// An input that is not taken: which one, what it was, what was expected.
 #[derive(Debug, PartialEq, Eq)]
-struct Refusal(String);
+pub(crate) struct Refusal(String);
 
 impl Refusal {
     fn new(name: &str, value: &str, expected: &dyn fmt::Display) -> Self {
@@ -534,7 +534,7 @@ fn print(text: &str) -> u8 {
 }
 
 /// One line in one write. That it cannot be written changes nothing.
-fn say(mut to: impl Write, text: fmt::Arguments<'_>) {
+pub(crate) fn say(mut to: impl Write, text: fmt::Arguments<'_>) {
     let mut line = Line(String::with_capacity(LINE_MAX));
     // The error says that there was more than fits.
     let _ = line.write_fmt(text);

@@ -12,7 +12,8 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
     task::{AbortHandle, JoinSet},
     time::sleep,
 };
@@ -129,7 +130,7 @@ impl Listener {
 }
 
 impl Health {
-    async fn converse(self, stream: TcpStream) {
+    pub(crate) async fn converse(self, stream: impl AsyncRead + AsyncWrite + Unpin) {
         // What goes wrong on a connection is the client's affair, and it has noticed.
         let _ = http1::Builder::new()
             .timer(TokioTimer::new())

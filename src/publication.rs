@@ -29,7 +29,7 @@ pub(crate) struct Published {
 
 impl Published {
     #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "Linux only"))]
-    fn write(endpoint: &Endpoint, paths: &[String; 3]) -> io::Result<String> {
+    pub(crate) fn write(endpoint: &Endpoint, paths: &[String; 3]) -> io::Result<String> {
         let [health, ready, live] = paths;
         let text = format!("{FORMAT}\n{endpoint}\n{health}\n{ready}\n{live}\n");
         match Self::read(text) {
@@ -41,7 +41,7 @@ impl Published {
         }
     }
 
-    fn read(text: String) -> Option<Self> {
+    pub(crate) fn read(text: String) -> Option<Self> {
         let endpoint = Self::check(&text)?;
         Some(Self { endpoint, text })
     }
