@@ -162,8 +162,8 @@ impl App {
             own_path.clone_from(path);
             (Source::Argument, endpoint.clone())
         } else if let Some(url) = variable(&env, "HEALTHCHECK_URL")? {
-            let (endpoint, path) = Endpoint::parse(&url)
-                .map_err(|e| Refusal::new("HEALTHCHECK_URL", without_password(&url), &e))?;
+            let (endpoint, path) =
+                Endpoint::parse(&url).map_err(|e| Refusal::new("HEALTHCHECK_URL", &url, &e))?;
             own_path = path.map(str::to_owned);
             (Source::Url, endpoint)
         } else if let Some(found) = find(self.build.name()) {
@@ -384,10 +384,7 @@ impl Options {
 
     fn locate(&mut self, arg: &str) -> Result<(), Refusal> {
         if self.place.is_some() || self.path.is_some() {
-            return Err(Refusal::argument(
-                without_password(arg),
-                &"expected one URL or path",
-            ));
+            return Err(Refusal::argument(arg, &"expected one URL or path"));
         }
         if arg.starts_with('/') {
             let path = valid_target(arg).map_err(|e| Refusal::argument(arg, &e))?;
@@ -475,11 +472,13 @@ pub(crate) struct Refusal(String);
 
 impl Refusal {
     fn new(name: &str, value: &str, expected: &dyn fmt::Display) -> Self {
+        // Whatever it was meant for, it can be an URL.
+        let value = without_password(value);
         Self(format!("{name} {value:?}: {expected}"))
     }
 
     fn argument(argument: &str, expected: &dyn fmt::Display) -> Self {
-        Self::new("argument", without_password(argument), expected)
+        Self::new("argument", argument, expected)
     }
 }
 
