@@ -17,7 +17,7 @@
 
 use std::{io, iter};
 
-use crate::{Endpoint, Question};
+use crate::{Endpoint, Question, endpoint::valid_target};
 
 /// What a service published.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl Published {
         let (endpoint, None) = Endpoint::parse(lines.next()?).ok()? else {
             return None;
         };
-        let mut path = || lines.next().filter(|path| path.starts_with('/'));
+        let mut path = || lines.next().filter(|path| valid_target(path).is_ok());
         let _three = (path()?, path()?, path()?);
         (lines.next().is_none() && text.ends_with('\n')).then_some(endpoint)
     }
