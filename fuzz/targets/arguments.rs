@@ -1,7 +1,7 @@
 //! Arguments and variables: what is taken is one request to a place that can be written down, what
 //! is refused is named, and no password is repeated.
 //!
-//! The first line is `HEALTHCHECK_URL`, the second `PORT`, each further one an argument.
+//! Strings end with NUL, as in `/proc/self/cmdline`: `HEALTHCHECK_URL`, `PORT`, and the arguments.
 #![no_main]
 
 mod shared;
@@ -12,15 +12,15 @@ use libfuzzer_sys::fuzz_target;
 use lifesign::{build_info, fuzzing};
 use shared::{assert_line, assert_request};
 
-/// In the seeds and the dictionary.
+/// In the seeds.
 const PASSWORD: &str = "hunter2";
 
 fuzz_target!(|input: &[u8]| {
-    let mut lines = input
-        .split(|b| *b == b'\n')
-        .map(|line| OsString::from_vec(line.to_vec()));
-    let (url, port) = (lines.next(), lines.next());
-    let args: Vec<_> = lines.collect();
+    let mut strings = input
+        .split(|b| *b == 0)
+        .map(|text| OsString::from_vec(text.to_vec()));
+    let (url, port) = (strings.next(), strings.next());
+    let args: Vec<_> = strings.collect();
     let env = |name: &str| match name {
         "HEALTHCHECK_URL" => url.clone(),
         "PORT" => port.clone(),
@@ -53,12 +53,11 @@ fuzz_target!(|input: &[u8]| {
 /// Whether the password is nowhere but before the '@' of an URL.
 fn is_secret(input: &[u8]) -> bool {
     let input = String::from_utf8_lossy(input);
-    let once = input.matches(PASSWORD).count() == 1;
-    once && input.split('\n').any(|line| {
-        !line.starts_with("unix:")
-            && line.split_once("://").is_some_and(|(_, rest)| {
-                rest.split_once(PASSWORD)
-                    .is_some_and(|(_, rest)| rest.contains('@'))
-            })
-    })
+    let mut parts = input.split(PASSWORD);
+    let (Some(before), Some(after), None) = (parts.next(), parts.next(), parts.next()) else {
+        return false;
+    };
+    let start = before.rsplit('\0').next().unwrap_or_default();
+    let end = after.split('\0').next().unwrap_or_default();
+    start.contains("://") && end.contains('@') && !start.starts_with("unix:")
 }
