@@ -11,6 +11,15 @@ fuzz_target!(|text: &str| {
     let Some((endpoint, paths)) = fuzzing::published(text.to_owned()) else {
         return;
     };
+    let lines = text.strip_suffix('\n').expect("a line has an end");
+    let lines: Vec<_> = lines.split('\n').collect();
+    let [format, url, ref routes @ ..] = lines[..] else {
+        panic!("{lines:?}");
+    };
+    assert_eq!(format, "lifesign 1");
+    assert_eq!(fuzzing::endpoint(url), Some((endpoint.clone(), None)));
+    assert_eq!(routes, paths);
+
     let again = endpoint.to_string();
     assert_eq!(fuzzing::endpoint(&again), Some((endpoint.clone(), None)));
     for path in &paths {
