@@ -107,10 +107,10 @@ impl Subcommand {
     }
 }
 
-struct App {
-    name: OsString,
-    build: BuildInfo,
-    endpoint: Option<Endpoint>,
+pub(crate) struct App {
+    pub(crate) name: OsString,
+    pub(crate) build: BuildInfo,
+    pub(crate) endpoint: Option<Endpoint>,
 }
 
 impl App {
@@ -151,7 +151,7 @@ impl App {
     }
 
     /// What to ask, and who says that the service is there.
-    fn inquiry(
+    pub(crate) fn inquiry(
         &self,
         options: &Options,
         env: impl Fn(&str) -> Option<OsString>,
@@ -162,8 +162,8 @@ impl App {
             own_path.clone_from(path);
             (Source::Argument, endpoint.clone())
         } else if let Some(url) = variable(&env, "HEALTHCHECK_URL")? {
-            let (endpoint, path) = Endpoint::parse(&url)
-                .map_err(|e| Refusal::new("HEALTHCHECK_URL", without_password(&url), &e))?;
+            let (endpoint, path) =
+                Endpoint::parse(&url).map_err(|e| Refusal::new("HEALTHCHECK_URL", &url, &e))?;
             own_path = path.map(str::to_owned);
             (Source::Url, endpoint)
         } else if let Some(found) = find(self.build.name()) {
@@ -268,7 +268,7 @@ const DEFAULT_PORT: u16 = 8080;
 
 /// Who says that the service is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Source {
+pub(crate) enum Source {
     Argument,
     Url,
     Published,
@@ -294,7 +294,7 @@ impl Source {
 
 /// What the arguments after `healthcheck` say.
 #[derive(Debug, PartialEq, Eq)]
-struct Options {
+pub(crate) struct Options {
     place: Option<Place>,
     path: Option<String>,
     question: Option<Question>,
@@ -312,7 +312,7 @@ struct Place {
 
 impl Options {
     /// `None` asks for help.
-    fn parse(args: impl Iterator<Item = OsString>) -> Result<Option<Self>, Refusal> {
+    pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Option<Self>, Refusal> {
         let mut options = Self {
             place: None,
             path: None,
@@ -384,10 +384,7 @@ impl Options {
 
     fn locate(&mut self, arg: &str) -> Result<(), Refusal> {
         if self.place.is_some() || self.path.is_some() {
-            return Err(Refusal::argument(
-                without_password(arg),
-                &"expected one URL or path",
-            ));
+            return Err(Refusal::argument(arg, &"expected one URL or path"));
         }
         if arg.starts_with('/') {
             let path = valid_target(arg).map_err(|e| Refusal::argument(arg, &e))?;
@@ -471,15 +468,17 @@ fn without_password(url: &str) -> &str {
 
 /// An input that is not taken: which one, what it was, what was expected.
 #[derive(Debug, PartialEq, Eq)]
-struct Refusal(String);
+pub(crate) struct Refusal(String);
 
 impl Refusal {
     fn new(name: &str, value: &str, expected: &dyn fmt::Display) -> Self {
+        // Whatever it was meant for, it can be an URL.
+        let value = without_password(value);
         Self(format!("{name} {value:?}: {expected}"))
     }
 
     fn argument(argument: &str, expected: &dyn fmt::Display) -> Self {
-        Self::new("argument", without_password(argument), expected)
+        Self::new("argument", argument, expected)
     }
 }
 
@@ -534,7 +533,7 @@ fn print(text: &str) -> u8 {
 }
 
 /// One line in one write. That it cannot be written changes nothing.
-fn say(mut to: impl Write, text: fmt::Arguments<'_>) {
+pub(crate) fn say(mut to: impl Write, text: fmt::Arguments<'_>) {
     let mut line = Line(String::with_capacity(LINE_MAX));
     // The error says that there was more than fits.
     let _ = line.write_fmt(text);

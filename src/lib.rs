@@ -26,6 +26,9 @@ mod cli;
 mod drain;
 #[cfg(feature = "_core")]
 mod endpoint;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(feature = "_core")]
 mod heartbeat;
 #[cfg(feature = "listener")]

@@ -22,7 +22,8 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpSocket},
     task::{AbortHandle, JoinSet},
     time::sleep,
 };
@@ -163,7 +164,11 @@ struct Connection {
 }
 
 impl Health {
-    async fn converse(self, stream: TcpStream, answering: Arc<AtomicBool>) {
+    pub(crate) async fn converse(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        answering: Arc<AtomicBool>,
+    ) {
         // What goes wrong on a connection is the client's affair, and it has noticed.
         let _ = http1::Builder::new()
             .timer(TokioTimer::new())

@@ -65,7 +65,7 @@ pub(crate) struct Inquiry {
 /// The service answered, and it is well.
 #[derive(Debug)]
 pub(crate) struct Healthy {
-    code: u16,
+    pub(crate) code: u16,
     summary: Summary,
     took: Duration,
 }
@@ -297,7 +297,7 @@ fn dial(domain: Domain, address: &SockAddr, clock: &Clock) -> io::Result<Socket>
     Ok(socket)
 }
 
-fn exchange(
+pub(crate) fn exchange(
     mut stream: Socket,
     inquiry: &Inquiry,
     peer: &impl fmt::Display,
@@ -318,7 +318,7 @@ fn exchange(
         })
 }
 
-fn request(inquiry: &Inquiry) -> String {
+pub(crate) fn request(inquiry: &Inquiry) -> String {
     let mut request = String::with_capacity(REQUEST);
     for part in ["GET ", &inquiry.target, " HTTP/1.1\r\n"] {
         request.push_str(part);
@@ -598,13 +598,13 @@ fn excerpt(bytes: &[u8]) -> String {
 }
 
 /// One monotonic deadline over all that a probe does.
-struct Clock {
+pub(crate) struct Clock {
     start: Instant,
     timeout: Duration,
 }
 
 impl Clock {
-    fn start(timeout: Duration) -> Self {
+    pub(crate) fn start(timeout: Duration) -> Self {
         let start = Instant::now();
         Self { start, timeout }
     }

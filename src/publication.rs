@@ -17,7 +17,7 @@
 
 use std::{io, iter};
 
-use crate::{Endpoint, Question};
+use crate::{Endpoint, Question, endpoint::valid_target};
 
 /// What a service published.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub(crate) struct Published {
 
 impl Published {
     #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "Linux only"))]
-    fn write(endpoint: &Endpoint, paths: &[String; 3]) -> io::Result<String> {
+    pub(crate) fn write(endpoint: &Endpoint, paths: &[String; 3]) -> io::Result<String> {
         let [health, ready, live] = paths;
         let text = format!("{FORMAT}\n{endpoint}\n{health}\n{ready}\n{live}\n");
         match Self::read(text) {
@@ -41,7 +41,7 @@ impl Published {
         }
     }
 
-    fn read(text: String) -> Option<Self> {
+    pub(crate) fn read(text: String) -> Option<Self> {
         let endpoint = Self::check(&text)?;
         Some(Self { endpoint, text })
     }
@@ -54,7 +54,7 @@ impl Published {
         let (endpoint, None) = Endpoint::parse(lines.next()?).ok()? else {
             return None;
         };
-        let mut path = || lines.next().filter(|path| path.starts_with('/'));
+        let mut path = || lines.next().filter(|path| valid_target(path).is_ok());
         let _three = (path()?, path()?, path()?);
         (lines.next().is_none() && text.ends_with('\n')).then_some(endpoint)
     }

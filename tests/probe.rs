@@ -907,7 +907,8 @@ fn an_argument_that_is_not_utf_8_is_refused() {
 fn a_password_is_refused_and_not_repeated() {
     let url = "http://me:hunter2@127.0.0.1:1/";
     let by_argument = told(&ask(url));
-    let by_variable = told(&run(healthcheck(NOTHING).env("HEALTHCHECK_URL", url)));
+    let by = |variable, value: &OsStr| told(&run(healthcheck(NOTHING).env(variable, value)));
+    let by_variable = by("HEALTHCHECK_URL", url.as_ref());
     for line in [by_argument, by_variable] {
         let expected = ": expected no user or password: use --header 'Authorization: …'";
         assert!(line.ends_with(expected), "{line}");
@@ -922,8 +923,15 @@ fn a_password_is_refused_and_not_repeated() {
         &["--url=http://me:hunter2@127.0.0.1:1/"],
         &["--header=Authorization: Bearer hunter2\n"],
         &["--header=Authorization : Bearer hunter2"],
+        // Where a value was forgotten, the URL is taken for it.
+        &["--timeout", url],
     ] {
         let line = told(&run(&mut healthcheck(args)));
+        assert!(line.starts_with("unhealthy: "), "{line}");
+        assert!(!line.contains("hunter2"), "{line}");
+    }
+    let not_utf_8 = OsStr::from_bytes(b"http://me:hunter2@127.0.0.1:1/\xff");
+    for line in [by("HEALTHCHECK_URL", not_utf_8), by("PORT", url.as_ref())] {
         assert!(line.starts_with("unhealthy: "), "{line}");
         assert!(!line.contains("hunter2"), "{line}");
     }

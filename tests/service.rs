@@ -1275,6 +1275,11 @@ mod discovery {
                 self.forge("9", text.replacen("\n/health\n", "\nhealth\n", 1)),
                 self.forge("10", [text.as_bytes(), b"\xff"].concat()),
                 self.forge("11", "lifesign 1\nhttp://127.0.0.1:0\n/health\n/r\n/l\n"),
+                self.forge(
+                    "17",
+                    text.replacen("/health\n", "/health HTTP/1.1\rX: y\n", 1),
+                ),
+                self.forge("18", text.replacen("/live\n", "/\0\n", 1)),
                 // Other names: another service's, no pid, a draft.
                 self.forge("x.12", text),
                 self.forge("13x", text),

@@ -1,0 +1,63 @@
+//! Arguments and variables: what is taken is one request to a place that can be written down, what
+//! is refused is named, and no password is repeated.
+//!
+//! Strings end with NUL, as in `/proc/self/cmdline`: `HEALTHCHECK_URL`, `PORT`, and the arguments.
+#![no_main]
+
+mod shared;
+
+use std::{ffi::OsString, os::unix::ffi::OsStringExt, time::Duration};
+
+use libfuzzer_sys::fuzz_target;
+use lifesign::{build_info, fuzzing};
+use shared::{assert_line, assert_request};
+
+/// In the seeds.
+const PASSWORD: &str = "hunter2";
+
+fuzz_target!(|input: &[u8]| {
+    let mut strings = input
+        .split(|b| *b == 0)
+        .map(|text| OsString::from_vec(text.to_vec()));
+    let (url, port) = (strings.next(), strings.next());
+    let args: Vec<_> = strings.collect();
+    let env = |name: &str| match name {
+        "HEALTHCHECK_URL" => url.clone(),
+        "PORT" => port.clone(),
+        _ => None,
+    };
+    match fuzzing::arguments(build_info!(), args.iter().cloned(), env) {
+        Ok(Some((endpoint, timeout, request))) => {
+            let again = endpoint.to_string();
+            assert_eq!(fuzzing::endpoint(&again), Some((endpoint, None)), "{again}");
+            assert!((Duration::from_millis(1)..=Duration::from_secs(3600)).contains(&timeout));
+            assert_request(&request, None);
+        }
+        Ok(None) => assert!(args.iter().any(|arg| arg == "--help" || arg == "-h")),
+        Err(line) => {
+            assert_line(&line);
+            let culprits = [
+                "argument",
+                "--timeout",
+                "--header",
+                "HEALTHCHECK_URL",
+                "PORT",
+            ];
+            let named = |culprit| line.starts_with(&format!("unhealthy: {culprit} \""));
+            assert!(culprits.into_iter().any(named), "{line}");
+            assert!(!(line.contains(PASSWORD) && is_secret(input)), "{line}");
+        }
+    }
+});
+
+/// Whether the password is nowhere but before the '@' of an URL.
+fn is_secret(input: &[u8]) -> bool {
+    let input = String::from_utf8_lossy(input);
+    let mut parts = input.split(PASSWORD);
+    let (Some(before), Some(after), None) = (parts.next(), parts.next(), parts.next()) else {
+        return false;
+    };
+    let start = before.rsplit('\0').next().unwrap_or_default();
+    let end = after.split('\0').next().unwrap_or_default();
+    start.contains("://") && end.contains('@') && !start.starts_with("unix:")
+}

@@ -1,0 +1,94 @@
+//! What the fuzz targets in `fuzz/` reach of the private parts: `cargo fuzz` sets `cfg(fuzzing)`,
+//! and nothing else does.
+
+use std::{ffi::OsString, fmt, io, sync::Arc, time::Duration};
+
+use socket2::Socket;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::{
+    BuildInfo, Endpoint, Health, Question,
+    cli::{App, Options, say},
+    probe::{self, Clock, Inquiry},
+    publication::Published,
+    report::Summary,
+};
+
+/// What the probe makes of a peer that is called "peer": the code if it is healthy, and the line.
+pub fn ask(peer: Socket) -> (Option<u16>, String) {
+    let inquiry = inquiry(Endpoint::unix("/peer"), "/health");
+    let clock = Clock::start(inquiry.timeout);
+    match probe::exchange(peer, &inquiry, &"peer", &clock) {
+        Ok(healthy) => (
+            Some(healthy.code),
+            line(&format_args!("healthy: {healthy}")),
+        ),
+        Err(error) => (None, line(&format_args!("unhealthy: {error}"))),
+    }
+}
+
+/// Whom `healthcheck` with these arguments asks, how long, and what it sends; `None` for help.
+pub fn arguments(
+    build: BuildInfo,
+    args: impl Iterator<Item = OsString>,
+    env: impl Fn(&str) -> Option<OsString>,
+) -> Result<Option<(Endpoint, Duration, String)>, String> {
+    let app = App {
+        name: "app".into(),
+        build,
+        endpoint: None,
+    };
+    let refused = |refusal| line(&format_args!("unhealthy: {refusal}"));
+    let Some(options) = Options::parse(args).map_err(refused)? else {
+        return Ok(None);
+    };
+    let (inquiry, _) = app.inquiry(&options, env).map_err(refused)?;
+    let request = probe::request(&inquiry);
+    Ok(Some((inquiry.endpoint, inquiry.timeout, request)))
+}
+
+pub fn endpoint(url: &str) -> Option<(Endpoint, Option<&str>)> {
+    Endpoint::parse(url).ok()
+}
+
+pub fn request(endpoint: Endpoint, target: &str) -> String {
+    probe::request(&inquiry(endpoint, target))
+}
+
+/// The strings `status` and `output` of a report.
+pub fn summary(body: &[u8]) -> (Option<String>, Option<String>) {
+    let Summary { status, output } = Summary::read(body);
+    (status.map(Into::into), output)
+}
+
+pub fn published(text: String) -> Option<(Endpoint, [String; 3])> {
+    let published = Published::read(text)?;
+    let questions = [Question::Health, Question::Readiness, Question::Liveness];
+    let paths = questions.map(|question| published.path(question).to_owned());
+    Some((published.endpoint, paths))
+}
+
+pub fn publish(endpoint: &Endpoint, paths: &[String; 3]) -> io::Result<String> {
+    Published::write(endpoint, paths)
+}
+
+/// One connection of a [`Listener`](crate::Listener).
+pub async fn converse(health: Health, client: impl AsyncRead + AsyncWrite + Unpin) {
+    health.converse(client, Arc::default()).await;
+}
+
+fn inquiry(endpoint: Endpoint, target: &str) -> Inquiry {
+    Inquiry {
+        endpoint,
+        target: target.to_owned(),
+        headers: Vec::new(),
+        // Never reached: a run that hangs is ended by libFuzzer.
+        timeout: Duration::from_secs(60),
+    }
+}
+
+fn line(text: &dyn fmt::Display) -> String {
+    let mut line = Vec::new();
+    say(&mut line, format_args!("{text}"));
+    String::from_utf8(line).expect("a line is written as text")
+}
