@@ -37,7 +37,7 @@ fn adding_it_to_a_service_takes_at_most_five_lines() {
 fn every_defence_is_tested_by_what_security_names() {
     let security = include_str!("../SECURITY.md");
     let mut tests = String::new();
-    for folder in ["tests", "examples/tls/tests"] {
+    for folder in ["tests", "tests/support", "examples/tls/tests"] {
         for entry in fs::read_dir(folder).unwrap() {
             tests += &fs::read_to_string(entry.unwrap().path()).unwrap_or_default();
         }
