@@ -24,7 +24,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket},
-    task::{AbortHandle, JoinSet},
+    task::{AbortHandle, JoinSet, yield_now},
     time::sleep,
 };
 use tracing::warn;
@@ -132,28 +132,41 @@ impl Listener {
         let mut open = JoinSet::new();
         let mut by_age: VecDeque<Connection> = VecDeque::with_capacity(CONNECTIONS);
         loop {
-            let stream = match self.socket.accept().await {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    warn!(%error, "the health listener cannot accept");
-                    sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            };
+            let accepted = self.socket.accept().await;
             while open.try_join_next().is_some() {}
             by_age.retain(|connection| !connection.task.is_finished());
-            if by_age.len() == CONNECTIONS {
-                let hangs = |connection: &Connection| !connection.answering.load(Ordering::Relaxed);
-                let oldest = by_age.iter().position(hangs).unwrap_or(0);
-                if let Some(oldest) = by_age.remove(oldest) {
-                    oldest.task.abort();
+            // The oldest that hangs, if there is one.
+            let hangs = |connection: &Connection| !connection.answering.load(Ordering::Relaxed);
+            let oldest = by_age.iter().position(hangs);
+            match accepted {
+                Ok((stream, _)) => {
+                    if by_age.len() == CONNECTIONS {
+                        close(&mut by_age, oldest.unwrap_or(0));
+                    }
+                    let answering = Arc::new(AtomicBool::new(false));
+                    let conversation = self.health.clone().converse(stream, Arc::clone(&answering));
+                    let task = open.spawn(conversation);
+                    by_age.push_back(Connection { task, answering });
                 }
+                Err(error) => match oldest {
+                    // Most likely there is no descriptor left, and a flood has ours.
+                    Some(oldest) => {
+                        close(&mut by_age, oldest);
+                        yield_now().await;
+                    }
+                    None => {
+                        warn!(%error, "the health listener cannot accept");
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                },
             }
-            let answering = Arc::new(AtomicBool::new(false));
-            let conversation = self.health.clone().converse(stream, Arc::clone(&answering));
-            let task = open.spawn(conversation);
-            by_age.push_back(Connection { task, answering });
         }
+    }
+}
+
+fn close(by_age: &mut VecDeque<Connection>, index: usize) {
+    if let Some(connection) = by_age.remove(index) {
+        connection.task.abort();
     }
 }
 

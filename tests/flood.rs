@@ -4,7 +4,7 @@
 #![cfg(all(target_os = "linux", feature = "axum", feature = "listener"))]
 
 use std::{
-    fs,
+    fs::{self, File},
     io::{self, BufRead, BufReader, ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
     process::{self, Child, Command, Stdio},
@@ -12,12 +12,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{io::AsyncWriteExt, runtime::Runtime, task::JoinSet, time::interval};
+use tokio::{io::AsyncWriteExt, runtime::Builder, task::JoinSet, time::interval};
 
 mod support;
 
-/// What every prober of the field allows.
-const IN_TIME: Duration = Duration::from_secs(1);
+/// What `healthcheck` allows by default. A machine with a core to spare is ten times faster.
+const DEADLINE: Duration = Duration::from_secs(3);
+
+/// Of each drip.
+const PERIOD: Duration = Duration::from_secs(2);
 
 /// What the listener keeps open at once.
 const CONNECTIONS: u64 = 256;
@@ -34,11 +37,14 @@ fn five_thousand_connections_that_send_a_byte_now_and_then_keep_no_probe_out() {
     const DRIPS: u32 = 5000;
     let worker = Worker::start();
     allow_descriptors(DRIPS + 100);
-    let attack = Runtime::new().expect("a runtime");
+    // On one core at most: the listener is to have another.
+    let mut attack = Builder::new_multi_thread();
+    let attack = attack.worker_threads(1).enable_all().build();
+    let attack = attack.expect("a runtime");
     let address = worker.address;
     attack.spawn(async move {
         let mut drips = JoinSet::new();
-        let mut due = interval(Duration::from_secs(1) / DRIPS);
+        let mut due = interval(PERIOD / DRIPS);
         for _ in 0..DRIPS {
             due.tick().await;
             drips.spawn(drip(address));
@@ -46,9 +52,9 @@ fn five_thousand_connections_that_send_a_byte_now_and_then_keep_no_probe_out() {
         drips.join_all().await
     });
 
-    // The first second is that in which they come; then each drips once a second.
+    // In the first period they come, and then each drips once in every period.
     let (since, mut slowest, mut answers) = (Instant::now(), Duration::ZERO, 0);
-    while since.elapsed() < Duration::from_secs(5) {
+    while since.elapsed() < 3 * PERIOD {
         let asked = Instant::now();
         let answer = ask(address);
         slowest = slowest.max(asked.elapsed());
@@ -61,18 +67,30 @@ fn five_thousand_connections_that_send_a_byte_now_and_then_keep_no_probe_out() {
     println!(
         "{answers} probes answered, the slowest in {slowest:?}; {open} more open, {grown} KiB"
     );
-    assert!(slowest < IN_TIME, "{slowest:?}");
-    // The one more may have been accepted, and the oldest not be closed yet.
-    assert!(
-        (CONNECTIONS - 10..=CONNECTIONS + 1).contains(&open),
-        "{open}"
-    );
+    assert!(slowest < DEADLINE, "{slowest:?}");
+    // And those which are accepted, and for which others are closed, in one turn of the listener.
+    let bounds = CONNECTIONS - 10..=CONNECTIONS + 128;
+    assert!(bounds.contains(&open), "{open}");
     assert!(grown <= CONNECTIONS * COST, "{grown} KiB");
+}
+
+#[test]
+fn a_flood_that_takes_all_descriptors_keeps_no_probe_out() {
+    let worker = Worker::start_with(64);
+    let silent: Vec<_> = (0..200).map(|_| worker.connect()).collect();
+
+    let asked = Instant::now();
+    let answer = ask(worker.address);
+    let took = asked.elapsed();
+
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer:?}");
+    assert!(took < DEADLINE, "{took:?}");
+    drop(silent);
 }
 
 /// A head that never ends, on one connection after the other.
 async fn drip(address: SocketAddr) {
-    let mut due = interval(Duration::from_secs(1));
+    let mut due = interval(PERIOD);
     loop {
         let connected = tokio::net::TcpStream::connect(address).await;
         let mut stream = connected.expect("it is let in");
@@ -118,7 +136,7 @@ fn a_hundred_thousand_requests_on_one_connection_are_answered() {
 fn answers_that_nobody_reads_are_not_collected() {
     let worker = Worker::start();
     let stream = worker.connect();
-    stream.set_write_timeout(Some(IN_TIME)).expect("an option");
+    stream.set_write_timeout(Some(DEADLINE)).expect("an option");
 
     let requests = KEPT.repeat(1000);
     let mut sent = 0;
@@ -161,7 +179,7 @@ fn bodies_that_nobody_reads_are_not_collected() {
 fn ask(address: SocketAddr) -> String {
     let conversation = || -> io::Result<String> {
         let mut stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(10 * IN_TIME))?;
+        stream.set_read_timeout(Some(3 * DEADLINE))?;
         stream.write_all(PROBE)?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
@@ -185,13 +203,22 @@ fn allow_descriptors(count: u32) {
 struct Worker {
     process: Child,
     address: SocketAddr,
+    /// One at a time: a flood takes both cores.
+    _alone: File,
     /// Memory in KiB, and descriptors.
     at_rest: (u64, u64),
 }
 
 impl Worker {
     fn start() -> Self {
-        let mut process = Command::new(support::example("worker"))
+        Self::start_with(1024)
+    }
+
+    fn start_with(descriptors: u32) -> Self {
+        let alone = support::exclusive("worker");
+        let mut process = Command::new("prlimit")
+            .arg(format!("--nofile={descriptors}:"))
+            .arg(support::example("worker"))
             .env("HEALTH_ADDRESS", "127.0.0.1:0")
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -206,6 +233,7 @@ impl Worker {
         let mut worker = Self {
             process,
             address,
+            _alone: alone,
             at_rest: (0, 0),
         };
         // What the first answer needs is no growth.
@@ -218,7 +246,7 @@ impl Worker {
 
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).expect("it listens");
-        let patience = Some(10 * IN_TIME);
+        let patience = Some(3 * DEADLINE);
         stream.set_read_timeout(patience).expect("an option");
         stream
     }
