@@ -1,5 +1,6 @@
 //! What the fuzz targets in `fuzz/` reach of the private parts: `cargo fuzz` sets `cfg(fuzzing)`,
 //! and nothing else does.
+#![expect(clippy::must_use_candidate, reason = "nobody's API")]
 
 use std::{ffi::OsString, fmt, io, sync::Arc, time::Duration};
 

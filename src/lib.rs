@@ -26,7 +26,7 @@ mod cli;
 mod drain;
 #[cfg(feature = "_core")]
 mod endpoint;
-#[cfg(fuzzing)]
+#[cfg(all(fuzzing, feature = "listener"))]
 #[doc(hidden)]
 pub mod fuzzing;
 #[cfg(feature = "_core")]
