@@ -1267,7 +1267,8 @@ fn an_argument_of_any_length_is_sent_or_refused() {
 /// Well before the default deadline, though the machine be busy.
 const AT_ONCE: Range<Duration> = Duration::ZERO..Duration::from_secs(2);
 
-/// After `--timeout 500ms`.
+/// After `--timeout 500ms`, with room for all that runs at the same time: how late a probe is by
+/// itself, [`TOLERANCE`] bounds.
 const AT_THE_DEADLINE: Range<Duration> = Duration::from_millis(500)..Duration::from_secs(2);
 
 /// Unless it is said otherwise.
