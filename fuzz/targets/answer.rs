@@ -102,9 +102,9 @@ fn read(mut bytes: &[u8], parser: &ParserConfig) -> Reading {
         match (status, code) {
             (Ok(Status::Complete(length)), _) if length > HEAD_MAX => return Reading::None,
             (Ok(Status::Complete(length)), Some(100..200)) => bytes = &bytes[length..],
-            // httparse takes any three digits.
-            (Ok(Status::Complete(_)), Some(200..)) => return Reading::Final(code.unwrap_or(0)),
+            (Ok(Status::Complete(_)), Some(code @ 200..)) => return Reading::Final(code),
             (Ok(Status::Partial), _) => return Reading::None,
+            // httparse takes any three digits, 099 too.
             _ => return Reading::Malformed,
         }
     }
@@ -139,7 +139,9 @@ fn canonical(answer: &[u8]) -> Vec<u8> {
         let text = line.strip_suffix(b"\n").unwrap_or(line);
         let text = text.strip_suffix(b"\r").unwrap_or(text);
         match text.split_at_checked("HTTP/1.1 200".len()) {
-            Some((status, [] | [b' ', ..])) if is_status(status) => {
+            Some((status, [] | [b' ', ..]))
+                if status.starts_with(b"HTTP/1.") && status[7].is_ascii_digit() =>
+            {
                 canonical.extend_from_slice(b"HTTP/1.1");
                 canonical.extend_from_slice(&status["HTTP/1.1".len()..]);
             }
@@ -151,24 +153,4 @@ fn canonical(answer: &[u8]) -> Vec<u8> {
         canonical.extend_from_slice(&line[text.len()..]);
     }
     canonical
-}
-
-fn is_status(text: &[u8]) -> bool {
-    matches!(
-        text,
-        [
-            b'H',
-            b'T',
-            b'T',
-            b'P',
-            b'/',
-            b'1',
-            b'.',
-            b'0'..=b'9',
-            b' ',
-            _,
-            _,
-            _
-        ]
-    )
 }
