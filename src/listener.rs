@@ -3,7 +3,8 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
-    io,
+    future::Future,
+    io, mem,
     net::SocketAddr,
     sync::{
         Arc,
@@ -25,7 +26,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket},
     task::{AbortHandle, JoinSet, yield_now},
-    time::sleep,
+    time::{Instant, sleep},
 };
 use tracing::warn;
 
@@ -37,16 +38,21 @@ const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(2);
 /// Probes send some hundred bytes. hyper's least.
 const BUFFER: usize = 8 * 1024;
 
+/// What the system may keep of what a client sends, and of answers that it does not read. Of its
+/// own accord it would keep megabytes of them, for each connection.
+const SYSTEM_BUFFER: u32 = 16 * 1024;
+
 /// With one more, the oldest that is not being answered is closed: probes come and go, so it is the
-/// one that hangs, and silent connections, however many, cannot keep a probe out or end one that
-/// waits for a slow check.
+/// one that hangs, and silent connections cannot keep out a probe that sends its request before as
+/// many more have come. One that is being answered is never closed; its answer takes 0.9 s at most.
 const CONNECTIONS: usize = 256;
 
 /// Of connections that wait to be accepted; the system may take fewer. With tokio's own 128 a flood
 /// fills it, and the probe that finds it full tries again after a second: too late.
 const BACKLOG: u32 = 4096;
 
-/// How long to leave the system alone when it has no descriptor for another connection.
+/// How long to leave the system alone when it has no descriptor for another connection, or all that
+/// there are being answered.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The routes on an address of their own, from [`Health::listen`].
@@ -98,6 +104,9 @@ impl Health {
         // As tokio does: on Windows it would let others take the port.
         #[cfg(not(windows))]
         socket.set_reuseaddr(true)?;
+        // Each connection has them from here.
+        socket.set_send_buffer_size(SYSTEM_BUFFER)?;
+        socket.set_recv_buffer_size(SYSTEM_BUFFER)?;
         socket.bind(address)?;
         let socket = socket.listen(BACKLOG)?;
         self.publish(socket.local_addr()?);
@@ -128,52 +137,80 @@ impl Listener {
     ///
     /// When it is polled outside a tokio runtime with IO and time enabled.
     pub async fn serve(self) -> Infallible {
-        // Owns the connections: they end with this future.
-        let mut open = JoinSet::new();
-        let mut by_age: VecDeque<Connection> = VecDeque::with_capacity(CONNECTIONS);
+        let mut open = Open::default();
+        let mut told = false;
         loop {
-            let accepted = self.socket.accept().await;
-            while open.try_join_next().is_some() {}
-            by_age.retain(|connection| !connection.task.is_finished());
-            // The oldest that hangs, if there is one.
-            let hangs = |connection: &Connection| !connection.answering.load(Ordering::Relaxed);
-            let oldest = by_age.iter().position(hangs);
-            match accepted {
+            match self.socket.accept().await {
                 Ok((stream, _)) => {
-                    if by_age.len() == CONNECTIONS {
-                        close(&mut by_age, oldest.unwrap_or(0));
+                    told = false;
+                    while open.count() == CONNECTIONS && !open.close_oldest(Duration::ZERO) {
+                        sleep(ACCEPT_PAUSE).await;
                     }
                     let answering = Arc::new(AtomicBool::new(false));
                     let conversation = self.health.clone().converse(stream, Arc::clone(&answering));
-                    let task = open.spawn(conversation);
-                    by_age.push_back(Connection { task, answering });
+                    open.spawn(conversation, answering);
                 }
-                Err(error) => match oldest {
-                    // Most likely there is no descriptor left, and a flood has ours.
-                    Some(oldest) => {
-                        close(&mut by_age, oldest);
+                Err(error) => {
+                    // Most likely there is no descriptor left. The system says so even when nobody
+                    // waits, so that a probe that has only just come is not to be closed for it.
+                    if open.close_oldest(ACCEPT_PAUSE) {
                         yield_now().await;
+                        continue;
                     }
-                    None => {
+                    if !mem::replace(&mut told, true) {
                         warn!(%error, "the health listener cannot accept");
-                        sleep(ACCEPT_PAUSE).await;
                     }
-                },
+                    sleep(ACCEPT_PAUSE).await;
+                }
             }
         }
     }
 }
 
-fn close(by_age: &mut VecDeque<Connection>, index: usize) {
-    if let Some(connection) = by_age.remove(index) {
-        connection.task.abort();
-    }
+/// The connections there are. They end with this.
+#[derive(Default)]
+struct Open {
+    tasks: JoinSet<()>,
+    by_age: VecDeque<Connection>,
 }
 
 struct Connection {
     task: AbortHandle,
+    since: Instant,
     /// Its request has arrived, and its answer is not ready.
     answering: Arc<AtomicBool>,
+}
+
+impl Open {
+    fn count(&mut self) -> usize {
+        while self.tasks.try_join_next().is_some() {}
+        self.by_age
+            .retain(|connection| !connection.task.is_finished());
+        self.by_age.len()
+    }
+
+    fn spawn(
+        &mut self,
+        conversation: impl Future<Output = ()> + Send + 'static,
+        answering: Arc<AtomicBool>,
+    ) {
+        let task = self.tasks.spawn(conversation);
+        let since = Instant::now();
+        self.by_age.push_back(Connection {
+            task,
+            since,
+            answering,
+        });
+    }
+
+    /// Closes the oldest that hangs, if there is one of that age.
+    fn close_oldest(&mut self, age: Duration) -> bool {
+        let hangs = |connection: &Connection| !connection.answering.load(Ordering::Relaxed);
+        let oldest = self.by_age.iter().position(hangs);
+        let oldest = oldest.filter(|at| self.by_age[*at].since.elapsed() >= age);
+        let oldest = oldest.and_then(|at| self.by_age.remove(at));
+        oldest.map(|connection| connection.task.abort()).is_some()
+    }
 }
 
 impl Health {

@@ -36,7 +36,7 @@ const KEPT: &[u8] = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
 fn five_thousand_connections_that_send_a_byte_now_and_then_keep_no_probe_out() {
     const DRIPS: u32 = 5000;
     let worker = Worker::start();
-    allow_descriptors(DRIPS + 100);
+    allow_descriptors(process::id(), DRIPS + 100);
     // On one core at most: the listener is to have another.
     let mut attack = Builder::new_multi_thread();
     let attack = attack.worker_threads(1).enable_all().build();
@@ -86,6 +86,18 @@ fn a_flood_that_takes_all_descriptors_keeps_no_probe_out() {
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer:?}");
     assert!(took < DEADLINE, "{took:?}");
     drop(silent);
+}
+
+#[test]
+fn with_one_descriptor_to_spare_a_probe_is_answered() {
+    let worker = Worker::start();
+    let spare = worker.at_rest.1 + 1;
+    allow_descriptors(worker.process.id(), u32::try_from(spare).expect("a few"));
+
+    for _ in 0..20 {
+        let answer = ask(worker.address);
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer:?}");
+    }
 }
 
 /// A head that never ends, on one connection after the other.
@@ -188,10 +200,10 @@ fn ask(address: SocketAddr) -> String {
     conversation().unwrap_or_else(|error| error.to_string())
 }
 
-/// For this process, up to what the machine allows.
-fn allow_descriptors(count: u32) {
+/// For a process, up to what the machine allows.
+fn allow_descriptors(pid: u32, count: u32) {
     let mut prlimit = Command::new("prlimit");
-    prlimit.args(["--pid", &process::id().to_string()]);
+    prlimit.args(["--pid", &pid.to_string()]);
     let status = prlimit.arg(format!("--nofile={count}:")).status();
     assert!(
         status.expect("prlimit runs").success(),

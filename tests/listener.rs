@@ -215,6 +215,51 @@ async fn a_head_that_does_not_arrive_ends_the_connection_after_two_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_arrives_a_byte_at_a_time_has_two_seconds_too() {
+    let (_health, address) = serve(Health::builder(build_info!())).await;
+    spawn_blocking(move || {
+        let mut stream = connect(address);
+        let started = Instant::now();
+        while stream.write_all(b"G").is_ok() && !is_closed(&stream) {
+            std::thread::sleep(Duration::from_millis(100));
+            assert!(
+                started.elapsed() < PATIENCE,
+                "it may take all the time there is"
+            );
+        }
+        let took = started.elapsed();
+        assert!(took >= Duration::from_secs(2), "{took:?}");
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_may_wait_for_a_slow_check_and_one_more_waits_with_them() {
+    let slow = async || {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        Ok::<_, String>(())
+    };
+    let (health, address) = serve(Health::builder(build_info!()).required("slow", slow)).await;
+    health.ready();
+    spawn_blocking(move || {
+        let request = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        let asked: Vec<_> = (0..300)
+            .map(|_| {
+                let mut stream = connect(address);
+                stream.write_all(request).unwrap();
+                stream
+            })
+            .collect();
+        for mut stream in asked {
+            assert_eq!(code(&read_to_close(&mut stream)), "200");
+        }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn connections_are_bounded_and_a_flood_keeps_no_probe_out() {
     let (health, address) = serve(Health::builder(build_info!())).await;
     health.ready();
