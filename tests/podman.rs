@@ -136,7 +136,7 @@ fn a_check_that_fails_in_a_pod_takes_its_traffic_at_most_and_not_its_life() {
     podman.play(Program::Postgres, &format!("ENV DATABASE_URL={url}"));
     say(pass, pass, pass);
     docker(["pause", &postgres.name]);
-    say(pass, "unhealthy: 503 fail: postgres", warn);
+    say(pass, "unhealthy: 503 fail: postgres timed out", warn);
     docker(["unpause", &postgres.name]);
     say(pass, pass, pass);
 }
