@@ -92,6 +92,8 @@ fn a_broken_process_is_unhealthy_within_retries_times_interval_and_probe() {
     ] {
         let image = Image::with(Program::Broken, &format!("ENV BREAK={how}"));
         let options = [
+            // So that it was healthy before it breaks, on a busy machine too.
+            "--health-start-interval=100ms".to_owned(),
             format!("--health-interval={interval:?}"),
             format!("--health-retries={retries}"),
         ];
