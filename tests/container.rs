@@ -52,9 +52,11 @@ fn a_stop_in_the_middle_of_a_probe_takes_the_drain_and_leaves_no_zombie() {
     let events = Events::of(&service, "kill", "{{.Actor.Attributes.signal}}");
     let start = Instant::now();
     let mut stop = service.stopping();
+    // Beside what comes next, which takes time of its own.
+    let stopped = thread::spawn(move || (stop.wait().unwrap().success(), start.elapsed()));
     let during: Vec<_> = (0..2).map(|_| zombies(&[first, shim])).collect();
-    assert!(stop.wait().unwrap().success());
-    let took = start.elapsed();
+    let (success, took) = stopped.join().unwrap();
+    assert!(success);
 
     println!("stopped after {took:.2?}");
     assert!(took >= DRAIN, "no drain: {took:?}");
@@ -79,10 +81,10 @@ fn a_stop_in_the_middle_of_a_probe_takes_the_drain_and_leaves_no_zombie() {
 
 #[test]
 #[ignore = "needs a Docker Engine"]
-fn a_broken_process_is_unhealthy_within_interval_times_retries() {
+fn a_broken_process_is_unhealthy_within_retries_times_interval_and_probe() {
     let (interval, retries) = (Duration::from_secs(1), 3);
     // Two seconds after its start it breaks; a heartbeat that stops is late two seconds later.
-    // A blocked runtime lets each probe wait for its own deadline.
+    // Where a route answers, a probe takes no time; a blocked runtime lets each wait for its own deadline.
     for (how, breaks, probe, reason) in [
         ("panic", 2, 0, "503 fail: heartbeat worker ended"),
         ("deadlock", 4, 0, "503 fail: heartbeat worker is late"),
@@ -90,6 +92,8 @@ fn a_broken_process_is_unhealthy_within_interval_times_retries() {
     ] {
         let image = Image::with(Program::Broken, &format!("ENV BREAK={how}"));
         let options = [
+            // So that it was healthy before it breaks, on a busy machine too.
+            "--health-start-interval=100ms".to_owned(),
             format!("--health-interval={interval:?}"),
             format!("--health-retries={retries}"),
         ];
@@ -152,6 +156,13 @@ fn little_memory_little_cpu_and_few_processes_are_enough() {
 #[test]
 #[ignore = "needs a Docker Engine"]
 fn a_probe_adds_little_to_the_peak_of_memory() {
+    // With cgroup 2 the peak stays that of the start, which is more than any probe adds.
+    if docker(["info", "--format={{.CgroupVersion}}"]) != "1" {
+        println!(
+            "SKIPPED, NOTHING MEASURED: only cgroup 1 forgets a peak, and this engine has another"
+        );
+        return;
+    }
     let image = Image::of(Program::Service);
     let peak = |words: &[&str]| {
         let container = Container::run(&image.tag, &["--no-healthcheck"], &[]);
@@ -289,17 +300,15 @@ fn peak(container: &Container) -> u64 {
     text.lines().next().expect("a peak").parse().unwrap()
 }
 
-/// Only cgroup 1 forgets; with cgroup 2 the peak is that of the start at least.
 fn forget_peak(container: &Container) {
     let options = ["--privileged", "--volume=/sys/fs/cgroup:/sys/fs/cgroup"];
-    memory(container, "sh -c 'echo 0 >\"$0\" || true'", &options);
+    memory(container, "sh -c 'echo 0 >\"$0\"'", &options);
 }
 
 fn memory(container: &Container, command: &str, options: &[&str]) -> String {
     let id = docker(["inspect", "--format={{.Id}}", &container.name]);
     let find = format!(
-        "find /sys/fs/cgroup -path '*{id}*' \\( -name memory.peak -o -name memory.max_usage_in_bytes \\) \
-         -exec {command} {{}} ';'"
+        "find /sys/fs/cgroup -path '*{id}*' -name memory.max_usage_in_bytes -exec {command} {{}} ';'"
     );
     let run = ["run", "--rm", "--cgroupns=host"].into_iter();
     let words = ["debian:trixie-slim", "sh", "-c", &find];

@@ -15,8 +15,8 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::docker::{
-    BASE, Container, PATIENCE, Program, REPOSITORY, docker, eventually, parse, podman, unique,
-    write_context,
+    BASE, Container, PATIENCE, Program, REPOSITORY, docker, eventually, parse, podman, tools,
+    unique, write_context,
 };
 
 #[path = "support/docker.rs"]
@@ -53,42 +53,31 @@ fn the_image_has_a_healthcheck_with_format_docker_alone() {
 #[ignore = "needs a Docker Engine"]
 fn the_probes_of_a_pod_say_the_right_thing_in_each_state() {
     let podman = Podman::new();
-    let asks = |question: &[&str]| {
-        let words = [&["exec", POD, "/app", "healthcheck"], question].concat();
-        podman.run(&words).0
-    };
+    let codes = || ["--live", "--ready", "/health"].map(|question| podman.asks(question).0);
+    let play = |how: &str| podman.play(Program::Broken, &format!("ENV BREAK={how}"));
 
     // Starting: alive, so that it is not restarted, and nothing else.
-    podman.play("start");
+    play("start");
     podman.turns(POD, 0);
     assert_eq!(podman.health(POD)["Status"], "healthy");
-    assert_eq!(
-        [asks(&["--live"]), asks(&["--ready"]), asks(&[])],
-        [0, 1, 1]
-    );
+    assert_eq!(codes(), [0, 1, 1]);
 
     // Ready, then draining.
-    podman.play("");
+    play("");
     podman.turns(POD, 0);
-    assert_eq!(
-        [asks(&["--live"]), asks(&["--ready"]), asks(&[])],
-        [0, 0, 0]
-    );
+    assert_eq!(codes(), [0, 0, 0]);
     podman.ok(&["kill", "--signal=TERM", POD]);
     eventually("draining", Duration::from_secs(3), || {
-        (asks(&["--ready"]) == 1).then_some(())
+        (podman.asks("--ready").0 == 1).then_some(())
     });
     assert_eq!(podman.run(&["healthcheck", "run", POD]).0, 0);
 
     // Broken: restarted after failureThreshold, 3.
-    podman.play("panic");
+    play("panic");
     podman.turns(POD, 0);
     let started = podman.inspect(POD, ".State.StartedAt");
     podman.turns(POD, 1);
-    assert_eq!(
-        [asks(&["--live"]), asks(&["--ready"]), asks(&[])],
-        [1, 1, 1]
-    );
+    assert_eq!(codes(), [1, 1, 1]);
     let log = podman.health(POD)["Log"]
         .as_array()
         .unwrap()
@@ -109,9 +98,54 @@ fn the_probes_of_a_pod_say_the_right_thing_in_each_state() {
 
 #[test]
 #[ignore = "needs a Docker Engine"]
+fn a_check_that_fails_in_a_pod_takes_its_traffic_at_most_and_not_its_life() {
+    let podman = Podman::new();
+    let say = |live: &str, ready: &str, health: &str| {
+        eventually(&format!("{live}, {ready}, {health}"), PATIENCE, || {
+            let question = |question| podman.asks(question).1;
+            ([question("--live"), question("--ready"), question("/health")]
+                == [live, ready, health])
+            .then_some(())
+        });
+        assert_eq!(podman.run(&["healthcheck", "run", POD]).0, 0);
+        assert_eq!(podman.health(POD)["Status"], "healthy");
+    };
+    let (pass, warn) = ("healthy: pass", "healthy: warn");
+
+    // An optional one. In a tmpfs, since the root filesystem is read-only.
+    podman.play(Program::Service, "ENV GREETING_FILE=/dev/shm/greeting");
+    say(pass, warn, warn);
+    let root = format!("/proc/{}/root", podman.inspect(POD, ".State.Pid"));
+    let write = format!("echo Hi >{root}/dev/shm/greeting");
+    docker(["exec", &podman.container.name, "sh", "-c", &write]);
+    say(pass, pass, pass);
+
+    // A required one.
+    let postgres = Container::run(
+        tools(),
+        &[
+            "--env=POSTGRES_USER=service",
+            "--env=POSTGRES_PASSWORD=secret",
+        ],
+        &[],
+    );
+    let url = format!(
+        "postgres://service:secret@{}/service",
+        postgres.address(5432)
+    );
+    podman.play(Program::Postgres, &format!("ENV DATABASE_URL={url}"));
+    say(pass, pass, pass);
+    docker(["pause", &postgres.name]);
+    say(pass, "unhealthy: 503 fail: postgres timed out", warn);
+    docker(["unpause", &postgres.name]);
+    say(pass, pass, pass);
+}
+
+#[test]
+#[ignore = "needs a Docker Engine"]
 fn a_pod_gets_the_files_limits_and_rights() {
     let podman = Podman::new();
-    podman.play("");
+    podman.play(Program::Broken, "");
 
     let command = |probe: &str| parse(&podman.inspect(POD, &format!(".Config.{probe}.Test")));
     let live = json!(["CMD", "/app", "healthcheck", "--live"]);
@@ -191,15 +225,18 @@ impl Podman {
         built
     }
 
-    /// Plays kubernetes-exec.yaml with a service that breaks like this.
-    fn play(&self, how: &str) {
+    /// Plays kubernetes-exec.yaml with this program, and a line of Dockerfile more.
+    fn play(&self, program: Program, line: &str) {
         let tag = "--tag=registry.example/my-service:1.4.2";
-        self.build(
-            Program::Broken,
-            &format!("ENV BREAK={how}"),
-            &["--format=docker", tag],
-        );
+        self.build(program, line, &["--format=docker", tag]);
         self.ok(&["kube", "play", "--replace", "/deploy/kubernetes-exec.yaml"]);
+    }
+
+    /// What the probe in the pod says, without how long it took.
+    fn asks(&self, question: &str) -> (i32, String) {
+        let (code, said) = self.run(&["exec", POD, "/app", "healthcheck", question]);
+        let said = said.split(" in ").next().unwrap_or_default();
+        (code, said.to_owned())
     }
 
     /// Checks until the exit code is this.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    docker::{Container, Image, Network, PATIENCE, Program, eventually, get, snippet},
+    docker::{Container, Image, Network, PATIENCE, Program, docker, eventually, get, snippet},
     load::Load,
 };
 
@@ -25,27 +25,24 @@ const REPLACEMENTS: u32 = 6;
 /// The page's promise: by then a proxy has taken a draining instance out. The port closes at 5 s.
 const OUT: Duration = Duration::from_millis(3500);
 
-#[test]
-#[ignore = "needs a Docker Engine"]
-fn haproxy_loses_no_request() {
-    replace_under_load("HAProxy", &["haproxy", "-f", "/etc/snippet"], Drain::IsSeen);
-}
+/// And one that is frozen: it accepts and never answers.
+const FROZEN_OUT: Duration = Duration::from_millis(4500);
 
-#[test]
-#[ignore = "needs a Docker Engine"]
-fn traefik_loses_no_request() {
-    let words = [
+/// A program of the tools' image: its heading on the page, and how it is started.
+type Tool = (&'static str, &'static [&'static str]);
+
+const HAPROXY: Tool = ("HAProxy", &["haproxy", "-f", "/etc/snippet"]);
+const TRAEFIK: Tool = (
+    "Traefik",
+    &[
         "traefik",
         "--entryPoints.http.address=:8000",
         "--providers.file.filename=/etc/snippet.yaml",
-    ];
-    replace_under_load("Traefik", &words, Drain::IsSeen);
-}
-
-#[test]
-#[ignore = "needs a Docker Engine"]
-fn envoy_loses_no_request() {
-    let words = [
+    ],
+);
+const ENVOY: Tool = (
+    "Envoy",
+    &[
         "envoy",
         "--concurrency",
         "1",
@@ -53,26 +50,20 @@ fn envoy_loses_no_request() {
         "warn",
         "-c",
         "/etc/snippet.yaml",
-    ];
-    replace_under_load("Envoy", &words, Drain::IsSeen);
-}
-
-#[test]
-#[ignore = "needs a Docker Engine"]
-fn caddy_loses_no_request() {
-    let words = [
+    ],
+);
+const CADDY: Tool = (
+    "Caddy",
+    &[
         "caddy",
         "run",
         "--adapter=caddyfile",
         "--config=/etc/snippet",
-    ];
-    replace_under_load("Caddy", &words, Drain::IsSeen);
-}
-
-#[test]
-#[ignore = "needs a Docker Engine"]
-fn varnish_loses_no_request() {
-    let words = [
+    ],
+);
+const VARNISH: Tool = (
+    "Varnish",
+    &[
         "varnishd",
         "-F",
         "-a",
@@ -81,15 +72,99 @@ fn varnish_loses_no_request() {
         "/etc/snippet",
         "-s",
         "malloc,16m",
-    ];
-    replace_under_load("Varnish", &words, Drain::IsSeen);
+    ],
+);
+const NGINX: Tool = (
+    "nginx",
+    &["nginx", "-g", "daemon off;", "-c", "/etc/snippet"],
+);
+
+#[test]
+#[ignore = "needs a Docker Engine"]
+fn haproxy_loses_no_request() {
+    replace_under_load(HAPROXY, Drain::IsSeen);
 }
 
 #[test]
 #[ignore = "needs a Docker Engine"]
-fn nginx_asks_nothing_and_loses_no_request() {
-    let words = ["nginx", "-g", "daemon off;", "-c", "/etc/snippet"];
-    replace_under_load("nginx", &words, Drain::IsNotSeen);
+fn traefik_loses_no_request() {
+    replace_under_load(TRAEFIK, Drain::IsSeen);
+}
+
+#[test]
+#[ignore = "needs a Docker Engine"]
+fn envoy_loses_no_request() {
+    replace_under_load(ENVOY, Drain::IsSeen);
+}
+
+#[test]
+#[ignore = "needs a Docker Engine"]
+fn caddy_loses_no_request() {
+    replace_under_load(CADDY, Drain::IsSeen);
+}
+
+#[test]
+#[ignore = "needs a Docker Engine"]
+fn varnish_loses_no_request() {
+    replace_under_load(VARNISH, Drain::IsSeen);
+}
+
+#[test]
+#[ignore = "needs a Docker Engine"]
+fn nginx_asks_nothing_and_loses_no_request_that_may_be_repeated() {
+    replace_under_load(NGINX, Drain::IsNotSeen);
+}
+
+#[test]
+#[ignore = "needs a Docker Engine"]
+fn an_instance_that_is_frozen_is_taken_out_and_where_none_is_ready_none_is_asked() {
+    let network = Network::new();
+    let image = Image::of(Program::Service);
+    let instances = [1, 2].map(|number| instance(&image, &network, number, &LONG_DRAIN));
+    let proxies = [HAPROXY, TRAEFIK, ENVOY, CADDY, VARNISH].map(|proxy| {
+        let container = tool(proxy, &network);
+        let address = container.address(8000);
+        (proxy.0, address, container)
+    });
+    for (name, address, _container) in &proxies {
+        for instance in &instances {
+            let own = instance.address(8080);
+            eventually(&format!("{name} asks both"), PATIENCE, || {
+                let first = visitor(own);
+                for _ in 0..4 {
+                    get(*address, "/");
+                }
+                (visitor(own) > first + 1).then_some(())
+            });
+        }
+    }
+
+    docker(["pause", &instances[0].name]);
+    thread::sleep(FROZEN_OUT);
+    for (name, address, _container) in &proxies {
+        for _ in 0..10 {
+            let start = Instant::now();
+            let answer = get(*address, "/");
+            assert_eq!(answer.0, 200, "{name}: {answer:?}");
+            let took = start.elapsed();
+            assert!(took < Duration::from_secs(1), "{name}: after {took:?}");
+        }
+    }
+    docker(["unpause", &instances[0].name]);
+
+    let mut stops = instances.each_ref().map(Container::stopping);
+    for (name, address, _container) in &proxies {
+        eventually(&format!("{name} answers by itself"), PATIENCE, || {
+            (get(*address, "/").0 == 503).then_some(())
+        });
+    }
+    for instance in &instances {
+        visitor(instance.address(8080));
+        drain_no_longer(instance);
+    }
+    for stop in &mut stops {
+        assert!(stop.wait().unwrap().success());
+    }
 }
 
 #[test]
@@ -99,11 +174,14 @@ fn the_blackbox_exporter_tells_down_and_warnings_apart() {
     let image = Image::of(Program::Service);
     let service = instance(&image, &network, 1, &[]);
     let warning = instance(&image, &network, 2, &["--env=GREETING_FILE=/none"]);
-    let words = [
-        "prometheus-blackbox-exporter",
-        "--config.file=/etc/snippet.yaml",
-    ];
-    let exporter = tool("Prometheus' blackbox exporter", &network, &words);
+    let exporter = (
+        "Prometheus' blackbox exporter",
+        &[
+            "prometheus-blackbox-exporter",
+            "--config.file=/etc/snippet.yaml",
+        ][..],
+    );
+    let exporter = tool(exporter, &network);
     let address = exporter.address(9115);
     let success = |module: &str, service: u8| {
         let path = format!("/probe?module={module}&target=http://service-{service}:8080/health");
@@ -128,7 +206,8 @@ fn the_blackbox_exporter_tells_down_and_warnings_apart() {
 fn monit_and_check_http_read_the_routes() {
     let network = Network::new();
     let image = Image::of(Program::Service);
-    let service = instance(&image, &network, 1, &[]);
+    let service = instance(&image, &network, 1, &LONG_DRAIN);
+    let warning = instance(&image, &network, 2, &["--env=GREETING_FILE=/none"]);
     let control = "set daemon 1\nset log /dev/stdout\n\
         set httpd unixsocket /run/monit.sock allow any:any\n";
     // It refuses a file that others may read.
@@ -157,7 +236,8 @@ fn monit_and_check_http_read_the_routes() {
         });
     };
     let check_http = snippet("check_http, of Nagios, Icinga and others");
-    let check_http = || {
+    let check_http = |service: &str| {
+        let check_http = check_http.replace("service-1", service);
         let command = ["exec", &monit.name, "sh", "-c", &check_http];
         let output = Command::new("docker").args(command).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -165,13 +245,20 @@ fn monit_and_check_http_read_the_routes() {
     };
 
     summary("OK");
-    let (code, text) = check_http();
+    let (code, text) = check_http("service-1");
     assert_eq!(code, Some(0), "{text}");
+    // One of its checks passes, so a `pass` is in the body.
+    let (code, text) = check_http("service-2");
+    assert_eq!(code, Some(1), "{text}");
+    drop(warning);
     draining(&service, || {
-        let (code, text) = check_http();
+        let (code, text) = check_http("service-1");
         assert_eq!(code, Some(2), "{text}");
         assert!(text.contains("503"), "{text}");
         summary("failed");
+        // A closed port would be a failure too.
+        assert_eq!(get(service.address(8080), "/health").0, 503);
+        drain_no_longer(&service);
     });
     service.start();
     summary("OK");
@@ -184,15 +271,17 @@ enum Drain {
     IsNotSeen,
 }
 
-fn replace_under_load(name: &str, words: &[&str], drain: Drain) {
+/// For an instance that shall drain until [`drain_no_longer`].
+const LONG_DRAIN: [&str; 2] = ["--env=DRAIN_SECONDS=120", "--stop-timeout=180"];
+
+fn replace_under_load(proxy: Tool, drain: Drain) {
     let network = Network::new();
     let image = Image::of(Program::Service);
     let instances = [1, 2].map(|number| instance(&image, &network, number, &[]));
-    let proxy = tool(name, &network, words);
+    let (name, _) = proxy;
+    let proxy = tool(proxy, &network);
     let address = proxy.address(8000);
-    eventually("the proxy answers", PATIENCE, || {
-        (get(address, "/").0 == 200).then_some(())
-    });
+    passes_on(name, address);
 
     let load = Load::start(address);
     for replacement in 0..REPLACEMENTS {
@@ -201,11 +290,13 @@ fn replace_under_load(name: &str, words: &[&str], drain: Drain) {
         let start = Instant::now();
         let mut stop = instance.stopping();
         thread::sleep(OUT.saturating_sub(start.elapsed()));
-        let (first, _) = (visitor(own), thread::sleep(Duration::from_secs(1)));
+        let first = visitor(own);
+        // A busy machine may need the rest until the port closes.
+        thread::sleep((OUT + Duration::from_millis(700)).saturating_sub(start.elapsed()));
         let between = visitor(own) - first - 1;
         assert!(stop.wait().unwrap().success());
         match drain {
-            Drain::IsSeen => assert_eq!(between, 0, "requests in the last second of a drain"),
+            Drain::IsSeen => assert_eq!(between, 0, "requests when a drain is nearly over"),
             Drain::IsNotSeen => assert!(between > 0, "so it does see: correct the page"),
         }
         instance.start();
@@ -215,11 +306,20 @@ fn replace_under_load(name: &str, words: &[&str], drain: Drain) {
     let tally = load.stop();
 
     println!("{name}: {REPLACEMENTS} replacements, {tally}");
-    assert_eq!(tally.failed.len(), 0, "{tally}");
+    // Who does not see the drain meets the port as it closes, and a POST may have been done by then.
+    let may_fail = |failure: &&String| drain == Drain::IsNotSeen && failure.contains("Post");
+    let lost = tally.failed.iter().filter(|failure| !may_fail(failure));
+    assert_eq!(lost.count(), 0, "{tally}");
     assert!(
-        tally.kept > 1000 && tally.fresh > 1000,
+        tally.kept > 1000 && tally.fresh > 1000 && tally.posts > 500,
         "too little load: {tally}"
     );
+}
+
+fn passes_on(name: &str, address: SocketAddr) {
+    eventually(&format!("{name} passes on"), PATIENCE, || {
+        (get(address, "/").0 == 200).then_some(())
+    });
 }
 
 /// Waits until an instance is asked by others than this test.
@@ -257,6 +357,11 @@ fn draining(instance: &Container, act: impl FnOnce()) {
     assert!(stop.wait().unwrap().success());
 }
 
+/// A second signal cuts a drain short.
+fn drain_no_longer(instance: &Container) {
+    docker(["kill", "--signal=TERM", &instance.name]);
+}
+
 /// `service-1` or `service-2` of the page. Its address stays over a restart, as its name would.
 fn instance(image: &Image, network: &Network, number: u8, options: &[&str]) -> Container {
     let network_options = [
@@ -270,8 +375,8 @@ fn instance(image: &Image, network: &Network, number: u8, options: &[&str]) -> C
     container
 }
 
-/// A program of the tools' image with its snippet of the page in /etc.
-fn tool(heading: &str, network: &Network, words: &[&str]) -> Container {
+/// Starts a tool with its snippet of the page in /etc.
+fn tool((heading, words): Tool, network: &Network) -> Container {
     let snippet = snippet(heading);
     let path = words
         .iter()

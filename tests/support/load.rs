@@ -16,6 +16,14 @@ use std::{
 /// A client that waits longer has given up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What a client sends. A service here has no POST: its 405 is an answer as good as any, and a proxy
+/// that has sent a POST must not try again elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Method {
+    Get,
+    Post,
+}
+
 /// Clients that ask for `/`, one request after the other, until [`stop`](Self::stop).
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
@@ -27,6 +35,7 @@ pub(crate) struct Load {
 struct Counted {
     kept: AtomicU64,
     fresh: AtomicU64,
+    posts: AtomicU64,
     failed: Mutex<Vec<String>>,
 }
 
@@ -36,33 +45,44 @@ pub(crate) struct Tally {
     pub(crate) kept: u64,
     /// Requests on connections of their own.
     pub(crate) fresh: u64,
+    /// Those of both that were no GET.
+    pub(crate) posts: u64,
     /// When and how.
     pub(crate) failed: Vec<String>,
 }
 
 impl Load {
-    /// Four clients that keep their connection and four that don't, about 400 requests a second.
+    /// Four clients that keep their connection and four that don't, and one of each that sends
+    /// POSTs: about 500 requests a second.
     pub(crate) fn start(address: SocketAddr) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let counted = Arc::new(Counted::default());
         let started = Instant::now();
-        let clients = (0..8).map(|client| {
+        let clients = (0..10).map(|client| {
             let (stop, counted) = (Arc::clone(&stop), Arc::clone(&counted));
             let keeps = client % 2 == 0;
+            let method = if client < 8 {
+                Method::Get
+            } else {
+                Method::Post
+            };
             thread::spawn(move || {
                 let mut connection = None;
                 while !stop.load(Ordering::Relaxed) {
                     let kept = connection.is_some();
-                    match ask(address, &mut connection, keeps) {
-                        Ok(200) => {}
-                        Ok(status) => counted.failure(started, kept, &status.to_string()),
-                        Err(error) => {
-                            connection = None;
-                            counted.failure(started, kept, &error.to_string());
-                        }
+                    let how = match (method, ask(address, &mut connection, method, keeps)) {
+                        (Method::Get, Ok(200)) | (Method::Post, Ok(405)) => None,
+                        (_, Ok(status)) => Some(status.to_string()),
+                        (_, Err(error)) => Some(error.to_string()),
+                    };
+                    if let Some(how) = how {
+                        counted.failure(started, method, kept, &how);
                     }
                     let counter = if kept { &counted.kept } else { &counted.fresh };
                     counter.fetch_add(1, Ordering::Relaxed);
+                    if method == Method::Post {
+                        counted.posts.fetch_add(1, Ordering::Relaxed);
+                    }
                     // The load is the test's tool, not its aim.
                     thread::sleep(Duration::from_millis(20));
                 }
@@ -87,6 +107,7 @@ impl Load {
         Tally {
             kept: self.counted.kept.load(Ordering::Relaxed),
             fresh: self.counted.fresh.load(Ordering::Relaxed),
+            posts: self.counted.posts.load(Ordering::Relaxed),
             failed: std::mem::take(&mut *self.counted.failed.lock().unwrap()),
         }
     }
@@ -97,11 +118,12 @@ impl fmt::Display for Tally {
         let Self {
             kept,
             fresh,
+            posts,
             failed,
         } = self;
         write!(
             f,
-            "{kept} requests on kept connections, {fresh} on fresh ones, {} failed",
+            "{kept} requests on kept connections, {fresh} on fresh ones, {posts} of them POSTs, {} failed",
             failed.len()
         )?;
         for failure in failed.iter().take(5).chain(failed.last()) {
@@ -112,10 +134,10 @@ impl fmt::Display for Tally {
 }
 
 impl Counted {
-    fn failure(&self, started: Instant, kept: bool, how: &str) {
+    fn failure(&self, started: Instant, method: Method, kept: bool, how: &str) {
         let at = started.elapsed();
         let connection = if kept { "kept" } else { "fresh" };
-        let failure = format!("after {at:.1?}, {connection} connection: {how}");
+        let failure = format!("after {at:.1?}, {method:?}, {connection} connection: {how}");
         self.failed.lock().unwrap().push(failure);
     }
 }
@@ -124,6 +146,7 @@ impl Counted {
 fn ask(
     address: SocketAddr,
     connection: &mut Option<BufReader<TcpStream>>,
+    method: Method,
     keep: bool,
 ) -> io::Result<u16> {
     let mut stream = match connection.take() {
@@ -136,7 +159,12 @@ fn ask(
         }
     };
     let close = if keep { "" } else { "Connection: close\r\n" };
-    let request = format!("GET / HTTP/1.1\r\nHost: test\r\n{close}\r\n");
+    // Without a body: hyper closes the connection after one that no handler has read.
+    let (method, length) = match method {
+        Method::Get => ("GET", ""),
+        Method::Post => ("POST", "Content-Length: 0\r\n"),
+    };
+    let request = format!("{method} / HTTP/1.1\r\nHost: test\r\n{length}{close}\r\n");
     stream.get_mut().write_all(request.as_bytes())?;
     let mut head = Head::default();
     let mut line = String::new();
