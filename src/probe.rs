@@ -627,7 +627,9 @@ impl Clock {
 
 /// Whether what was waited for may still come: only the clock knows that it is too late.
 fn is_pause(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::Interrupted || is_timeout(error)
+    // ETIMEDOUT is the network's own, and final; Windows says it of a wait as well.
+    let is_final = error.kind() == io::ErrorKind::TimedOut && !cfg!(windows);
+    error.kind() == io::ErrorKind::Interrupted || (is_timeout(error) && !is_final)
 }
 
 /// Timeouts of sockets have many names, by operation, family and system.

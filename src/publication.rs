@@ -96,6 +96,7 @@ mod linux {
         },
         path::{Path, PathBuf},
         process,
+        time::SystemTime,
     };
 
     use super::Published;
@@ -108,6 +109,10 @@ mod linux {
 
     /// A publication is a few lines; more is not one.
     const MAX: usize = 4096;
+
+    /// More files of one service than that are not looked at: whoever shares the folder could fill
+    /// it, and make a probe late.
+    const FILES: usize = 256;
 
     /// The service's side: dropping it takes the publication back.
     #[derive(Debug)]
@@ -126,9 +131,11 @@ mod linux {
             let text = Published::write(endpoint, paths)?;
             sweep(Path::new(FOLDER));
             let path = format!("{}{}", prefix(service)?, process::id());
+            // In a folder that others share, a name that can be guessed can be taken before us.
+            let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+            let unforeseen = format!("{path}{}", since.as_nanos());
             // Under another name until it is whole and locked: what readers see is never less.
-            let draft = path.replacen("/lifesign.", "/.lifesign.", 1);
-            let _ = fs::remove_file(&draft);
+            let draft = unforeseen.replacen("/lifesign.", "/.lifesign.", 1);
             let mut file = OpenOptions::new()
                 .write(true)
                 .create_new(true)
@@ -138,10 +145,11 @@ mod linux {
             file.try_lock()?;
             // Whatever the umask is: a probe may run as another user.
             file.set_permissions(fs::Permissions::from_mode(0o644))?;
-            file.write_all(text.as_bytes())
-                .and_then(|()| fs::rename(&draft, &path))
+            let name = |path: String| fs::rename(&draft, &path).map(|()| path.into());
+            let path = file
+                .write_all(text.as_bytes())
+                .and_then(|()| name(path).or_else(|_| name(unforeseen)))
                 .inspect_err(|_| drop(fs::remove_file(&draft)))?;
-            let path = path.into();
             Ok(Some(Self { path, file }))
         }
     }
@@ -149,10 +157,15 @@ mod linux {
     impl Drop for Publication {
         fn drop(&mut self) {
             // A later publication of this process may have taken the name.
-            let inode = |about: io::Result<fs::Metadata>| about.map(|about| about.ino()).ok();
-            if inode(fs::symlink_metadata(&self.path)) == inode(self.file.metadata()) {
-                let _ = fs::remove_file(&self.path);
-            }
+            remove(&self.path, &self.file);
+        }
+    }
+
+    /// Removes the file, if that is still what the path leads to.
+    fn remove(path: &Path, file: &File) {
+        let inode = |about: io::Result<fs::Metadata>| about.map(|about| about.ino()).ok();
+        if inode(fs::symlink_metadata(path)) == inode(file.metadata()) {
+            let _ = fs::remove_file(path);
         }
     }
 
@@ -166,11 +179,10 @@ mod linux {
             return Some(published);
         }
         prefix.pop();
+        let paths = fs::read_dir(FOLDER).ok()?.flatten().map(|file| file.path());
         let mut best = None;
-        for entry in fs::read_dir(FOLDER).ok()?.flatten() {
-            let path = entry.path();
-            if is_ours(&path, &prefix)
-                && let Some((rank, published)) = read(&path, me)
+        for path in paths.filter(|path| is_ours(path, &prefix)).take(FILES) {
+            if let Some((rank, published)) = read(&path, me)
                 && best.as_ref().is_none_or(|(best, _)| *best < rank)
             {
                 best = Some((rank, published));
@@ -223,17 +235,18 @@ mod linux {
         let Ok(entries) = fs::read_dir(folder) else {
             return;
         };
-        for entry in entries.flatten() {
-            if entry.file_name().as_bytes().starts_with(b"lifesign.")
-                && let Ok(file) = OpenOptions::new()
-                    .read(true)
-                    .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-                    .open(entry.path())
+        let ours = |entry: &fs::DirEntry| entry.file_name().as_bytes().starts_with(b"lifesign.");
+        for entry in entries.flatten().filter(ours).take(FILES) {
+            let path = entry.path();
+            if let Ok(file) = OpenOptions::new()
+                .read(true)
+                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+                .open(&path)
                 && file.metadata().is_ok_and(|about| about.is_file())
                 && !locked(&file)
             {
                 // Of another user's, the folder's sticky bit refuses this.
-                let _ = fs::remove_file(entry.path());
+                remove(&path, &file);
             }
         }
     }

@@ -869,6 +869,59 @@ mod discovery {
     }
 
     #[test]
+    fn publication_is_made_where_another_user_has_taken_its_name() {
+        let Some(container) = Container::with("", &[]) else {
+            return;
+        };
+        // The shell's process becomes the service's, so that its number is known.
+        let script = "ns=$(readlink /proc/self/ns/mnt | tr -dc 0-9)
+            for name in lifesign .lifesign; do
+                echo taken >/dev/shm/$name.$ns.service.$$ && chown 6666 /dev/shm/$name.$ns.service.$$
+            done && exec \"$@\"";
+        let wrapper = [&["sh", "-c", script, "sh"][..], &AS_STRANGER].concat();
+        let program = example("service");
+        if run(container
+            .command(&AS_STRANGER, "test")
+            .arg("-x")
+            .arg(&program))
+        .code
+            != Some(0)
+        {
+            return skipped("another user may not execute the examples here");
+        }
+        let service = container.start("service", &mut container.command(&wrapper, &program));
+
+        let said = container.healthcheck_as(&AS_STRANGER);
+
+        assert!(is_healthy(&said, "pass"), "{said:?}");
+        drop(service);
+    }
+
+    #[test]
+    fn a_folder_full_of_files_makes_no_probe_late() {
+        let container = Container::new();
+        let service = container.service(&[]);
+        let [path] = &container.publications()[..] else {
+            panic!("one publication");
+        };
+        let path = path.to_str().expect("text");
+        // A tmpfs names the youngest first.
+        for number in 100..=356 {
+            File::create(format!("{path}{number}")).expect("a file");
+        }
+
+        let said = run(container
+            .example("service")
+            .arg("healthcheck")
+            .env("PORT", "1"));
+
+        // Whoever can fill the folder can hide what is in it, and no more than that.
+        assert_eq!(said.code, Some(1));
+        assert!(said.stderr.contains("(from PORT"), "{said:?}");
+        drop(service);
+    }
+
+    #[test]
     fn publication_of_the_own_user_comes_before_those_of_others() {
         let Some(container) = Container::with("", &[]) else {
             return;
