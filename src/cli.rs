@@ -348,7 +348,10 @@ impl Options {
                     let header = parse_header(&text)?;
                     options.headers.push(header);
                 }
-                _ if attached.is_some() => return Err(Refusal::argument(&arg, &UNKNOWN)),
+                // Of what is attached, nobody knows what it is.
+                _ if attached.is_some() => {
+                    return Err(Refusal::argument(&arg[..=flag.len()], &UNKNOWN));
+                }
                 "--ready" => options.ask(flag, Question::Readiness)?,
                 "--live" => options.ask(flag, Question::Liveness)?,
                 "--quiet" => options.quiet = true,
@@ -458,12 +461,17 @@ fn parse_header(text: &str) -> Result<(String, String), Refusal> {
     Ok((name.to_owned(), value.trim_matches([' ', '\t']).to_owned()))
 }
 
-/// An URL as it may be repeated: what stands before the '@' is for nobody's log.
-fn without_password(url: &str) -> &str {
-    match url.rfind('@') {
-        Some(at) if !url.starts_with("unix:") => &url[at..],
-        _ => url,
-    }
+/// An input as it may be repeated: what stands before an '@', in a query or after a header's name is
+/// for nobody's log.
+fn without_secrets(input: &str) -> &str {
+    let at = match input.rfind('@') {
+        Some(at) if !input.starts_with("unix:") => at,
+        _ => 0,
+    };
+    let rest = &input[at..];
+    let ends = [rest.find('?'), rest.find(": ")];
+    let end = ends.into_iter().flatten().min();
+    end.map_or(rest, |end| &rest[..=end])
 }
 
 /// An input that is not taken: which one, what it was, what was expected.
@@ -472,8 +480,8 @@ pub(crate) struct Refusal(String);
 
 impl Refusal {
     fn new(name: &str, value: &str, expected: &dyn fmt::Display) -> Self {
-        // Whatever it was meant for, it can be an URL.
-        let value = without_password(value);
+        // Whatever it was meant for, it can be an URL or a header.
+        let value = without_secrets(value);
         Self(format!("{name} {value:?}: {expected}"))
     }
 

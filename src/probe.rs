@@ -560,7 +560,8 @@ impl Answer {
             _ => Err(Kind::Status {
                 code,
                 location: field(head, "location")
-                    .filter(|to| !to.is_empty() && (300..400).contains(&code)),
+                    .filter(|to| !to.is_empty() && (300..400).contains(&code))
+                    .map(without_query),
                 reason: if summary.status.is_some() {
                     Reason::Report(summary)
                 } else {
@@ -585,6 +586,14 @@ fn field(head: &[u8], name: &str) -> Option<String> {
 fn is_page(head: &[u8]) -> bool {
     let html = |media_type: String| media_type.to_ascii_lowercase().starts_with("text/html");
     field(head, "content-type").is_some_and(html)
+}
+
+/// A place to be sent to: with the query, it can be a stranger's session.
+fn without_query(mut place: String) -> String {
+    if let Some(at) = place.find('?') {
+        place.truncate(at + 1);
+    }
+    place
 }
 
 fn first_line(body: &[u8]) -> String {

@@ -354,7 +354,7 @@ pub(crate) fn redirects_are_named_and_not_followed() -> Table {
         "without a length": says("HTTP/1.1 301 X\r\nLocation: /health/\r\n\r\n")
             => redirected("301 redirect to /health/"),
         "to itself": to(302, "/health") => redirected("302 redirect to /health"),
-        "to a login": to(307, " /login?next=/ ") => redirected("307 redirect to /login?next=/"),
+        "to a login": to(307, " /login?next=/ ") => redirected("307 redirect to /login?"),
         "to nowhere": to(308, "") => "unhealthy: 308",
         "a place to be without a redirect":
             says("HTTP/1.1 503 X\r\nLocation: /elsewhere\r\n\r\nsorry")
