@@ -11,9 +11,11 @@
 //! cargo run -- healthcheck
 //! ```
 //!
-//! `PORT` is 8080 by default.
+//! `PORT` is 8080 by default. The password may be in `PGPASSWORD` instead, where no character needs an
+//! escape. Without sqlx's feature `tls-rustls`, as here, the way to PostgreSQL is in plain text, and
+//! `?sslmode=require` an error: across machines, add the feature and ask for `verify-full`.
 
-use std::{env, error::Error, io, process::ExitCode, time::Duration};
+use std::{env, error::Error, io, process::ExitCode, sync::Arc, time::Duration};
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use lifesign::{Health, Heartbeat, Subcommand, build_info};
@@ -23,15 +25,23 @@ use sqlx::{
 };
 use tokio::{
     net::TcpListener,
-    time::{interval, sleep, timeout},
+    sync::Mutex,
+    time::{sleep, timeout},
 };
 
 /// The most that a request waits for PostgreSQL, which may have stopped to answer without a goodbye.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The most that a connection has to answer the check. With the pool's five, it leaves enough of the
-/// 800 ms that a check is given to make a new one.
-const PING: Duration = Duration::from_millis(100);
+/// The most that the check's connection has to answer. It leaves enough of the 800 ms that a check is
+/// given to make a new one.
+const PING: Duration = Duration::from_millis(300);
+
+/// The most that an attempt to migrate takes, another instance's that it waits for included. Longer
+/// than any migration, and short enough to be tried again when PostgreSQL is cut off meanwhile.
+const MIGRATION: Duration = Duration::from_secs(300);
+
+/// How many visits are forgotten at once: few enough for [`PATIENCE`], however many there are.
+const BATCH: u64 = 10_000;
 
 fn main() -> ExitCode {
     if let Some(code) = Subcommand::new(build_info!()).run() {
@@ -52,13 +62,17 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn serve() -> Result<(), Box<dyn Error>> {
-    let pool = pool(env::var("DATABASE_URL")?.parse()?);
-    let port = env::var("PORT").map_or(Ok(8080), |port| port.parse())?;
+    // Names the variable and not its value, which holds a password.
+    let url = env::var("DATABASE_URL").map_err(|_| "DATABASE_URL is not set, or not in UTF-8")?;
+    let options: PgConnectOptions = url.parse().map_err(|e| format!("DATABASE_URL: {e}"))?;
+    let port = env::var("PORT").map_or(Ok(8080), |port| port.parse());
+    let port = port.map_err(|e| format!("PORT: {e}"))?;
+    let pool = pool(&options);
 
     let health = Health::builder(build_info!())
         .required("postgres", {
-            let pool = pool.clone();
-            move || ping(pool.clone())
+            let (options, kept) = (options.clone(), Arc::default());
+            move || ping(options.clone(), Arc::clone(&kept))
         })
         .build()?;
     let drained = health.drain()?;
@@ -72,22 +86,24 @@ async fn serve() -> Result<(), Box<dyn Error>> {
 
     // Beside the server, which says "starting" meanwhile.
     tokio::spawn({
-        let (health, pool) = (health.clone(), pool.clone());
+        let health = health.clone();
         async move {
-            migrate(&pool).await;
+            migrate(&options).await;
             health.ready();
         }
     });
     let sweeper = health.heartbeat("sweeper", Duration::from_secs(30))?;
-    tokio::spawn(sweep(pool, sweeper));
+    tokio::spawn(sweep(pool.clone(), sweeper));
 
     axum::serve(listener, app)
         .with_graceful_shutdown(drained)
         .await?;
+    // A PostgreSQL that does not answer is no reason to stay.
+    let _ = timeout(PATIENCE, pool.close()).await;
     Ok(())
 }
 
-fn pool(options: PgConnectOptions) -> PgPool {
+fn pool(options: &PgConnectOptions) -> PgPool {
     PgPoolOptions::new()
         .max_connections(5)
         .acquire_timeout(PATIENCE)
@@ -99,30 +115,63 @@ fn pool(options: PgConnectOptions) -> PgPool {
                 Ok(true)
             })
         })
-        .connect_lazy_with(options)
+        .connect_lazy_with(giving_up(options, PATIENCE))
 }
 
-/// The check: an idle connection of the pool answers, or else a new one does.
+/// PostgreSQL gives up as well. It does not notice that nobody waits for a query any more, and would
+/// keep a connection for it until it ends, beside those that replace it here.
+fn giving_up(options: &PgConnectOptions, patience: Duration) -> PgConnectOptions {
+    let milliseconds = patience.as_millis();
+    options
+        .clone()
+        .options([("statement_timeout", milliseconds)])
+}
+
+/// The check: a connection of its own answers, or else a new one does.
 ///
-/// It never queues for a connection. Behind requests that hold all of them the check would tell
-/// how busy this instance is, and a load balancer would hand its requests to the others, which
-/// are no less busy.
-async fn ping(pool: PgPool) -> sqlx::Result<()> {
-    while let Some(mut idle) = pool.try_acquire() {
-        if within(PING, idle.ping()).await.is_ok() {
-            return Ok(());
-        }
+/// Not one of the pool's. Behind requests that hold all of them the check would tell how busy this
+/// instance is, and a load balancer would hand its requests to the others, which are no less busy.
+/// And it is kept, because a new one is refused where PostgreSQL has as many as it takes, while those
+/// that there are work well.
+async fn ping(
+    options: PgConnectOptions,
+    kept: Arc<Mutex<Option<PgConnection>>>,
+) -> sqlx::Result<()> {
+    let mut kept = kept.lock().await;
+    // Taken out, so that none is kept that a deadline left in the middle of an answer.
+    if let Some(mut connection) = kept.take()
+        && within(PING, connection.ping()).await.is_ok()
+    {
+        *kept = Some(connection);
+        return Ok(());
     }
-    let new = PgConnection::connect_with(&pool.connect_options()).await?;
-    new.close().await
+    *kept = Some(PgConnection::connect_with(&options).await?);
+    Ok(())
 }
 
 /// Tries until it succeeds: a PostgreSQL that comes later than the service is no reason to end.
-async fn migrate(pool: &PgPool) {
-    while let Err(error) = sqlx::migrate!().run(pool).await {
+async fn migrate(options: &PgConnectOptions) {
+    while let Err(error) = within(MIGRATION, migrate_once(options)).await {
         tracing::warn!(%error, "the schema is not up to date");
         sleep(Duration::from_secs(1)).await;
     }
+}
+
+/// On a connection that is closed behind it: whoever migrates locks all others out, and where that
+/// fails nothing else unlocks.
+async fn migrate_once(options: &PgConnectOptions) -> sqlx::Result<()> {
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(PATIENCE)
+        .connect_with(giving_up(options, MIGRATION))
+        .await?;
+    let outcome = sqlx::migrate!()
+        // After a rollback to this version the schema is newer, which its author has to allow for.
+        .set_ignore_missing(true)
+        .run(&pool)
+        .await;
+    pool.close().await;
+    Ok(outcome?)
 }
 
 async fn visit(State(pool): State<PgPool>) -> Result<String, StatusCode> {
@@ -138,15 +187,23 @@ async fn visit(State(pool): State<PgPool>) -> Result<String, StatusCode> {
 
 /// Forgets visits of more than a day ago.
 async fn sweep(pool: PgPool, heartbeat: Heartbeat) {
-    let mut ticks = interval(Duration::from_secs(5));
     loop {
-        ticks.tick().await;
         // Whether or not PostgreSQL answers: its outage is not this process's fault.
         heartbeat.beat();
-        let old = sqlx::query("DELETE FROM visits WHERE at < now() - interval '1 day'");
-        if let Err(error) = within(PATIENCE, old.execute(&pool)).await {
-            tracing::warn!(%error, "nothing was swept");
+        // Replicas share the work: each skips what another is deleting.
+        let old = sqlx::query(
+            "DELETE FROM visits WHERE id IN (
+                 SELECT id FROM visits WHERE at < now() - interval '1 day'
+                 LIMIT $1 FOR UPDATE SKIP LOCKED
+             )",
+        )
+        .bind(BATCH as i64);
+        match within(PATIENCE, old.execute(&pool)).await {
+            Ok(done) if done.rows_affected() == BATCH => continue,
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "nothing was swept"),
         }
+        sleep(Duration::from_secs(5)).await;
     }
 }
 
