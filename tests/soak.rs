@@ -39,7 +39,7 @@ use axum::Router;
 use lifesign::{Health, build_info};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpSocket, TcpStream},
     process::Command,
     runtime::{Builder, Runtime},
     sync::Barrier,
@@ -501,7 +501,13 @@ async fn routes() -> [u16; 2] {
     let listener = health.listen(any).await.expect("a port");
     let port = listener.local_addr().expect("it is bound").port();
     tokio::spawn(listener.serve());
-    let axum = TcpListener::bind(any).await.expect("a port");
+    // Not tokio's 128: in 0.3 s without a core more come, and those that find the queue full try
+    // again after a second.
+    let axum = TcpSocket::new_v4().and_then(|socket| {
+        socket.bind(any)?;
+        socket.listen(4096)
+    });
+    let axum = axum.expect("a port");
     let ports = [port, axum.local_addr().expect("it is bound").port()];
     let router: Router = health.routes();
     tokio::spawn(async { axum::serve(axum, router).await });
