@@ -6,6 +6,7 @@ use std::{
     future::Future,
     io, mem,
     net::SocketAddr,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -26,7 +27,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket},
     task::{AbortHandle, JoinSet, yield_now},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 use tracing::warn;
 
@@ -34,6 +35,10 @@ use crate::Health;
 
 /// A client that has not sent its request by then never will.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// However a client behaves, its connection ends after that and a little more: what hyper does with
+/// one that sends much, and reads nothing, is not for us to know.
+const LIFE: Duration = Duration::from_secs(60);
 
 /// Probes send some hundred bytes. hyper's least.
 const BUFFER: usize = 8 * 1024;
@@ -43,16 +48,19 @@ const BUFFER: usize = 8 * 1024;
 const SYSTEM_BUFFER: u32 = 16 * 1024;
 
 /// With one more, the oldest that is not being answered is closed: probes come and go, so it is the
-/// one that hangs, and silent connections cannot keep out a probe that sends its request before as
-/// many more have come. One that is being answered is never closed; its answer takes 0.9 s at most.
+/// one that hangs, and silent connections cannot keep out a probe that sends its request at once.
+/// One that is being answered is never closed; its answer takes 0.9 s at most.
 const CONNECTIONS: usize = 256;
 
 /// Of connections that wait to be accepted; the system may take fewer. With tokio's own 128 a flood
 /// fills it, and the probe that finds it full tries again after a second: too late.
 const BACKLOG: u32 = 4096;
 
-/// How long to leave the system alone when it has no descriptor for another connection, or all that
-/// there are being answered.
+/// So long a connection has before it counts as one that hangs: its request is on its way, or waits
+/// for a thread.
+const YOUNG: Duration = Duration::from_millis(10);
+
+/// How long to leave the system alone when it has no descriptor for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The routes on an address of their own, from [`Health::listen`].
@@ -131,7 +139,7 @@ impl Listener {
     ///
     /// It never ends by itself, so that it is closed last: spawn it, and readiness says 503
     /// through the whole drain until the process exits. Connections are bounded: 256 at once,
-    /// 8 KiB of head, 2 s for the head to arrive.
+    /// 8 KiB of head, 2 s for the head to arrive, a minute for all of its requests.
     ///
     /// # Panics
     ///
@@ -143,8 +151,8 @@ impl Listener {
             match self.socket.accept().await {
                 Ok((stream, _)) => {
                     told = false;
-                    while open.count() == CONNECTIONS && !open.close_oldest(Duration::ZERO) {
-                        sleep(ACCEPT_PAUSE).await;
+                    while open.count() == CONNECTIONS && !open.close_oldest(YOUNG) {
+                        sleep(YOUNG).await;
                     }
                     let answering = Arc::new(AtomicBool::new(false));
                     let conversation = self.health.clone().converse(stream, Arc::clone(&answering));
@@ -219,15 +227,19 @@ impl Health {
         stream: impl AsyncRead + AsyncWrite + Unpin,
         answering: Arc<AtomicBool>,
     ) {
-        // What goes wrong on a connection is the client's affair, and it has noticed.
-        let _ = http1::Builder::new()
+        let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_READ_TIMEOUT)
             .max_buf_size(BUFFER)
             // `nc` and its like shut their side down before they read.
             .half_close(true)
-            .serve_connection(TokioIo::new(stream), self.service(answering))
-            .await;
+            .serve_connection(TokioIo::new(stream), self.service(answering));
+        let mut connection = pin!(connection);
+        // What goes wrong on a connection is the client's affair, and it has noticed.
+        if timeout(LIFE, connection.as_mut()).await.is_err() {
+            connection.as_mut().graceful_shutdown();
+            let _ = timeout(HEADER_READ_TIMEOUT, connection).await;
+        }
     }
 
     fn service(
