@@ -383,6 +383,17 @@ impl Drop for Stack {
             eprintln!("{}", ps.unwrap_or_default());
         }
         remove(["stack", "rm", &self.name]);
+        // It does not wait for the tasks, and of an image that one still runs only the name would go.
+        let tasks = format!("--filter=label=com.docker.stack.namespace={}", self.name);
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE
+            && Command::new("docker")
+                .args(["ps", "--all", "--quiet", &tasks])
+                .output()
+                .is_ok_and(|left| !left.stdout.is_empty())
+        {
+            thread::sleep(Duration::from_millis(100));
+        }
         let _ = fs::remove_file(&self.override_file);
     }
 }
