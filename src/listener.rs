@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
-    future::Future,
+    future::{Future, pending},
     io, mem,
     net::SocketAddr,
     pin::pin,
@@ -26,8 +26,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket},
+    select,
+    sync::Notify,
     task::{AbortHandle, JoinSet, yield_now},
-    time::{Instant, sleep, timeout},
+    time::{Instant, timeout},
 };
 use tracing::warn;
 
@@ -47,17 +49,16 @@ const BUFFER: usize = 8 * 1024;
 /// own accord it would keep megabytes of them, for each connection.
 const SYSTEM_BUFFER: u32 = 16 * 1024;
 
-/// With one more, the oldest that is not being answered is closed: probes come and go, so it is the
-/// one that hangs, and silent connections cannot keep out a probe that sends its request at once.
-/// One that is being answered is never closed; its answer takes 0.9 s at most.
+/// With one more, the oldest that is not being answered has to make room: probes come and go, so it
+/// is the one that hangs, and silent connections cannot keep out a probe that sends its request at
+/// once. One that is being answered never has to; its answer takes 0.9 s at most.
 const CONNECTIONS: usize = 256;
 
 /// Of connections that wait to be accepted; the system may take fewer. With tokio's own 128 a flood
 /// fills it, and the probe that finds it full tries again after a second: too late.
 const BACKLOG: u32 = 4096;
 
-/// So long a connection has before it counts as one that hangs: its request is on its way, or waits
-/// for a thread.
+/// So long a connection has before it counts as one that hangs: its request is on its way.
 const YOUNG: Duration = Duration::from_millis(10);
 
 /// How long to leave the system alone when it has no descriptor for another connection.
@@ -151,24 +152,21 @@ impl Listener {
             match self.socket.accept().await {
                 Ok((stream, _)) => {
                     told = false;
-                    while open.count() == CONNECTIONS && !open.close_oldest(YOUNG) {
-                        sleep(YOUNG).await;
+                    while open.count() == CONNECTIONS {
+                        open.make_room(YOUNG);
+                        open.one_ends(YOUNG).await;
                     }
-                    let answering = Arc::new(AtomicBool::new(false));
-                    let conversation = self.health.clone().converse(stream, Arc::clone(&answering));
-                    open.spawn(conversation, answering);
+                    let progress = Arc::<Progress>::default();
+                    let conversation = self.health.clone().converse(stream, Arc::clone(&progress));
+                    open.spawn(conversation, progress);
                 }
                 Err(error) => {
                     // Most likely there is no descriptor left. The system says so even when nobody
                     // waits, so that a probe that has only just come is not to be closed for it.
-                    if open.close_oldest(ACCEPT_PAUSE) {
-                        yield_now().await;
-                        continue;
-                    }
-                    if !mem::replace(&mut told, true) {
+                    if !open.make_room(ACCEPT_PAUSE) && !mem::replace(&mut told, true) {
                         warn!(%error, "the health listener cannot accept");
                     }
-                    sleep(ACCEPT_PAUSE).await;
+                    open.one_ends(ACCEPT_PAUSE).await;
                 }
             }
         }
@@ -185,8 +183,16 @@ struct Open {
 struct Connection {
     task: AbortHandle,
     since: Instant,
+    progress: Arc<Progress>,
+}
+
+/// What a connection and the listener tell each other.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
     /// Its request has arrived, and its answer is not ready.
-    answering: Arc<AtomicBool>,
+    answering: AtomicBool,
+    /// It has to make room, unless there is a request.
+    room: Notify,
 }
 
 impl Open {
@@ -200,24 +206,57 @@ impl Open {
     fn spawn(
         &mut self,
         conversation: impl Future<Output = ()> + Send + 'static,
-        answering: Arc<AtomicBool>,
+        progress: Arc<Progress>,
     ) {
         let task = self.tasks.spawn(conversation);
         let since = Instant::now();
         self.by_age.push_back(Connection {
             task,
             since,
-            answering,
+            progress,
         });
     }
 
-    /// Closes the oldest that hangs, if there is one of that age.
-    fn close_oldest(&mut self, age: Duration) -> bool {
-        let hangs = |connection: &Connection| !connection.answering.load(Ordering::Relaxed);
-        let oldest = self.by_age.iter().position(hangs);
-        let oldest = oldest.filter(|at| self.by_age[*at].since.elapsed() >= age);
-        let oldest = oldest.and_then(|at| self.by_age.remove(at));
-        oldest.map(|connection| connection.task.abort()).is_some()
+    /// Asks the oldest that hangs to end, if there is one of that age. It looks once more whether
+    /// its request has arrived: on a busy machine that may have waited for a thread, unread.
+    fn make_room(&self, age: Duration) -> bool {
+        let hangs = |connection: &&Connection| {
+            !connection.progress.answering() && !connection.task.is_finished()
+        };
+        let oldest = self.by_age.iter().find(hangs);
+        let oldest = oldest.filter(|connection| connection.since.elapsed() >= age);
+        oldest
+            .map(|connection| connection.progress.room.notify_one())
+            .is_some()
+    }
+
+    /// Waits until one of them ends, but no longer than that.
+    async fn one_ends(&mut self, patience: Duration) {
+        let end = async {
+            if self.tasks.join_next().await.is_none() {
+                pending::<()>().await;
+            }
+        };
+        let _ = timeout(patience, end).await;
+    }
+}
+
+impl Progress {
+    fn answering(&self) -> bool {
+        self.answering.load(Ordering::Relaxed)
+    }
+
+    /// Ends when room is needed and no request is there.
+    async fn hangs(&self) {
+        loop {
+            self.room.notified().await;
+            // tokio asks the system what has arrived before it goes on with one that yields, and
+            // who waits for this reads first.
+            yield_now().await;
+            if !self.answering() {
+                return;
+            }
+        }
     }
 }
 
@@ -225,7 +264,7 @@ impl Health {
     pub(crate) async fn converse(
         self,
         stream: impl AsyncRead + AsyncWrite + Unpin,
-        answering: Arc<AtomicBool>,
+        progress: Arc<Progress>,
     ) {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -233,10 +272,17 @@ impl Health {
             .max_buf_size(BUFFER)
             // `nc` and its like shut their side down before they read.
             .half_close(true)
-            .serve_connection(TokioIo::new(stream), self.service(answering));
+            .serve_connection(TokioIo::new(stream), self.service(Arc::clone(&progress)));
         let mut connection = pin!(connection);
         // What goes wrong on a connection is the client's affair, and it has noticed.
-        if timeout(LIFE, connection.as_mut()).await.is_err() {
+        let ended = timeout(LIFE, async {
+            select! {
+                biased;
+                _ = connection.as_mut() => {}
+                () = progress.hangs() => {}
+            }
+        });
+        if ended.await.is_err() {
             connection.as_mut().graceful_shutdown();
             let _ = timeout(HEADER_READ_TIMEOUT, connection).await;
         }
@@ -244,7 +290,7 @@ impl Health {
 
     fn service(
         self,
-        answering: Arc<AtomicBool>,
+        progress: Arc<Progress>,
     ) -> impl Service<
         Request<Incoming>,
         Response = Response<Full<Bytes>>,
@@ -253,11 +299,11 @@ impl Health {
     > {
         service_fn(move |request: Request<Incoming>| {
             let health = self.clone();
-            let answering = Arc::clone(&answering);
+            let progress = Arc::clone(&progress);
             async move {
-                answering.store(true, Ordering::Relaxed);
+                progress.answering.store(true, Ordering::Relaxed);
                 let response = health.respond(request.method(), request.uri().path()).await;
-                answering.store(false, Ordering::Relaxed);
+                progress.answering.store(false, Ordering::Relaxed);
                 Ok(response)
             }
         })
