@@ -2,10 +2,12 @@
 //!
 //! The only file that reads arguments and environment, and that prints.
 
+pub(crate) mod line;
+
 use std::{
     env,
     ffi::OsString,
-    fmt::{self, Write as _},
+    fmt,
     io::{self, Write},
     mem,
     net::{Ipv4Addr, SocketAddr},
@@ -14,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use self::line::Output;
 use crate::{
     BuildInfo, Question,
     endpoint::{BadUrl, Endpoint, parse_port, valid_target},
@@ -27,9 +30,6 @@ const HEALTHY: u8 = 0;
 
 /// Everything else. Docker reserves 2, and takes any other number for this one.
 const UNHEALTHY: u8 = 1;
-
-/// Podman keeps 500 bytes of a probe's output, Docker 4096.
-const LINE_MAX: usize = 400;
 
 /// `app healthcheck` and `app version`: the service's own binary as its container's probe.
 ///
@@ -121,10 +121,7 @@ impl App {
     ) -> u8 {
         // Rust's own code for a panic is 101, or 134 where panics abort.
         panic::set_hook(Box::new(|panic| {
-            say(
-                io::stderr(),
-                format_args!("unhealthy: the probe panicked: {panic}"),
-            );
+            Output::Stderr.say(format_args!("unhealthy: the probe panicked: {panic}"));
             process::exit(UNHEALTHY.into());
         }));
         let options = match Options::parse(args) {
@@ -140,7 +137,7 @@ impl App {
             Ok(_) if options.quiet => HEALTHY,
             Err(_) if options.quiet => UNHEALTHY,
             Ok(healthy) => {
-                say(io::stdout(), format_args!("healthy: {healthy}"));
+                Output::Stdout.say(format_args!("healthy: {healthy}"));
                 HEALTHY
             }
             Err(error) if error.is_connect() => {
@@ -519,12 +516,12 @@ fn json(build: &BuildInfo) -> String {
 
 fn refuse_version(arg: &str) -> u8 {
     let refusal = Refusal::argument(arg, &"unknown, expected --json or nothing");
-    say(io::stderr(), format_args!("version: {refusal}"));
+    Output::Stderr.say(format_args!("version: {refusal}"));
     UNHEALTHY
 }
 
 fn unhealthy(why: &dyn fmt::Display) -> u8 {
-    say(io::stderr(), format_args!("unhealthy: {why}"));
+    Output::Stderr.say(format_args!("unhealthy: {why}"));
     UNHEALTHY
 }
 
@@ -539,39 +536,3 @@ fn print(text: &str) -> u8 {
         Err(_) => UNHEALTHY,
     }
 }
-
-/// One line in one write. That it cannot be written changes nothing.
-pub(crate) fn say(mut to: impl Write, text: fmt::Arguments<'_>) {
-    let mut line = Line(String::with_capacity(LINE_MAX));
-    // The error says that there was more than fits.
-    let _ = line.write_fmt(text);
-    line.0.push('\n');
-    let _ = to.write_all(line.0.as_bytes()).and_then(|()| to.flush());
-}
-
-/// What strangers sent ends up on terminals: nothing that could move a cursor or start a line.
-struct Line(String);
-
-impl fmt::Write for Line {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let line = &mut self.0;
-        for c in text.chars() {
-            let mark = line.len();
-            match c {
-                ' ' => line.push(c),
-                _ if c.is_ascii_graphic() => line.push(c),
-                _ if c.is_ascii() => line.extend(c.escape_default()),
-                // Leaves letters alone and escapes what has no shape of its own.
-                _ => line.extend(c.escape_debug()),
-            }
-            if line.len() > LINE_MAX - ELLIPSIS.len() - 1 {
-                line.truncate(mark);
-                line.push_str(ELLIPSIS);
-                return Err(fmt::Error);
-            }
-        }
-        Ok(())
-    }
-}
-
-const ELLIPSIS: &str = "...";

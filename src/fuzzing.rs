@@ -2,14 +2,14 @@
 //! and nothing else does.
 #![expect(clippy::must_use_candidate, reason = "nobody's API")]
 
-use std::{ffi::OsString, fmt, io, sync::Arc, time::Duration};
+use std::{ffi::OsString, io, sync::Arc, time::Duration};
 
 use socket2::Socket;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     BuildInfo, Endpoint, Health, Question,
-    cli::{App, Options, say},
+    cli::{App, Options, line::line},
     probe::{self, Clock, Inquiry},
     publication::Published,
     report::Summary,
@@ -20,11 +20,8 @@ pub fn ask(peer: Socket) -> (Option<u16>, String) {
     let inquiry = inquiry(Endpoint::unix("/peer"), "/health");
     let clock = Clock::start(inquiry.timeout);
     match probe::exchange(peer, &inquiry, &"peer", &clock) {
-        Ok(healthy) => (
-            Some(healthy.code),
-            line(&format_args!("healthy: {healthy}")),
-        ),
-        Err(error) => (None, line(&format_args!("unhealthy: {error}"))),
+        Ok(healthy) => (Some(healthy.code), line(format_args!("healthy: {healthy}"))),
+        Err(error) => (None, line(format_args!("unhealthy: {error}"))),
     }
 }
 
@@ -39,7 +36,7 @@ pub fn arguments(
         build,
         endpoint: None,
     };
-    let refused = |refusal| line(&format_args!("unhealthy: {refusal}"));
+    let refused = |refusal| line(format_args!("unhealthy: {refusal}"));
     let Some(options) = Options::parse(args).map_err(refused)? else {
         return Ok(None);
     };
@@ -86,10 +83,4 @@ fn inquiry(endpoint: Endpoint, target: &str) -> Inquiry {
         // Never reached: a run that hangs is ended by libFuzzer.
         timeout: Duration::from_secs(60),
     }
-}
-
-fn line(text: &dyn fmt::Display) -> String {
-    let mut line = Vec::new();
-    say(&mut line, format_args!("{text}"));
-    String::from_utf8(line).expect("a line is written as text")
 }

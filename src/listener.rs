@@ -270,6 +270,9 @@ impl Health {
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_READ_TIMEOUT)
             .max_buf_size(BUFFER)
+            // Each answer in one piece: into the pieces of one that waits for its reader, hyper 1.12
+            // would put the next, where that is a refusal.
+            .writev(false)
             // `nc` and its like shut their side down before they read.
             .half_close(true)
             .serve_connection(TokioIo::new(stream), self.service(Arc::clone(&progress)));

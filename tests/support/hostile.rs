@@ -21,7 +21,8 @@ use socket2::{Domain, SockRef, Socket, Type};
 pub(crate) use Act::{Drip, Finish, Flood, Hear, Hold, Pause, Reply, Reset, Say};
 
 /// Scenarios: a name, what the server does, and what the probe prints, in which `{peer}` stands for
-/// the server's address, `#` for the time that it took, and `…` at the end for anything.
+/// the server's address, `{timeout}` for the deadline, `#` for the time that it took, and `…` at the
+/// end for anything.
 macro_rules! cases {
     ($($name:literal: $stage:expr => $line:expr),+ $(,)?) => {
         [$($crate::hostile::case($name, $stage, $line)),+]
@@ -47,7 +48,7 @@ pub(crate) struct Table {
 pub(crate) enum Pace {
     /// The verdict is known at once, whatever the server does next.
     AtOnce,
-    /// Nothing but the deadline, of 500 ms, ends it.
+    /// Nothing but the deadline ends it.
     AtTheDeadline,
 }
 

@@ -635,15 +635,15 @@ pub(crate) fn the_place_decides_and_the_first_answer_counts() -> Table {
 pub(crate) fn nobody_accepts_until_the_deadline() -> Table {
     at_the_deadline(cases! {
         "a listener that never accepts": Stage::Deaf
-            => "unhealthy: {peer} sent nothing within 500ms",
+            => "unhealthy: {peer} sent nothing within {timeout}",
         "a full backlog": Stage::Full
-            => "unhealthy: connect to {peer}: no answer within 500ms",
+            => "unhealthy: connect to {peer}: no answer within {timeout}",
     })
 }
 
 pub(crate) fn silence_ends_at_the_deadline() -> Table {
-    let nothing = "unhealthy: {peer} sent nothing within 500ms";
-    let incomplete = "unhealthy: {peer} sent an incomplete answer within 500ms";
+    let nothing = "unhealthy: {peer} sent nothing within {timeout}";
+    let incomplete = "unhealthy: {peer} sent an incomplete answer within {timeout}";
     at_the_deadline(cases! {
         "accepts and does not read": [Hold] => nothing,
         "reads and does not answer": [Hear, Hold] => nothing,
@@ -661,7 +661,7 @@ pub(crate) fn silence_ends_at_the_deadline() -> Table {
 }
 
 pub(crate) fn the_deadline_is_one_for_the_whole_probe() -> Table {
-    let incomplete = "unhealthy: {peer} sent an incomplete answer within 500ms";
+    let incomplete = "unhealthy: {peer} sent an incomplete answer within {timeout}";
     let interim = [say("HTTP/1.1 102 Processing\r\n\r\n"), pause(900)];
     let interim = iter::repeat_n(interim, 8).flatten();
     let headers = iter::repeat_n([say("A: b\r\n"), pause(400)], 50).flatten();
