@@ -35,12 +35,13 @@ use tracing::warn;
 
 use crate::Health;
 
-/// A client that has not sent its request by then never will.
-const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(2);
+/// A client that has not sent its request by then never will. On a kept connection it counts from the
+/// answer before: with whole seconds, a prober that keeps its connection would come when it closes.
+const HEADER_READ_TIMEOUT: Duration = Duration::from_millis(2500);
 
 /// However a client behaves, its connection ends after that and a little more: what hyper does with
-/// one that sends much, and reads nothing, is not for us to know.
-const LIFE: Duration = Duration::from_secs(60);
+/// one that sends much, and reads nothing, is not for us to know. No whole seconds, as above.
+const LIFE: Duration = Duration::from_millis(60_500);
 
 /// Probes send some hundred bytes. hyper's least.
 const BUFFER: usize = 8 * 1024;
@@ -140,7 +141,7 @@ impl Listener {
     ///
     /// It never ends by itself, so that it is closed last: spawn it, and readiness says 503
     /// through the whole drain until the process exits. Connections are bounded: 256 at once,
-    /// 8 KiB of head, 2 s for the head to arrive, a minute for all of its requests.
+    /// 8 KiB of head, 2.5 s for the head to arrive, a minute for all of its requests.
     ///
     /// # Panics
     ///

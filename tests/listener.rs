@@ -186,7 +186,7 @@ async fn old_and_one_sided_clients_are_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_head_that_does_not_arrive_ends_the_connection_after_two_seconds() {
+async fn a_head_that_does_not_arrive_ends_the_connection() {
     let (_health, address) = serve(Health::builder(build_info!())).await;
     spawn_blocking(move || {
         let waits: Vec<_> = [
@@ -206,7 +206,7 @@ async fn a_head_that_does_not_arrive_ends_the_connection_after_two_seconds() {
         .into();
         for wait in waits {
             let (start, took) = wait.join().unwrap();
-            let expected = Duration::from_millis(1900)..Duration::from_millis(3500);
+            let expected = Duration::from_millis(2400)..Duration::from_millis(4000);
             assert!(expected.contains(&took), "after {start:?}: {took:?}");
         }
     })
@@ -215,7 +215,7 @@ async fn a_head_that_does_not_arrive_ends_the_connection_after_two_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_head_that_arrives_a_byte_at_a_time_has_two_seconds_too() {
+async fn a_head_that_arrives_a_byte_at_a_time_has_no_longer() {
     let (_health, address) = serve(Health::builder(build_info!())).await;
     spawn_blocking(move || {
         let mut stream = connect(address);
@@ -228,7 +228,38 @@ async fn a_head_that_arrives_a_byte_at_a_time_has_two_seconds_too() {
             );
         }
         let took = started.elapsed();
-        assert!(took >= Duration::from_secs(2), "{took:?}");
+        assert!(took >= Duration::from_millis(2400), "{took:?}");
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes a minute"]
+async fn a_connection_that_is_used_all_the_time_ends_after_a_minute() {
+    let (health, address) = serve(Health::builder(build_info!())).await;
+    health.ready();
+    spawn_blocking(move || {
+        let mut stream = connect(address);
+        let since = Instant::now();
+        let mut answer = [0; 4096];
+        loop {
+            // In order, so that the last one says that it is the last.
+            if stream
+                .write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+                .is_err()
+            {
+                break;
+            }
+            match stream.read(&mut answer) {
+                Ok(0) | Err(_) => break,
+                Ok(count) => assert!(answer[..count].starts_with(b"HTTP/1.1 200 OK\r\n")),
+            }
+            assert!(since.elapsed() < Duration::from_secs(65), "it may go on");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let took = since.elapsed();
+        assert!(took >= Duration::from_secs(60), "{took:?}");
     })
     .await
     .unwrap();
@@ -274,7 +305,7 @@ async fn connections_are_bounded_and_a_flood_keeps_no_probe_out() {
             "{:?}",
             asked.elapsed()
         );
-        // Well before the two seconds after which all of them are closed.
+        // Well before the 2.5 s after which all of them are closed.
         loop {
             let closed = silent.iter().filter(|stream| is_closed(stream)).count();
             if closed >= 145 {

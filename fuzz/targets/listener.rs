@@ -17,8 +17,8 @@ use tokio::{
 };
 
 /// As in the listener, with a little for the timers' grain.
-const HEADER_READ_TIMEOUT: Duration = Duration::from_millis(2100);
-const LIFE: Duration = Duration::from_secs(60);
+const HEADER_READ_TIMEOUT: Duration = Duration::from_millis(2600);
+const LIFE: Duration = Duration::from_millis(60_500);
 const BUFFER: usize = 8 * 1024;
 
 const PROBE: &[u8] = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
