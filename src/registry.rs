@@ -119,7 +119,7 @@ enum Outcome {
 struct Rendered {
     state: State,
     evaluation: Option<Arc<Evaluation>>,
-    beats: Vec<(String, Pulse)>,
+    pulses: Vec<(Arc<Beat>, Pulse)>,
     report: Report,
 }
 
@@ -554,17 +554,19 @@ impl Inner {
         }
     }
 
-    /// Logs the heartbeats that changed, without a lock: logs can block.
-    fn log_pulses(&self) {
+    /// How the heartbeats are. Logs those that changed, without a lock: logs can block.
+    fn pulses(&self) -> Vec<(Arc<Beat>, Pulse)> {
+        let mut pulses = Vec::new();
         let mut changed = Vec::new();
         for (beat, told) in lock(&self.beats).iter_mut() {
             let pulse = beat.pulse();
+            pulses.push((Arc::clone(beat), pulse));
             if mem::replace(told, pulse) != pulse {
                 changed.push((Arc::clone(beat), pulse));
             }
         }
         if self.state() == State::Draining {
-            return;
+            return pulses;
         }
         for (beat, pulse) in changed {
             let name = beat.name.as_str();
@@ -580,12 +582,7 @@ impl Inner {
                 warn!(heartbeat = name, "heartbeat {now}");
             }
         }
-    }
-
-    fn pulses(&self, mut each: impl FnMut(&str, Pulse)) {
-        for (beat, _) in lock(&self.beats).iter() {
-            each(&beat.name, beat.pulse());
-        }
+        pulses
     }
 
     /// The answer, from the last one if nothing that it was made from has changed.
@@ -595,29 +592,28 @@ impl Inner {
         state: State,
         evaluation: Option<Arc<Evaluation>>,
     ) -> Report {
-        self.log_pulses();
+        let pulses = self.pulses();
         let mut rendered = lock(&self.rendered[question as usize]);
         let same_run = |a: &Option<Arc<Evaluation>>, b: &Option<Arc<Evaluation>>| match (a, b) {
             (Some(a), Some(b)) => Arc::ptr_eq(a, b),
             (a, b) => a.is_none() && b.is_none(),
         };
-        if let Some(last) = rendered.as_ref() {
-            let mut told = last.beats.iter();
-            let mut same = last.state == state && same_run(&last.evaluation, &evaluation);
-            self.pulses(|name, pulse| {
-                same &= told.next().is_some_and(|(n, p)| n == name && *p == pulse);
-            });
-            if same && told.next().is_none() {
-                return last.report.clone();
-            }
+        let same_pulses = |a: &[(Arc<Beat>, Pulse)], b: &[(Arc<Beat>, Pulse)]| {
+            let known = |(beat, pulse): &(_, Pulse)| (Arc::as_ptr(beat), *pulse);
+            a.iter().map(known).eq(b.iter().map(known))
+        };
+        if let Some(last) = rendered.as_ref()
+            && last.state == state
+            && same_run(&last.evaluation, &evaluation)
+            && same_pulses(&last.pulses, &pulses)
+        {
+            return last.report.clone();
         }
-        let mut beats = Vec::new();
-        self.pulses(|name, pulse| beats.push((name.to_owned(), pulse)));
-        let report = self.render(question, state, evaluation.as_deref(), &beats);
+        let report = self.render(question, state, evaluation.as_deref(), &pulses);
         *rendered = Some(Rendered {
             state,
             evaluation,
-            beats,
+            pulses,
             report: report.clone(),
         });
         report
@@ -628,12 +624,12 @@ impl Inner {
         question: Question,
         state: State,
         evaluation: Option<&Evaluation>,
-        beats: &[(String, Pulse)],
+        pulses: &[(Arc<Beat>, Pulse)],
     ) -> Report {
-        let (status, output) = self.verdict(question, state, evaluation, beats);
+        let (status, output) = self.verdict(question, state, evaluation, pulses);
         let detail = (!self.status_only).then(|| Detail {
             build: &self.build,
-            entries: self.entries(evaluation, beats),
+            entries: self.entries(evaluation, pulses),
         });
         Report::render(&Facts {
             status,
@@ -648,7 +644,7 @@ impl Inner {
         question: Question,
         state: State,
         evaluation: Option<&Evaluation>,
-        beats: &[(String, Pulse)],
+        pulses: &[(Arc<Beat>, Pulse)],
     ) -> (Status, String) {
         if state == State::Draining {
             return match question {
@@ -656,11 +652,11 @@ impl Inner {
                 _ => (Status::Fail, "draining".to_owned()),
             };
         }
-        let broken: Vec<String> = beats
+        let broken: Vec<String> = pulses
             .iter()
-            .filter_map(|(name, pulse)| match pulse {
-                Pulse::Late => Some(format!("heartbeat {name} is late")),
-                Pulse::Dropped => Some(format!("heartbeat {name} ended")),
+            .filter_map(|(beat, pulse)| match pulse {
+                Pulse::Late => Some(format!("heartbeat {} is late", beat.name)),
+                Pulse::Dropped => Some(format!("heartbeat {} ended", beat.name)),
                 Pulse::Beating | Pulse::Finished => None,
             })
             .collect();
@@ -700,7 +696,7 @@ impl Inner {
     fn entries<'a>(
         &'a self,
         evaluation: Option<&Evaluation>,
-        beats: &'a [(String, Pulse)],
+        pulses: &'a [(Arc<Beat>, Pulse)],
     ) -> Vec<Entry<'a>> {
         let outcomes = evaluation.map_or(&[][..], |e| &e.outcomes);
         let checks = self.checks.iter().zip(outcomes);
@@ -712,8 +708,8 @@ impl Inner {
             },
             took: Some(*took),
         });
-        let beats = beats.iter().map(|(name, pulse)| Entry {
-            name,
+        let beats = pulses.iter().map(|(beat, pulse)| Entry {
+            name: &beat.name,
             status: match pulse {
                 Pulse::Beating | Pulse::Finished => Status::Pass,
                 Pulse::Late | Pulse::Dropped => Status::Fail,

@@ -116,8 +116,9 @@ impl Report {
 
     #[cfg(any(feature = "axum", feature = "listener"))]
     pub(crate) fn into_response<B: From<Bytes>>(self) -> http::Response<B> {
-        let mut response = http::Response::new(B::from(self.body.clone()));
-        *response.status_mut() = self.code();
+        let code = self.code();
+        let mut response = http::Response::new(B::from(self.body));
+        *response.status_mut() = code;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
