@@ -72,8 +72,10 @@ pub(crate) struct Healthy {
 
 impl fmt::Display for Healthy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.summary.status {
-            Some(status) => f.write_str(status)?,
+        match self.summary.status.as_deref() {
+            Some(status @ ("pass" | "warn")) => f.write_str(status)?,
+            // Another's word: it may be "DOWN", and the code is what counts.
+            Some(status) => write!(f, "{} {status}", self.code)?,
             None => self.code.fmt(f)?,
         }
         let tenths = self.took.as_secs() * 10_000 + u64::from(self.took.subsec_micros() + 50) / 100;

@@ -66,6 +66,16 @@ macro_rules! tests {
 
 scenarios::for_each_table!(tests);
 
+#[test]
+fn a_report_in_other_words_is_told_with_the_code() {
+    for word in ["UP", "DOWN", "fail"] {
+        let body = format!(r#"{{"status":"{word}"}}"#);
+        let address = serve(|stream| perform(&says(response("200 OK", body)), stream));
+        let line = told(&ask(&format!("http://{address}")));
+        assert_eq!(line, format!("healthy: 200 {word} in # ms"));
+    }
+}
+
 // The deadline.
 
 #[test]

@@ -385,7 +385,7 @@ pub(crate) fn what_strangers_send_cannot_move_a_cursor_or_start_a_line() -> Tabl
             => r#"unhealthy: 503 fail: a\nb\u{1b}[2J\"c"#,
         "a status": unavailable(br#"{"status":"fa\r\nil"}"#) => r"unhealthy: 503 fa\r\nil",
         "a healthy report": says(response("200 OK", r#"{"status":"pa\u001b","output":"a\nb"}"#))
-            => r"healthy: pa\u001b in # ms: a\nb",
+            => r"healthy: 200 pa\u001b in # ms: a\nb",
         "a location": says(b"HTTP/1.1 302 X\r\nLocation: /\x1b[2J\xff\r\n\r\n")
             => redirected("302 redirect to /\\u{1b}[2J\u{fffd}"),
         "a banner": says(b"\x1b[31mlogin:\xff") => foreign("\\u{1b}[31mlogin:\u{fffd}"),
