@@ -1,6 +1,6 @@
 //! Step 5, exit: the subcommands `healthcheck` and `version`, from arguments to exit code.
 //!
-//! The only file that reads arguments and environment, and that prints.
+//! The only place that reads arguments and environment, and that prints.
 
 pub(crate) mod line;
 

@@ -9,7 +9,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
     time::Duration,
 };
@@ -28,15 +28,15 @@ use tokio::{
     net::{TcpListener, TcpSocket},
     select,
     sync::Notify,
-    task::{AbortHandle, JoinSet, yield_now},
-    time::{Instant, timeout},
+    task::{AbortHandle, JoinSet},
+    time::{Instant, sleep, timeout},
 };
 use tracing::warn;
 
 use crate::Health;
 
 /// A client that has not sent its request by then never will. On a kept connection it counts from the
-/// answer before: with whole seconds, a prober that keeps its connection would come when it closes.
+/// answer before: with whole seconds, probers that keep their connection would come when it closes.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_millis(2500);
 
 /// However a client behaves, its connection ends after that and a little more: what hyper does with
@@ -59,8 +59,14 @@ const CONNECTIONS: usize = 256;
 /// fills it, and the probe that finds it full tries again after a second: too late.
 const BACKLOG: u32 = 4096;
 
+/// Those that are about to make room, at most.
+const LEAVING: usize = 128;
+
 /// So long a connection has before it counts as one that hangs: its request is on its way.
 const YOUNG: Duration = Duration::from_millis(10);
+
+/// How long one that is to make room looks whether its request has come.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// How long to leave the system alone when it has no descriptor for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -153,8 +159,9 @@ impl Listener {
             match self.socket.accept().await {
                 Ok((stream, _)) => {
                     told = false;
-                    while open.count() == CONNECTIONS {
-                        open.make_room(YOUNG);
+                    while open.count() >= CONNECTIONS && !open.make_room(YOUNG)
+                        || open.tasks.len() >= CONNECTIONS + LEAVING
+                    {
                         open.one_ends(YOUNG).await;
                     }
                     let progress = Arc::<Progress>::default();
@@ -190,18 +197,27 @@ struct Connection {
 /// What a connection and the listener tell each other.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    /// Its request has arrived, and its answer is not ready.
-    answering: AtomicBool,
-    /// It has to make room, unless there is a request.
+    phase: AtomicU8,
+    /// It was asked to make room.
     room: Notify,
 }
 
+/// For its first request.
+const WAITING: u8 = 0;
+/// To make room, unless its first request has come.
+const ASKED: u8 = 1;
+const ANSWERING: u8 = 2;
+/// And waits for another request, or for its client to read.
+const ANSWERED: u8 = 3;
+
 impl Open {
+    /// Without those that are about to make room.
     fn count(&mut self) -> usize {
         while self.tasks.try_join_next().is_some() {}
         self.by_age
             .retain(|connection| !connection.task.is_finished());
-        self.by_age.len()
+        let stays = |connection: &&Connection| connection.progress.phase() != ASKED;
+        self.by_age.iter().filter(stays).count()
     }
 
     fn spawn(
@@ -218,17 +234,27 @@ impl Open {
         });
     }
 
-    /// Asks the oldest that hangs to end, if there is one of that age. It looks once more whether
-    /// its request has arrived: on a busy machine that may have waited for a thread, unread.
-    fn make_room(&self, age: Duration) -> bool {
-        let hangs = |connection: &&Connection| {
-            !connection.progress.answering() && !connection.task.is_finished()
+    /// Closes the oldest that hangs, if there is one of that age. One that has had no answer yet
+    /// looks first whether its request has come: on a busy machine, that may be there, unread.
+    fn make_room(&mut self, age: Duration) -> bool {
+        let hangs = |connection: &Connection| {
+            let phase = connection.progress.phase();
+            matches!(phase, WAITING | ANSWERED) && !connection.task.is_finished()
         };
-        let oldest = self.by_age.iter().find(hangs);
-        let oldest = oldest.filter(|connection| connection.since.elapsed() >= age);
-        oldest
-            .map(|connection| connection.progress.room.notify_one())
-            .is_some()
+        let oldest = self.by_age.iter().position(hangs);
+        let Some(oldest) = oldest.filter(|at| self.by_age[*at].since.elapsed() >= age) else {
+            return false;
+        };
+        match self.by_age[oldest].progress.ask() {
+            Ok(_) => true,
+            Err(ANSWERED) => {
+                self.by_age[oldest].task.abort();
+                self.by_age.remove(oldest);
+                true
+            }
+            // Its request has just come.
+            Err(_) => false,
+        }
     }
 
     /// Waits until one of them ends, but no longer than that.
@@ -243,20 +269,28 @@ impl Open {
 }
 
 impl Progress {
-    fn answering(&self) -> bool {
-        self.answering.load(Ordering::Relaxed)
+    fn phase(&self) -> u8 {
+        self.phase.load(Ordering::Relaxed)
     }
 
-    /// Ends when room is needed and no request is there.
+    fn enter(&self, phase: u8) {
+        self.phase.store(phase, Ordering::Relaxed);
+    }
+
+    fn ask(&self) -> Result<u8, u8> {
+        self.phase
+            .compare_exchange(WAITING, ASKED, Ordering::Relaxed, Ordering::Relaxed)
+            .inspect(|_| self.room.notify_one())
+    }
+
+    /// Ends when it was asked to make room, and no request has come.
     async fn hangs(&self) {
-        loop {
-            self.room.notified().await;
-            // tokio asks the system what has arrived before it goes on with one that yields, and
-            // who waits for this reads first.
-            yield_now().await;
-            if !self.answering() {
-                return;
-            }
+        self.room.notified().await;
+        // tokio asks the system what has come before it looks at the clock; it is read before this
+        // goes on.
+        sleep(LOOK).await;
+        if self.phase() != ASKED {
+            pending::<()>().await;
         }
     }
 }
@@ -279,16 +313,16 @@ impl Health {
             .serve_connection(TokioIo::new(stream), self.service(Arc::clone(&progress)));
         let mut connection = pin!(connection);
         // What goes wrong on a connection is the client's affair, and it has noticed.
-        let ended = timeout(LIFE, async {
-            select! {
-                biased;
-                _ = connection.as_mut() => {}
-                () = progress.hangs() => {}
+        let life = async {
+            if timeout(LIFE, connection.as_mut()).await.is_err() {
+                connection.as_mut().graceful_shutdown();
+                let _ = timeout(HEADER_READ_TIMEOUT, connection).await;
             }
-        });
-        if ended.await.is_err() {
-            connection.as_mut().graceful_shutdown();
-            let _ = timeout(HEADER_READ_TIMEOUT, connection).await;
+        };
+        select! {
+            biased;
+            () = life => {}
+            () = progress.hangs() => {}
         }
     }
 
@@ -305,9 +339,9 @@ impl Health {
             let health = self.clone();
             let progress = Arc::clone(&progress);
             async move {
-                progress.answering.store(true, Ordering::Relaxed);
+                progress.enter(ANSWERING);
                 let response = health.respond(request.method(), request.uri().path()).await;
-                progress.answering.store(false, Ordering::Relaxed);
+                progress.enter(ANSWERED);
                 Ok(response)
             }
         })

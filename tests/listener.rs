@@ -12,7 +12,12 @@ use std::{
 
 use axum::Router;
 use lifesign::{Health, HealthBuilder, build_info};
-use tokio::{net::TcpListener, sync::Notify, task::spawn_blocking};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    sync::Notify,
+    task::spawn_blocking,
+};
 
 /// Longer than any bound of the listener, shorter than anybody's patience.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -314,6 +319,96 @@ async fn connections_are_bounded_and_a_flood_keeps_no_probe_out() {
             assert!(
                 since.elapsed() < Duration::from_millis(1900),
                 "{closed} of 400 closed"
+            );
+        }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_flood_keeps_no_probe_out_of_a_busy_runtime() {
+    let (health, address) = serve(Health::builder(build_info!())).await;
+    health.ready();
+    // Each turn of the only thread takes two milliseconds more.
+    tokio::spawn(async {
+        loop {
+            let since = Instant::now();
+            while since.elapsed() < Duration::from_millis(2) {}
+            tokio::task::yield_now().await;
+        }
+    });
+    spawn_blocking(move || {
+        let _silent: Vec<_> = (0..1500).map(|_| connect(address)).collect();
+        let asked = Instant::now();
+        assert_eq!(code(&get(address, "/health")), "200");
+        assert!(
+            asked.elapsed() < Duration::from_secs(1),
+            "{:?}",
+            asked.elapsed()
+        );
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_request_that_waits_for_a_thread_is_answered_though_room_is_needed() {
+    let (health, address) = serve(Health::builder(build_info!())).await;
+    health.ready();
+    let first = spawn_blocking(move || {
+        let first = connect(address);
+        let others: Vec<_> = (0..255).map(|_| connect(address)).collect();
+        (first, others)
+    });
+    let (mut first, _others) = first.await.unwrap();
+    // All are accepted and have been looked at, and have said nothing so far.
+    assert_eq!(
+        code(
+            &spawn_blocking(move || get(address, "/health"))
+                .await
+                .unwrap()
+        ),
+        "200"
+    );
+    let refill = spawn_blocking(move || connect(address));
+    let _one_more = refill.await.unwrap();
+
+    // From here, the only thread is this one.
+    first
+        .write_all(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let _and_more = connect(address);
+    std::thread::sleep(Duration::from_millis(50));
+
+    let answer = spawn_blocking(move || read_to_close(&mut first)).await;
+    assert_eq!(code(&answer.unwrap()), "200");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_never_stop_asking_keep_no_probe_out() {
+    let (health, address) = serve(Health::builder(build_info!())).await;
+    health.ready();
+    let request = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
+    for _ in 0..500 {
+        tokio::spawn(async move {
+            loop {
+                let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+                let mut answer = [0; 4096];
+                while stream.write_all(request).await.is_ok()
+                    && matches!(stream.read(&mut answer).await, Ok(1..))
+                {}
+            }
+        });
+    }
+    spawn_blocking(move || {
+        for _ in 0..20 {
+            let asked = Instant::now();
+            assert_eq!(code(&get(address, "/health")), "200");
+            assert!(
+                asked.elapsed() < Duration::from_secs(2),
+                "{:?}",
+                asked.elapsed()
             );
         }
     })

@@ -20,7 +20,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     ops::Range,
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::OwnedFd,
         unix::{
             ffi::OsStrExt,
             fs::PermissionsExt,
@@ -1182,8 +1182,8 @@ fn a_pipe_that_nobody_reads_is_left_with_the_line_in_it() {
     }
 }
 
-/// A probe whose outputs are full, the answer it gets, and when the peer saw it leave.
-fn run_with_full_outputs(
+/// A probe, the answer it gets, where it prints, and when its peer saw it leave.
+fn start_with_outputs(
     answer: Vec<u8>,
     outputs: [Stdio; 2],
 ) -> (Child, Receiver<io::Result<usize>>) {
@@ -1199,38 +1199,49 @@ fn run_with_full_outputs(
     (running.expect("a program starts"), left)
 }
 
-fn fill(output: &(impl AsFd + Write), mut write: impl FnMut(&[u8]) -> io::Result<usize>) {
-    let output = SockRef::from(output);
-    output.set_nonblocking(true).expect("it can be polled");
+/// An output that is full, for both descriptors, and who does not read it.
+fn full<O: Into<OwnedFd>>(output: O, reader: impl Into<OwnedFd>) -> ([Stdio; 2], OwnedFd, OwnedFd) {
+    let output: OwnedFd = output.into();
+    let copy = || output.try_clone().expect("descriptors are left");
+    let mut writer = File::from(copy());
+    let waits = SockRef::from(&output);
+    waits.set_nonblocking(true).expect("it can be polled");
     for piece in [4096, 1] {
-        while write(&[b'x'; 4096][..piece]).is_ok() {}
+        while writer.write(&[b'x'; 4096][..piece]).is_ok() {}
     }
-    output.set_nonblocking(false).expect("it can be waited for");
+    waits.set_nonblocking(false).expect("it can be waited for");
+    ([copy().into(), copy().into()], output, reader.into())
+}
+
+fn full_pipe() -> ([Stdio; 2], OwnedFd, OwnedFd) {
+    let (reader, writer) = io::pipe().expect("descriptors are left");
+    full(writer, reader)
+}
+
+fn full_socket() -> ([Stdio; 2], OwnedFd, OwnedFd) {
+    let (output, reader) = UnixStream::pair().expect("descriptors are left");
+    full(output, reader)
 }
 
 #[test]
 fn a_full_output_that_nobody_reads_changes_nothing() {
-    for (answer, code) in [(OK.into(), 0), (response("503 X", REPORT), 1)] {
-        let (_unread, pipe) = io::pipe().expect("descriptors are left");
-        fill(&pipe, |piece| (&pipe).write(piece));
-        let (_silent, socket) = UnixStream::pair().expect("descriptors are left");
-        fill(&socket, |piece| (&socket).write(piece));
-        let copy = pipe.try_clone().expect("descriptors are left");
-        let again = socket.try_clone().expect("descriptors are left");
-        for outputs in [
-            [pipe.into(), copy.into()],
-            [OwnedFd::from(socket).into(), OwnedFd::from(again).into()],
-        ] {
-            let (mut probe, left) = run_with_full_outputs(answer.clone(), outputs);
-            let end = left.recv_timeout(PATIENCE).expect("the probe leaves");
-            let told = Instant::now();
-            assert!(matches!(end, Ok(0)), "{end:?}");
-            await_state(probe.id(), 'Z');
-            assert_eq!(probe.wait().expect("it ended").code(), Some(code));
-            assert!(
-                told.elapsed() < Duration::from_millis(100),
-                "{:?}",
+    for full in [full_pipe, full_socket] {
+        for (answer, code) in [(OK.into(), 0), (response("503 X", REPORT), 1)] {
+            let attempt = || {
+                let (outputs, _, _unread) = full();
+                let (mut probe, left) = start_with_outputs(Vec::clone(&answer), outputs);
+                let end = left.recv_timeout(PATIENCE).expect("the probe leaves");
+                let told = Instant::now();
+                assert!(matches!(end, Ok(0)), "{end:?}");
+                await_state(probe.id(), 'Z');
+                assert_eq!(probe.wait().expect("it ended").code(), Some(code));
                 told.elapsed()
+            };
+            // A busy machine does not make each of three late.
+            assert!(
+                iter::repeat_with(attempt)
+                    .take(3)
+                    .any(|took| took < TOLERANCE)
             );
         }
     }
@@ -1238,31 +1249,40 @@ fn a_full_output_that_nobody_reads_changes_nothing() {
 
 #[test]
 fn a_full_pipe_that_is_read_gets_the_line_and_stays_as_it_was() {
-    let (mut reader, pipe) = io::pipe().expect("descriptors are left");
-    fill(&pipe, |piece| (&pipe).write(piece));
-    let copy = pipe.try_clone().expect("descriptors are left");
-    let (mut probe, left) = run_with_full_outputs(OK.into(), [copy.into(), Stdio::null()]);
-    left.recv_timeout(PATIENCE)
-        .expect("the probe leaves")
-        .expect("without a reset");
-    // One page: a line needs one that is free.
-    let mut page = [0; 4096];
-    reader.read_exact(&mut page).expect("it is full");
-    await_state(probe.id(), 'Z');
-    assert_eq!(probe.wait().expect("it ends").code(), Some(0));
-    // Whoever else writes there still waits for the reader.
-    assert!(!SockRef::from(&pipe).nonblocking().expect("it can be asked"));
-    drop(pipe);
-    let mut rest = Vec::new();
-    reader.read_to_end(&mut rest).expect("it ends");
-    let line = rest.rsplit(|b| *b == b'x').next().unwrap_or_default();
-    assert_eq!(
-        String::from_utf8_lossy(line)
-            .trim_end()
-            .split(" in ")
-            .next(),
-        Some("healthy: 200")
-    );
+    let attempt = || {
+        let ([stdout, _], output, reader) = full_pipe();
+        let (mut probe, left) = start_with_outputs(OK.into(), [stdout, Stdio::null()]);
+        let end = left.recv_timeout(PATIENCE).expect("the probe leaves");
+        assert!(matches!(end, Ok(0)), "{end:?}");
+        // How long the reader is busy.
+        thread::sleep(Duration::from_millis(20));
+        // One page: a line needs one that is free.
+        let mut reader = File::from(reader);
+        reader.read_exact(&mut [0; 4096]).expect("it is full");
+        await_state(probe.id(), 'Z');
+        assert_eq!(probe.wait().expect("it ended").code(), Some(0));
+        // Whoever else writes there still waits for the reader.
+        let waits = SockRef::from(&output).nonblocking().map(|skips| !skips);
+        assert!(waits.expect("it can be asked"));
+        drop(output);
+        let mut rest = Vec::new();
+        reader.read_to_end(&mut rest).expect("it ends");
+        let line = rest.rsplit(|b| *b == b'x').next().unwrap_or_default();
+        String::from_utf8_lossy(line).starts_with("healthy: 200 in ")
+    };
+    // A busy machine does not make the reader late each time.
+    assert!(iter::repeat_with(attempt).take(3).any(|told| told));
+}
+
+#[test]
+fn a_socket_gets_the_line() {
+    let (output, mut reader) = UnixStream::pair().expect("descriptors are left");
+    let stdout = OwnedFd::from(output).into();
+    let (mut probe, _left) = start_with_outputs(OK.into(), [stdout, Stdio::null()]);
+    let mut line = String::new();
+    reader.read_to_string(&mut line).expect("it ends");
+    assert_eq!(timeless(line.trim_end()), HEALTHY);
+    assert_eq!(probe.wait().expect("it ended").code(), Some(0));
 }
 
 #[test]

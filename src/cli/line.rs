@@ -1,4 +1,5 @@
-//! The one line that a probe prints: escaped, bounded, in one write, and never waited for.
+//! The one line that a probe prints: escaped, bounded, in one write, and not waited for where that can
+//! be avoided.
 
 use std::{
     fmt::{self, Write as _},
@@ -10,11 +11,11 @@ const LINE_MAX: usize = 400;
 
 const ELLIPSIS: &str = "...";
 
-/// Where a line goes. The numbers are those of the descriptors.
+/// Where a line goes.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Output {
-    Stdout = 1,
-    Stderr = 2,
+    Stdout,
+    Stderr,
 }
 
 impl Output {
@@ -54,7 +55,7 @@ mod linux {
 
     use super::Output;
 
-    /// A reader that is only busy has read something by then.
+    /// Until then, a reader that is only busy has read something.
     const ATTEMPTS: u32 = 5;
     const PAUSE: Duration = Duration::from_millis(10);
 
