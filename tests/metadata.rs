@@ -312,6 +312,17 @@ fn a_dirty_tree_is_built_once_however_often_it_is_edited() {
 }
 
 #[test]
+fn a_new_commit_compiles_the_last_crate_alone() {
+    let service = Service::committed("service");
+    service.build();
+    service.git("next");
+    let output = stderr(&service.cargo(&["build"]));
+    let compiled: Vec<_> = output.lines().filter(|l| l.contains("Compiling ")).collect();
+    assert_eq!(compiled.len(), 1, "{output}");
+    assert!(compiled[0].contains("Compiling service "), "{output}");
+}
+
+#[test]
 fn nothing_is_built_again_because_someone_looks() {
     let service = Service::new("service");
     service.git("init");
