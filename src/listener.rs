@@ -6,7 +6,6 @@ use std::{
     future::{Future, pending},
     io, mem,
     net::SocketAddr,
-    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering},
@@ -39,9 +38,13 @@ use crate::Health;
 /// answer before: with whole seconds, probers that keep their connection would come when it closes.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_millis(2500);
 
-/// However a client behaves, its connection ends after that and a little more: what hyper does with
-/// one that sends much, and reads nothing, is not for us to know. No whole seconds, as above.
-const LIFE: Duration = Duration::from_millis(60_500);
+/// The first answer after that is a connection's last, and says so: its client is told before it asks
+/// again.
+const LIFE: Duration = Duration::from_secs(60);
+
+/// However a client behaves, its connection ends then: what hyper does with one that sends much, and
+/// reads nothing, is not for us to know. Time for one more request and its answer.
+const END: Duration = LIFE.saturating_add(Duration::from_secs(5));
 
 /// Probes send some hundred bytes. hyper's least.
 const BUFFER: usize = 8 * 1024;
@@ -311,17 +314,10 @@ impl Health {
             // `nc` and its like shut their side down before they read.
             .half_close(true)
             .serve_connection(TokioIo::new(stream), self.service(Arc::clone(&progress)));
-        let mut connection = pin!(connection);
         // What goes wrong on a connection is the client's affair, and it has noticed.
-        let life = async {
-            if timeout(LIFE, connection.as_mut()).await.is_err() {
-                connection.as_mut().graceful_shutdown();
-                let _ = timeout(HEADER_READ_TIMEOUT, connection).await;
-            }
-        };
         select! {
             biased;
-            () = life => {}
+            _ = timeout(END, connection) => {}
             () = progress.hangs() => {}
         }
     }
@@ -335,12 +331,17 @@ impl Health {
         Error = Infallible,
         Future: Send,
     > {
+        let born = Instant::now();
         service_fn(move |request: Request<Incoming>| {
             let health = self.clone();
             let progress = Arc::clone(&progress);
             async move {
                 progress.enter(ANSWERING);
-                let response = health.respond(request.method(), request.uri().path()).await;
+                let mut response = health.respond(request.method(), request.uri().path()).await;
+                if born.elapsed() >= LIFE {
+                    let close = header::HeaderValue::from_static("close");
+                    response.headers_mut().insert(header::CONNECTION, close);
+                }
                 progress.enter(ANSWERED);
                 Ok(response)
             }

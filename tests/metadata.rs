@@ -317,7 +317,10 @@ fn a_new_commit_compiles_the_last_crate_alone() {
     service.build();
     service.git("next");
     let output = stderr(&service.cargo(&["build"]));
-    let compiled: Vec<_> = output.lines().filter(|l| l.contains("Compiling ")).collect();
+    let compiled: Vec<_> = output
+        .lines()
+        .filter(|l| l.contains("Compiling "))
+        .collect();
     assert_eq!(compiled.len(), 1, "{output}");
     assert!(compiled[0].contains("Compiling service "), "{output}");
 }

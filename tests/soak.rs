@@ -256,17 +256,21 @@ async fn soak(
     rest.into_iter().fold(sent, Duration::max)
 }
 
-/// Whether it was answered.
-async fn probe(tally: &Mutex<Tally>, ask: impl Future<Output = io::Result<u16>>) -> bool {
+/// The code, and whether more may be asked on its connection.
+type Answer = (u16, bool);
+
+/// Whether more may be asked there.
+async fn probe(tally: &Mutex<Tally>, ask: impl Future<Output = io::Result<Answer>>) -> bool {
     let sent = Instant::now();
     let answer = timeout(PATIENCE, ask).await;
     let answer = answer.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
-    let answered = answer.is_ok();
-    tally.lock().unwrap().count(answer, sent.elapsed());
-    answered
+    let goes_on = matches!(answer, Ok((_, true)));
+    let code = answer.map(|(code, _)| code);
+    tally.lock().unwrap().count(code, sent.elapsed());
+    goes_on
 }
 
-async fn ask(stream: &mut TcpStream, n: u32, connection: &str) -> io::Result<u16> {
+async fn ask(stream: &mut TcpStream, n: u32, connection: &str) -> io::Result<Answer> {
     let path = route(n);
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: {connection}\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
@@ -275,8 +279,8 @@ async fn ask(stream: &mut TcpStream, n: u32, connection: &str) -> io::Result<u16
         if stream.read_buf(&mut answer).await? == 0 {
             return Err(ErrorKind::UnexpectedEof.into());
         }
-        if let Some(code) = code(&answer)? {
-            return Ok(code);
+        if let Some(answer) = whole(&answer)? {
+            return Ok(answer);
         }
     }
 }
@@ -286,8 +290,8 @@ fn route(n: u32) -> &'static str {
     ROUTES[(n / SHARE + n) as usize % ROUTES.len()]
 }
 
-/// Of a whole answer, whose head and body have to agree.
-fn code(answer: &[u8]) -> io::Result<Option<u16>> {
+/// If it is one, in which head and body have to agree.
+fn whole(answer: &[u8]) -> io::Result<Option<Answer>> {
     let text = str::from_utf8(answer).map_err(io::Error::other)?;
     let Some((head, body)) = text.split_once("\r\n\r\n") else {
         return Ok(None);
@@ -297,22 +301,23 @@ fn code(answer: &[u8]) -> io::Result<Option<u16>> {
     if length.is_none_or(|length: usize| body.len() < length) {
         return Ok(None);
     }
+    let goes_on = !head.contains("\r\nconnection: close");
     let fails = body.starts_with(r#"{"status":"fail""#);
     match head.get(9..12) {
-        Some("200") if !fails => Ok(Some(200)),
-        Some("503") if fails => Ok(Some(503)),
+        Some("200") if !fails => Ok(Some((200, goes_on))),
+        Some("503") if fails => Ok(Some((503, goes_on))),
         _ => Err(io::Error::other(format!("answered by {text:?}"))),
     }
 }
 
-async fn execute(program: &std::path::Path, place: SocketAddr, n: u32) -> io::Result<u16> {
+async fn execute(program: &std::path::Path, place: SocketAddr, n: u32) -> io::Result<Answer> {
     let mut command = Command::new(program);
     command.args(["healthcheck", &format!("http://{place}{}", route(n))]);
     let output = command.output().await?;
     let said = [&*output.stdout, &output.stderr].concat();
     match output.status.code() {
-        Some(0) if said.starts_with(b"healthy: ") => Ok(200),
-        Some(1) if said.starts_with(b"unhealthy: 503 fail") => Ok(503),
+        Some(0) if said.starts_with(b"healthy: ") => Ok((200, false)),
+        Some(1) if said.starts_with(b"unhealthy: 503 fail") => Ok((503, false)),
         _ => Err(io::Error::other(String::from_utf8_lossy(&said))),
     }
 }

@@ -18,7 +18,7 @@ use tokio::{
 
 /// As in the listener, with a little for the timers' grain.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_millis(2600);
-const LIFE: Duration = Duration::from_millis(60_500);
+const END: Duration = Duration::from_secs(65);
 const BUFFER: usize = 8 * 1024;
 
 const PROBE: &[u8] = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
@@ -89,7 +89,7 @@ async fn converse(health: &Health, pieces: &[&[u8]], pause: Duration, closes: bo
     let read = from.read_to_end(&mut answers);
     let both = async { tokio::join!(write, read) };
     // hyper 1.12 loses its timer over some that send much and read nothing.
-    let limit = LIFE + HEADER_READ_TIMEOUT;
+    let limit = END + HEADER_READ_TIMEOUT;
     let (_, read) = timeout(limit, both)
         .await
         .expect("the connection ends in time");
