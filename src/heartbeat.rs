@@ -59,7 +59,7 @@ impl Heartbeat {
 
     /// Ends the heartbeat: the worker is done, and its silence means nothing from now on.
     pub fn finish(self) {
-        self.0.phase.store(FINISHED, Ordering::Relaxed);
+        self.0.phase.store(FINISHED, Ordering::Release);
     }
 }
 
@@ -69,7 +69,7 @@ impl Drop for Heartbeat {
         let _ =
             self.0
                 .phase
-                .compare_exchange(BEATING, DROPPED, Ordering::Relaxed, Ordering::Relaxed);
+                .compare_exchange(BEATING, DROPPED, Ordering::Release, Ordering::Relaxed);
     }
 }
 
@@ -98,7 +98,7 @@ pub(crate) enum Pulse {
 
 impl Beat {
     pub(crate) fn pulse(&self) -> Pulse {
-        match self.phase.load(Ordering::Relaxed) {
+        match self.phase.load(Ordering::Acquire) {
             FINISHED => Pulse::Finished,
             DROPPED => Pulse::Dropped,
             _ => {

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     convert::Infallible,
     future::{Future, pending},
-    io, mem,
+    io,
     net::SocketAddr,
     sync::{
         Arc,
@@ -70,6 +70,9 @@ const YOUNG: Duration = Duration::from_millis(10);
 
 /// How long one that is to make room looks whether its request has come.
 const LOOK: Duration = Duration::from_millis(1);
+
+/// What is logged is not logged again for so long: it can be a client's doing.
+const TOLD_FOR: Duration = Duration::from_secs(60);
 
 /// How long to leave the system alone when it has no descriptor for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -149,7 +152,8 @@ impl Listener {
     /// Answers probes as long as it is polled.
     ///
     /// It never ends by itself, so that it is closed last: spawn it, and readiness says 503
-    /// through the whole drain until the process exits. Connections are bounded: 256 at once,
+    /// through the whole drain until the process exits. Connections are bounded: 256 at once and
+    /// up to 128 that are about to end,
     /// 8 KiB of head, 2.5 s for the head to arrive, a minute for all of its requests.
     ///
     /// # Panics
@@ -157,11 +161,10 @@ impl Listener {
     /// When it is polled outside a tokio runtime with IO and time enabled.
     pub async fn serve(self) -> Infallible {
         let mut open = Open::default();
-        let mut told = false;
+        let mut told: Option<Instant> = None;
         loop {
             match self.socket.accept().await {
                 Ok((stream, _)) => {
-                    told = false;
                     while open.count() >= CONNECTIONS && !open.make_room(YOUNG)
                         || open.tasks.len() >= CONNECTIONS + LEAVING
                     {
@@ -171,17 +174,31 @@ impl Listener {
                     let conversation = self.health.clone().converse(stream, Arc::clone(&progress));
                     open.spawn(conversation, progress);
                 }
+                // One that its client took back.
+                Err(error) if is_of_one(&error) => {}
                 Err(error) => {
                     // Most likely there is no descriptor left. The system says so even when nobody
                     // waits, so that a probe that has only just come is not to be closed for it.
-                    if !open.make_room(ACCEPT_PAUSE) && !mem::replace(&mut told, true) {
+                    if !open.make_room(ACCEPT_PAUSE)
+                        && told.is_none_or(|told| told.elapsed() > TOLD_FOR)
+                    {
                         warn!(%error, "the health listener cannot accept");
+                        told = Some(Instant::now());
                     }
                     open.one_ends(ACCEPT_PAUSE).await;
                 }
             }
         }
     }
+}
+
+/// Not on Linux, where accepting such a connection succeeds.
+fn is_of_one(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset
+    )
 }
 
 /// The connections there are. They end with this.
@@ -207,7 +224,7 @@ pub(crate) struct Progress {
 
 /// For its first request.
 const WAITING: u8 = 0;
-/// To make room, unless its first request has come.
+/// To make room, unless another request has come, which is then its last.
 const ASKED: u8 = 1;
 const ANSWERING: u8 = 2;
 /// And waits for another request, or for its client to read.
@@ -237,9 +254,9 @@ impl Open {
         });
     }
 
-    /// Closes the oldest that hangs, if there is one of that age. One that has had no answer yet
-    /// looks first whether its request has come: on a busy machine, that may be there, unread.
-    fn make_room(&mut self, age: Duration) -> bool {
+    /// Asks the oldest that hangs to end, if there is one of that age. It looks first whether a
+    /// request has come: on a busy machine, that may be there, unread.
+    fn make_room(&self, age: Duration) -> bool {
         let hangs = |connection: &Connection| {
             let phase = connection.progress.phase();
             matches!(phase, WAITING | ANSWERED) && !connection.task.is_finished()
@@ -248,16 +265,7 @@ impl Open {
         let Some(oldest) = oldest.filter(|at| self.by_age[*at].since.elapsed() >= age) else {
             return false;
         };
-        match self.by_age[oldest].progress.ask() {
-            Ok(_) => true,
-            Err(ANSWERED) => {
-                self.by_age[oldest].task.abort();
-                self.by_age.remove(oldest);
-                true
-            }
-            // Its request has just come.
-            Err(_) => false,
-        }
+        self.by_age[oldest].progress.ask()
     }
 
     /// Waits until one of them ends, but no longer than that.
@@ -280,20 +288,28 @@ impl Progress {
         self.phase.store(phase, Ordering::Relaxed);
     }
 
-    fn ask(&self) -> Result<u8, u8> {
-        self.phase
-            .compare_exchange(WAITING, ASKED, Ordering::Relaxed, Ordering::Relaxed)
-            .inspect(|_| self.room.notify_one())
+    /// Not if its request has just come.
+    fn ask(&self) -> bool {
+        let hangs = |phase| matches!(phase, WAITING | ANSWERED).then_some(ASKED);
+        let asked = self
+            .phase
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, hangs);
+        if asked.is_ok() {
+            self.room.notify_one();
+        }
+        asked.is_ok()
     }
 
     /// Ends when it was asked to make room, and no request has come.
     async fn hangs(&self) {
-        self.room.notified().await;
-        // tokio asks the system what has come before it looks at the clock; it is read before this
-        // goes on.
-        sleep(LOOK).await;
-        if self.phase() != ASKED {
-            pending::<()>().await;
+        loop {
+            self.room.notified().await;
+            // tokio asks the system what has come before it looks at the clock; it is read before this
+            // goes on.
+            sleep(LOOK).await;
+            if self.phase() == ASKED {
+                break;
+            }
         }
     }
 }
@@ -336,11 +352,15 @@ impl Health {
             let health = self.clone();
             let progress = Arc::clone(&progress);
             async move {
+                let leaves = progress.phase() == ASKED;
+                let version = request.version();
                 progress.enter(ANSWERING);
                 let mut response = health.respond(request.method(), request.uri().path()).await;
-                if born.elapsed() >= LIFE {
+                if leaves || born.elapsed() >= LIFE {
                     let close = header::HeaderValue::from_static("close");
                     response.headers_mut().insert(header::CONNECTION, close);
+                    // To HTTP/1.0, hyper would add that it goes on.
+                    *response.version_mut() = version;
                 }
                 progress.enter(ANSWERED);
                 Ok(response)

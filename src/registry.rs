@@ -231,7 +231,7 @@ impl Health {
             inner.latch(evaluation);
         }
         // The state may have changed while the checks ran: what holds now is what is told.
-        inner.answer(question, inner.state(), evaluation)
+        inner.answer(question, evaluation)
     }
 
     #[cfg(feature = "axum")]
@@ -586,13 +586,10 @@ impl Inner {
     }
 
     /// The answer, from the last one if nothing that it was made from has changed.
-    fn answer(
-        &self,
-        question: Question,
-        state: State,
-        evaluation: Option<Arc<Evaluation>>,
-    ) -> Report {
+    fn answer(&self, question: Question, evaluation: Option<Arc<Evaluation>>) -> Report {
+        // The heartbeats first: what a service drops while it drains is not broken.
         let pulses = self.pulses();
+        let state = self.state();
         let mut rendered = lock(&self.rendered[question as usize]);
         let same_run = |a: &Option<Arc<Evaluation>>, b: &Option<Arc<Evaluation>>| match (a, b) {
             (Some(a), Some(b)) => Arc::ptr_eq(a, b),

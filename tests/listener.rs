@@ -352,35 +352,63 @@ async fn a_flood_keeps_no_probe_out_of_a_busy_runtime() {
 
 #[tokio::test]
 async fn a_request_that_waits_for_a_thread_is_answered_though_room_is_needed() {
-    let (health, address) = serve(Health::builder(build_info!())).await;
+    let slow = async || {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        Ok::<_, String>(())
+    };
+    let (health, address) = serve(Health::builder(build_info!()).required("slow", slow)).await;
     health.ready();
     let first = spawn_blocking(move || {
         let first = connect(address);
-        let others: Vec<_> = (0..255).map(|_| connect(address)).collect();
+        let others: Vec<_> = (0..254).map(|_| connect(address)).collect();
         (first, others)
     });
     let (mut first, _others) = first.await.unwrap();
     // All are accepted and have been looked at, and have said nothing so far.
-    assert_eq!(
-        code(
-            &spawn_blocking(move || get(address, "/health"))
-                .await
-                .unwrap()
-        ),
-        "200"
-    );
+    let live = spawn_blocking(move || get(address, "/health/live")).await;
+    assert_eq!(code(&live.unwrap()), "200");
     let refill = spawn_blocking(move || connect(address));
     let _one_more = refill.await.unwrap();
 
     // From here, the only thread is this one.
+    let _and_more = connect(address);
     first
         .write_all(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         .unwrap();
-    let _and_more = connect(address);
     std::thread::sleep(Duration::from_millis(50));
 
     let answer = spawn_blocking(move || read_to_close(&mut first)).await;
     assert_eq!(code(&answer.unwrap()), "200");
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_makes_room_is_answered_once_more_and_told_so() {
+    let (health, address) = serve(Health::builder(build_info!())).await;
+    health.ready();
+    let kept = spawn_blocking(move || {
+        let keep = |_| {
+            let mut stream = connect(address);
+            stream
+                .write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+                .unwrap();
+            assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+            stream
+        };
+        (0..256).map(keep).collect::<Vec<_>>()
+    });
+    let mut kept = kept.await.unwrap();
+
+    // From here, the only thread is this one.
+    let _one_more = connect(address);
+    kept[0]
+        .write_all(b"GET /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+
+    let answer = spawn_blocking(move || read_to_close(&mut kept[0])).await;
+    let answer = answer.unwrap();
+    assert_eq!(code(&answer), "200");
+    assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -391,7 +419,9 @@ async fn clients_that_never_stop_asking_keep_no_probe_out() {
     for _ in 0..500 {
         tokio::spawn(async move {
             loop {
-                let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+                let Ok(mut stream) = tokio::net::TcpStream::connect(address).await else {
+                    continue;
+                };
                 let mut answer = [0; 4096];
                 while stream.write_all(request).await.is_ok()
                     && matches!(stream.read(&mut answer).await, Ok(1..))

@@ -6,7 +6,7 @@
 //! | [`all_who_ask_at_once_share_one_run`] | the lock let go between looking for a run and starting one; a run that is not kept |
 //! | [`a_prober_that_hangs_up_takes_nobodys_answer_with_it`] | a run that ends with the prober that started it |
 //! | [`a_start_is_neither_lost_nor_undone`] | a latch that is set by the run alone; a rendered answer whose state is not compared |
-//! | [`a_drain_is_seen_by_all_who_ask_after_it`] | a state that is set, not raised; one that is read, compared and then set |
+//! | [`a_drain_is_seen_by_all_who_ask_after_it`] | a state that is set, not raised; one that is read, compared and then set; one that is read before the heartbeats |
 //! | [`no_answer_is_older_than_the_cache`] | a cache of 2 s |
 //! | [`heartbeats_that_come_and_go_break_nothing`] | a drop that overwrites `finish`; a name that is free before that |
 #![cfg(feature = "_core")]
@@ -216,9 +216,13 @@ async fn a_drain_is_seen_by_all_who_ask_after_it() {
             health.ready();
         });
         let (health, told) = (service.health.clone(), Arc::clone(&draining));
+        let heartbeat = health.heartbeat("worker", Duration::from_secs(60));
+        let heartbeat = heartbeat.expect("a name");
         race.enter(async move {
             yield_now().await;
             health.draining();
+            // A worker that goes with the service is not broken.
+            drop(heartbeat);
             told.store(true, SeqCst);
         });
         race.run().await;
