@@ -1,7 +1,6 @@
 //! Step 4a, serve: the three routes on a listener of their own, for services without axum.
 
 use std::{
-    collections::VecDeque,
     convert::Infallible,
     future::{Future, pending},
     io,
@@ -152,9 +151,9 @@ impl Listener {
     /// Answers probes as long as it is polled.
     ///
     /// It never ends by itself, so that it is closed last: spawn it, and readiness says 503
-    /// through the whole drain until the process exits. Connections are bounded: 256 at once and
-    /// up to 128 that are about to end,
-    /// 8 KiB of head, 2.5 s for the head to arrive, a minute for all of its requests.
+    /// through the whole drain until the process exits. Connections are bounded: 256 at once, and up
+    /// to 128 that are about to end, 8 KiB of head, 2.5 s for the head to arrive, a minute for all of
+    /// its requests.
     ///
     /// # Panics
     ///
@@ -174,7 +173,6 @@ impl Listener {
                     let conversation = self.health.clone().converse(stream, Arc::clone(&progress));
                     open.spawn(conversation, progress);
                 }
-                // One that its client took back.
                 Err(error) if is_of_one(&error) => {}
                 Err(error) => {
                     // Most likely there is no descriptor left. The system says so even when nobody
@@ -192,7 +190,7 @@ impl Listener {
     }
 }
 
-/// Not on Linux, where accepting such a connection succeeds.
+/// Whether that is one connection's error, which its client took back, and not one of accepting.
 fn is_of_one(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(
@@ -205,7 +203,7 @@ fn is_of_one(error: &io::Error) -> bool {
 #[derive(Default)]
 struct Open {
     tasks: JoinSet<()>,
-    by_age: VecDeque<Connection>,
+    by_age: Vec<Connection>,
 }
 
 struct Connection {
@@ -247,7 +245,7 @@ impl Open {
     ) {
         let task = self.tasks.spawn(conversation);
         let since = Instant::now();
-        self.by_age.push_back(Connection {
+        self.by_age.push(Connection {
             task,
             since,
             progress,
@@ -257,15 +255,11 @@ impl Open {
     /// Asks the oldest that hangs to end, if there is one of that age. It looks first whether a
     /// request has come: on a busy machine, that may be there, unread.
     fn make_room(&self, age: Duration) -> bool {
-        let hangs = |connection: &Connection| {
-            let phase = connection.progress.phase();
-            matches!(phase, WAITING | ANSWERED) && !connection.task.is_finished()
-        };
-        let oldest = self.by_age.iter().position(hangs);
-        let Some(oldest) = oldest.filter(|at| self.by_age[*at].since.elapsed() >= age) else {
-            return false;
-        };
-        self.by_age[oldest].progress.ask()
+        let now = Instant::now();
+        self.by_age
+            .iter()
+            .take_while(|connection| now - connection.since >= age)
+            .any(|connection| connection.progress.ask())
     }
 
     /// Waits until one of them ends, but no longer than that.
@@ -288,7 +282,7 @@ impl Progress {
         self.phase.store(phase, Ordering::Relaxed);
     }
 
-    /// Not if its request has just come.
+    /// Not if it is being answered, or was asked before.
     fn ask(&self) -> bool {
         let hangs = |phase| matches!(phase, WAITING | ANSWERED).then_some(ASKED);
         let asked = self

@@ -230,7 +230,6 @@ impl Health {
         if let Some(evaluation) = &evaluation {
             inner.latch(evaluation);
         }
-        // The state may have changed while the checks ran: what holds now is what is told.
         inner.answer(question, evaluation)
     }
 
@@ -587,7 +586,8 @@ impl Inner {
 
     /// The answer, from the last one if nothing that it was made from has changed.
     fn answer(&self, question: Question, evaluation: Option<Arc<Evaluation>>) -> Report {
-        // The heartbeats first: what a service drops while it drains is not broken.
+        // The state may have changed while the checks ran: what holds now is what is told. After the
+        // heartbeats, since what a service drops while it drains is not broken.
         let pulses = self.pulses();
         let state = self.state();
         let mut rendered = lock(&self.rendered[question as usize]);

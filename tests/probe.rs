@@ -230,7 +230,7 @@ fn a_clock_that_is_set_back_again_and_again_changes_nothing() {
     let now = run(Command::new("date").arg("+%Y").env("LD_PRELOAD", &library));
     assert_eq!(now.stdout, "1970\n");
 
-    ends_after(SHORT, || {
+    ends_in_time(|| {
         let address = serve(|stream| perform(&[Hear, Hold], stream));
         let mut probe = healthcheck([&*format!("http://{address}"), "--timeout", "500ms"]);
         let outcome = run(probe.env("LD_PRELOAD", &library));
@@ -703,7 +703,7 @@ fn a_request_that_is_read_too_slowly_ends_at_the_deadline() {
     // More than a socket buffers.
     let header = format!("--header=X: {}", "x".repeat(100_000));
     let socket = socket.display();
-    ends_after(SHORT, || {
+    ends_in_time(|| {
         let mut probe = healthcheck([format!("unix:{socket}")]);
         let outcome = run(probe.args(["--timeout", "500ms"]).args([&*header; 8]));
         let expected = format!("unhealthy: {socket} sent nothing within 500ms");
@@ -755,7 +755,7 @@ fn a_time_is_taken_in_every_unit() {
             "{time}"
         );
     }
-    ends_after(SHORT, || {
+    ends_in_time(|| {
         let address = serve(|stream| perform(&[Hear, Hold], stream));
         let outcome = run(&mut healthcheck([
             &*format!("http://{address}"),
@@ -1418,14 +1418,15 @@ fn ends_at_once(url: &str, expected: &str) {
 }
 
 fn ends_at_the_deadline(url: &str, expected: &str) {
-    ends_after(SHORT, || {
+    ends_in_time(|| {
         let outcome = run(&mut healthcheck([url, "--timeout", "500ms"]));
         (outcome, expected.to_owned())
     });
 }
 
-fn ends_after(deadline: Duration, attempt: impl FnMut() -> (Outcome, String)) {
-    if let Some(complaint) = late(deadline, attempt) {
+/// After `--timeout 500ms`: what a probe did, and its line as it should be.
+fn ends_in_time(attempt: impl FnMut() -> (Outcome, String)) {
+    if let Some(complaint) = late(SHORT, attempt) {
         panic!("\n{complaint}");
     }
 }

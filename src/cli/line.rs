@@ -21,14 +21,13 @@ pub(super) enum Output {
 impl Output {
     /// Prints one line. That it cannot be written changes nothing.
     pub(super) fn say(self, text: fmt::Arguments<'_>) {
-        let line = line(text);
-        let _ = self.write(line.as_bytes());
+        let _ = self.write(line(text).as_bytes());
     }
 
     fn write(self, line: &[u8]) -> io::Result<()> {
         #[cfg(target_os = "linux")]
-        if let Some(full) = linux::write(self, line) {
-            return full;
+        if let Some(written) = linux::write(self, line) {
+            return written;
         }
         match self {
             Self::Stdout => io::stdout().write_all(line),
