@@ -7,6 +7,8 @@ use std::{
     fs::{self, File},
     io::{self, BufRead, BufReader, ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::Path,
     process::{self, Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -77,7 +79,7 @@ fn five_thousand_connections_that_send_a_byte_now_and_then_keep_no_probe_out() {
 
 #[test]
 fn a_flood_that_takes_all_descriptors_keeps_no_probe_out() {
-    let worker = Worker::start_with(64);
+    let worker = Worker::start_with(64, Stdio::null());
     let silent: Vec<_> = (0..200).map(|_| worker.connect()).collect();
 
     let asked = Instant::now();
@@ -92,13 +94,48 @@ fn a_flood_that_takes_all_descriptors_keeps_no_probe_out() {
 #[test]
 fn with_one_descriptor_to_spare_a_probe_is_answered() {
     let worker = Worker::start();
-    let spare = worker.at_rest.1 + 1;
-    allow_descriptors(worker.process.id(), u32::try_from(spare).expect("a few"));
+    worker.leave(1);
 
     for _ in 0..20 {
         let answer = ask(worker.address);
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer:?}");
     }
+}
+
+#[test]
+fn without_a_descriptor_it_says_so_once_and_answers_when_there_is_one() {
+    let (log, end) = UnixStream::pair().expect("a pair");
+    let worker = Worker::start_with(1024, OwnedFd::from(end).into());
+    worker.leave(0);
+
+    let mut waiting = worker.connect();
+    waiting.write_all(PROBE).expect("the system takes it");
+    let patience = |limit| log.set_read_timeout(Some(limit)).expect("an option");
+    patience(DEADLINE);
+    let mut lines = BufReader::new(&log).lines();
+    let ready = lines.next().expect("a line").expect("text");
+    let said = lines.next().expect("a line").expect("it says so");
+    // In that time it tries twenty times.
+    patience(Duration::from_secs(1));
+    let more = lines.next().expect("no end").expect_err("only once");
+    waiting.set_nonblocking(true).expect("an option");
+    let early = waiting.read(&mut [0]).expect_err("no answer yet");
+    worker.leave(1);
+    waiting.set_nonblocking(false).expect("an option");
+    let mut answer = String::new();
+    waiting.read_to_string(&mut answer).expect("an answer");
+
+    assert!(ready.contains("INFO lifesign::registry: ready"), "{ready}");
+    let warning = "WARN lifesign::listener: the health listener cannot accept";
+    assert!(
+        said.contains(warning) && said.contains("os error 24"),
+        "{said}"
+    );
+    assert_eq!(
+        (more.kind(), early.kind()),
+        (ErrorKind::WouldBlock, ErrorKind::WouldBlock)
+    );
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer:?}");
 }
 
 /// A head that never ends, on one connection after the other.
@@ -226,23 +263,25 @@ struct Worker {
     address: SocketAddr,
     /// One at a time: a flood takes both cores.
     _alone: File,
+    /// The descriptor of its first connection.
+    free: u32,
     /// Memory in KiB, and descriptors.
     at_rest: (u64, u64),
 }
 
 impl Worker {
     fn start() -> Self {
-        Self::start_with(1024)
+        Self::start_with(1024, Stdio::null())
     }
 
-    fn start_with(descriptors: u32) -> Self {
+    fn start_with(descriptors: u32, log: Stdio) -> Self {
         let alone = support::exclusive("worker");
         let mut process = Command::new("prlimit")
             .arg(format!("--nofile={descriptors}:"))
             .arg(support::example("worker"))
             .env("HEALTH_ADDRESS", "127.0.0.1:0")
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(log)
             .spawn()
             .expect("it starts");
         let stdout = process.stdout.take().expect("it is piped");
@@ -251,10 +290,14 @@ impl Worker {
         read.expect("it says where it listens");
         let address = line.trim().strip_prefix("health on ").expect(&line);
         let address = address.parse().expect("an address");
+        let pid = process.id();
+        let is_free = |n: &u32| !Path::new(&format!("/proc/{pid}/fd/{n}")).is_symlink();
+        let free = (0..).find(is_free).expect("it has few");
         let mut worker = Self {
             process,
             address,
             _alone: alone,
+            free,
             at_rest: (0, 0),
         };
         // What the first answer needs is no growth.
@@ -263,6 +306,11 @@ impl Worker {
         }
         worker.at_rest = (worker.memory(), worker.descriptors());
         worker
+    }
+
+    /// So many descriptors for its connections.
+    fn leave(&self, spare: u32) {
+        allow_descriptors(self.process.id(), self.free + spare);
     }
 
     fn connect(&self) -> TcpStream {
