@@ -61,6 +61,19 @@ macro_rules! tests {
                 check(scenarios::$table());
             }
         )+
+
+        #[test]
+        fn as_many_scenarios_as_the_pages_say() {
+            let count = 0 $(+ scenarios::$table().cases.len())+;
+            for (page, phrase) in [
+                ("README.md", format!("{count} servers, most of them misbehaving")),
+                ("docs/hostile.md", format!("the {count} scenarios by which")),
+            ] {
+                let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+                let text = fs::read_to_string(path).expect("a page");
+                assert!(text.contains(&phrase), "{page}: {phrase}?");
+            }
+        }
     };
 }
 
