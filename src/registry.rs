@@ -143,8 +143,8 @@ impl Health {
     /// Takes the address that the listener reports, or an [`Endpoint`] for HTTPS and Unix
     /// sockets. The last call counts. On Linux the endpoint is written to a file in `/dev/shm`
     /// that is named after the container's mount namespace and the service, is locked as long as
-    /// this process lives, and holds nothing but addresses and paths; elsewhere, and where there
-    /// is no `/dev/shm`, this does nothing and the probe falls back to `PORT`.
+    /// this process lives, and holds nothing but addresses and paths; elsewhere this does
+    /// nothing, without `/dev/shm` it logs that, and the probe falls back to `PORT`.
     pub fn publish(&self, endpoint: impl Into<Endpoint>) -> &Self {
         self.publish_endpoint(&endpoint.into());
         self
@@ -215,7 +215,7 @@ impl Health {
     /// Answers a question now, as the routes do: for gRPC health, gauges and tests.
     ///
     /// Health and readiness run the checks if the last run is older than 1 s; all who ask
-    /// meanwhile wait for the same run, 800 ms at most. Liveness never runs a check.
+    /// meanwhile wait for the same run, 900 ms at most. Liveness never runs a check.
     ///
     /// # Panics
     ///
@@ -497,19 +497,23 @@ impl Inner {
             });
         }
         let evaluation = Arc::new(Evaluation { started, outcomes });
-        let before = lock(&self.flight).last.clone();
-        // A run that was given up on may end after its successor, and then says what was.
-        if before.as_ref().is_none_or(|last| last.started <= started) {
-            self.log_transitions(before.as_deref(), &evaluation);
-            lock(&self.flight).last = Some(Arc::clone(&evaluation));
-        }
         let ours = done.subscribe();
         let mut flight = lock(&self.flight);
         flight
             .running
             .take_if(|(_, running)| running.same_channel(&ours));
+        let before = flight.last.clone();
+        // A run that was given up on may end after its successor, and then says what was.
+        let newest = before.as_ref().is_none_or(|last| last.started <= started);
+        if newest {
+            flight.last = Some(Arc::clone(&evaluation));
+        }
         drop(flight);
-        done.send_replace(Some(evaluation));
+        done.send_replace(Some(Arc::clone(&evaluation)));
+        // Last, and without a lock: logs can block.
+        if newest {
+            self.log_transitions(before.as_deref(), &evaluation);
+        }
     }
 
     /// Starts a check, unless its last run still blocks a worker thread: such a run cannot be aborted, and

@@ -649,14 +649,7 @@ async fn a_log_that_blocks_holds_up_no_worker() {
     let health = builder().build().unwrap();
     drop(health.heartbeat("dies", Duration::MAX).unwrap());
     let asked = health.clone();
-    let asking = thread::spawn(move || {
-        let subscriber = tracing_subscriber::fmt().with_writer(move || log.clone());
-        let _guard = tracing::subscriber::set_default(subscriber.finish());
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
-        runtime.block_on(asked.report(Question::Liveness)).status()
-    });
+    let asking = thread::spawn(move || in_runtime(log, asked.report(Question::Liveness)).status());
     entered.wait();
 
     // The asking thread stands in its log now, and stays there until it is let go.
@@ -668,6 +661,40 @@ async fn a_log_that_blocks_holds_up_no_worker() {
     entered.wait();
     assert_eq!(asking.join().unwrap(), Status::Fail);
     heartbeat.expect("no lock is held").unwrap().finish();
+}
+
+#[tokio::test]
+async fn a_log_that_blocks_holds_up_no_answer() {
+    let log = BlockedLog::default();
+    let entered = Arc::clone(&log.entered);
+    let health = builder()
+        .required("down", async || Err::<(), _>("down"))
+        .optional("well", async || Ok::<_, io::Error>(()))
+        .build()
+        .unwrap();
+    health.ready();
+    let first = health.clone();
+    let asking = thread::spawn(move || in_runtime(log, first.report(Question::Readiness)).status());
+    entered.wait();
+
+    // The run stands in its log now, and has ended all the same.
+    let (code, body) = ask(&health, "/health/ready").await;
+
+    entered.wait();
+    assert_eq!(asking.join().unwrap(), Status::Fail);
+    assert_eq!(code, 503);
+    assert_eq!(body["checks"]["down:responseTime"][0]["status"], "fail");
+    assert_eq!(body["checks"]["well:responseTime"][0]["status"], "pass");
+}
+
+/// With a runtime and a log of its own.
+fn in_runtime<T>(log: BlockedLog, future: impl Future<Output = T>) -> T {
+    let subscriber = tracing_subscriber::fmt().with_writer(move || log.clone());
+    let _guard = tracing::subscriber::set_default(subscriber.finish());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
+    runtime.unwrap().block_on(future)
 }
 
 #[test]
