@@ -466,9 +466,28 @@ fn without_secrets(input: &str) -> &str {
         _ => 0,
     };
     let rest = &input[at..];
-    let ends = [rest.find('?'), rest.find(": ")];
+    let ends = [rest.find('?'), header_value(rest)];
     let end = ends.into_iter().flatten().min();
     end.map_or(rest, |end| &rest[..=end])
+}
+
+/// Where a header's value begins, if that is one: what stands behind a name and is no scheme's rest, no
+/// port and no address.
+fn header_value(input: &str) -> Option<usize> {
+    let colon = input.find(':')?;
+    let (name, value) = (&input[..colon], &input[colon + 1..]);
+    let port = value.split(['/', '?']).next().unwrap_or_default();
+    let is_port = port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
+    let is_name = name != "unix"
+        && name.contains(|c: char| c.is_ascii_alphabetic())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_=".contains(&b));
+    if is_name && !is_port && !value.starts_with(':') {
+        Some(colon)
+    } else {
+        input.find(": ")
+    }
 }
 
 /// An input that is not taken: which one, what it was, what was expected.

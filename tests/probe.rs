@@ -961,6 +961,9 @@ fn a_password_is_refused_and_not_repeated() {
         &["--header=Authorization : Bearer hunter2"],
         &["--headers=Authorization: Bearer hunter2"],
         &["Authorization: Bearer hunter2"],
+        &["Authorization:Bearer hunter2"],
+        &["--timeout", "Authorization:Bearer hunter2"],
+        &["--headers=X-Key:hunter2"],
         &["http://svc/health?token=hunter2"],
         &["/health?token=hunter2", "/health?token=hunter2"],
         // Where a value was forgotten, the URL is taken for it.
