@@ -54,7 +54,7 @@ const SYSTEM_BUFFER: u32 = 16 * 1024;
 
 /// With one more, the oldest that is not being answered has to make room: probes come and go, so it
 /// is the one that hangs, and silent connections cannot keep out a probe that sends its request at
-/// once. One that is being answered never has to; its answer takes 0.9 s at most.
+/// once. One whose answer is being made never has to; that takes 0.9 s at most.
 const CONNECTIONS: usize = 256;
 
 /// Of connections that wait to be accepted; the system may take fewer. With tokio's own 128 a flood
@@ -318,6 +318,8 @@ impl Health {
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_READ_TIMEOUT)
             .max_buf_size(BUFFER)
+            // The buffer grows for what is sent ahead.
+            .max_header_size(BUFFER)
             // Each answer in one piece: into the pieces of one that waits for its reader, hyper 1.12
             // would put the next, where that is a refusal.
             .writev(false)

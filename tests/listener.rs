@@ -618,6 +618,8 @@ async fn a_head_of_more_than_8_kib_is_refused() {
         "a long path": path(&format!("/{long}")) => "431 closed" | "404 200",
         "a long query": path(&format!("/health?{long}")) => "431 closed" | "200 200",
         "a long method": format!("{long} / HTTP/1.1\r\n\r\n{INNER}") => "431 closed" | "404 200",
+        "a long value after another request": format!("{INNER}{}", value(long)) =>
+            "200 431 closed" | "200 200 200",
         "a value of 1 MB": value(&long.repeat(100)) => "431 closed",
         "101 lines": lines(101) => "431 closed",
         "100 lines": lines(100) => "200 200",

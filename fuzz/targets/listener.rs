@@ -167,7 +167,7 @@ fn expected(input: &[u8], code: u16) -> Option<u16> {
     let Ok(Status::Complete(length)) = request.parse(input) else {
         return None;
     };
-    if length > 2 * BUFFER {
+    if length > BUFFER {
         return Some(431);
     }
     let path = request.path?;
