@@ -13,7 +13,7 @@
 //! - The file's owner is the one who wrote it (nobody can write for another in a sticky folder).
 //!   The reader prefers its own user's, then root's, then another user's, for a service that
 //!   dropped its privileges, or is asked by `docker exec --user`. What others can write to is
-//!   ignored. Of two that are equal, the container's first process counts, then the younger.
+//!   ignored. Of its own user's the container's first process counts, of others the younger.
 
 use std::{io, iter};
 
@@ -114,6 +114,9 @@ mod linux {
     /// it, and make a probe late.
     const FILES: usize = 256;
 
+    /// More names than that are not read: some milliseconds.
+    const NAMES: usize = 10_000;
+
     /// The service's side: dropping it takes the publication back.
     #[derive(Debug)]
     pub(crate) struct Publication {
@@ -179,7 +182,8 @@ mod linux {
             return Some(published);
         }
         prefix.pop();
-        let paths = fs::read_dir(FOLDER).ok()?.flatten().map(|file| file.path());
+        let files = fs::read_dir(FOLDER).ok()?.take(NAMES).flatten();
+        let paths = files.map(|file| file.path());
         let mut best = None;
         for path in paths.filter(|path| is_ours(path, &prefix)).take(FILES) {
             if let Some((rank, published)) = read(&path, me)
@@ -236,7 +240,7 @@ mod linux {
             return;
         };
         let ours = |entry: &fs::DirEntry| entry.file_name().as_bytes().starts_with(b"lifesign.");
-        for entry in entries.flatten().filter(ours).take(FILES) {
+        for entry in entries.take(NAMES).flatten().filter(ours).take(FILES) {
             let path = entry.path();
             if let Ok(file) = OpenOptions::new()
                 .read(true)
