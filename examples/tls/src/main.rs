@@ -7,7 +7,7 @@
 
 use std::{env, error::Error, net::TcpListener, process::ExitCode, time::Duration};
 
-use axum::{Router, routing::get};
+use axum::{Router, response::Redirect, routing::get};
 use axum_server::{Handle, tls_rustls::RustlsConfig};
 use lifesign::{Endpoint, Health, Subcommand, build_info};
 
@@ -23,6 +23,7 @@ async fn serve() -> Result<ExitCode, Box<dyn Error>> {
     let health = Health::builder(build_info!()).build()?;
     let app = Router::new()
         .route("/", get(async || "hello"))
+        .route("/status", get(async || Redirect::permanent("/health")))
         .merge(health.routes());
 
     // A real service reads these from files; the probe does not mind who signed them.

@@ -81,6 +81,10 @@ fn https_is_found_asked_and_told_apart_from_http() {
         &probe(&[&format!("https://{address}/nowhere")]),
         "unhealthy: 404",
     );
+    assert_unhealthy(
+        &probe(&[&format!("https://{address}/status")]),
+        "unhealthy: 308 redirect to /health: not followed, point the probe there",
+    );
     // Plain HTTP to it is told for what it is.
     assert_unhealthy(
         &probe(&[&format!("http://{address}/health")]),
