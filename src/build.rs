@@ -45,7 +45,8 @@ mod commit;
 ///
 /// It never fails a build: what cannot be found is unknown. A repository that is merely around
 /// the package, without tracking it, is not asked. Cargo runs the script again when a commit,
-/// branch or tag changes, when a clean tree is edited, and when a dirty one may be clean again.
+/// branch or tag changes, when a clean tree is edited, and when a dirty one may be clean again: by
+/// git, or by an edit. A deleted file that is put back without git is noticed with the next of those.
 pub fn emit() {
     let Some(package) = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from) else {
         return;

@@ -1,6 +1,6 @@
 //! Step 3, report: a snapshot of the service's health, and its form on the wire.
 //!
-//! The only file that both sides import: the routes write this, the probe reads it. The body
+//! Where both sides meet: the routes write this, the probe reads it. The body
 //! follows draft-inadarei-api-health-check-06, so that existing readers understand it.
 
 use bytes::Bytes;
