@@ -302,7 +302,11 @@ fn peak(container: &Container) -> u64 {
 
 fn forget_peak(container: &Container) {
     let options = ["--privileged", "--volume=/sys/fs/cgroup:/sys/fs/cgroup"];
-    memory(container, "sh -c 'echo 0 >\"$0\"'", &options);
+    memory(
+        container,
+        "sh -c 'echo 0 >\"$0\" && echo forgotten'",
+        &options,
+    );
 }
 
 fn memory(container: &Container, command: &str, options: &[&str]) -> String {
@@ -313,5 +317,7 @@ fn memory(container: &Container, command: &str, options: &[&str]) -> String {
     );
     let run = ["run", "--rm", "--cgroupns=host"].into_iter();
     let words = ["debian:trixie-slim", "sh", "-c", &find];
-    docker(run.chain(options.iter().copied()).chain(words))
+    let text = docker(run.chain(options.iter().copied()).chain(words));
+    assert!(!text.is_empty(), "no memory of {id}");
+    text
 }

@@ -928,6 +928,7 @@ mod discovery {
             if found {
                 assert!(is_healthy(&said, "pass"), "{said:?}");
             } else {
+                assert_eq!(said.code, Some(1));
                 assert!(said.stderr.contains("(from PORT"), "{said:?}");
             }
             drop(service);
