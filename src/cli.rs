@@ -471,19 +471,19 @@ fn without_secrets(input: &str) -> &str {
     end.map_or(rest, |end| &rest[..=end])
 }
 
-/// Where a header's value begins, if that is one: what stands behind a name and is no scheme's rest, no
-/// port and no address.
+/// Where a header's value begins, if that is one: what stands behind a name, and is no port, nor the
+/// rest of an URL or of an address.
 fn header_value(input: &str) -> Option<usize> {
     let colon = input.find(':')?;
     let (name, value) = (&input[..colon], &input[colon + 1..]);
     let port = value.split(['/', '?']).next().unwrap_or_default();
-    let is_port = port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
-    let is_name = name != "unix"
-        && name.contains(|c: char| c.is_ascii_alphabetic())
+    let is_port = matches!(port.len(), 1..=5) && port.bytes().all(|b| b.is_ascii_digit());
+    let is_scheme = value.starts_with("//") || matches!(name, "http" | "https" | "unix");
+    let is_name = name.contains(|c: char| c.is_ascii_alphabetic())
         && name
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"-_=".contains(&b));
-    if is_name && !is_port && !value.starts_with(':') {
+    if is_name && !is_port && !is_scheme && !value.starts_with(':') {
         Some(colon)
     } else {
         input.find(": ")

@@ -964,6 +964,7 @@ fn a_password_is_refused_and_not_repeated() {
         &["Authorization:Bearer hunter2"],
         &["--timeout", "Authorization:Bearer hunter2"],
         &["--headers=X-Key:hunter2"],
+        &["X-Key:/hunter2"],
         &["http://svc/health?token=hunter2"],
         &["/health?token=hunter2", "/health?token=hunter2"],
         // Where a value was forgotten, the URL is taken for it.
