@@ -65,8 +65,8 @@ impl BuildInfo {
 
     /// When the build was made, in RFC 3339, as it was given: `2026-11-23T18:31:00Z`.
     ///
-    /// Never the clock's time, unless vergen was told to take that: it goes stale in an incremental build, and two builds of one
-    /// commit would differ.
+    /// Never the clock's time, unless vergen was told to take that: it goes stale in an incremental
+    /// build, and two builds of one commit would differ.
     #[must_use]
     pub const fn build_date(&self) -> Option<&'static str> {
         self.build_date

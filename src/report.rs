@@ -1,7 +1,7 @@
 //! Step 3, report: a snapshot of the service's health, and its form on the wire.
 //!
-//! Where both sides meet: the routes write this, the probe reads it. The body
-//! follows draft-inadarei-api-health-check-06, so that existing readers understand it.
+//! Where both sides meet: the routes write this, the probe reads it. The body follows
+//! draft-inadarei-api-health-check-06, so that existing readers understand it.
 
 use bytes::Bytes;
 use http::StatusCode;

@@ -23,6 +23,7 @@ async fn serve() -> Result<ExitCode, Box<dyn Error>> {
     let health = Health::builder(build_info!()).build()?;
     let app = Router::new()
         .route("/", get(async || "hello"))
+        // Where it was before: the probe names the new place, and goes to none.
         .route("/status", get(async || Redirect::permanent("/health")))
         .merge(health.routes());
 
