@@ -9,9 +9,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     BuildInfo, Endpoint, Health, Question,
-    cli::{App, Options, line::line},
+    advertise::Published,
+    cli::{App, Options, output::line},
     probe::{self, Clock, Inquiry},
-    publication::Published,
     report::Summary,
 };
 

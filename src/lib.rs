@@ -13,46 +13,36 @@
     warn(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)
 )]
 
-// In the order of the data's journey: a check is registered, evaluated, reported, served or asked
-// for, and becomes an exit code.
+#[cfg(feature = "_core")]
+mod advertise;
 #[cfg(feature = "build")]
 pub mod build;
 mod build_info;
 #[cfg(feature = "_core")]
-mod check;
-#[cfg(feature = "_core")]
 mod cli;
-#[cfg(feature = "_core")]
-mod drain;
 #[cfg(feature = "_core")]
 mod endpoint;
 #[cfg(all(fuzzing, feature = "listener"))]
 #[doc(hidden)]
 pub mod fuzzing;
 #[cfg(feature = "_core")]
-mod heartbeat;
-#[cfg(feature = "listener")]
-mod listener;
+mod health;
 #[cfg(feature = "_core")]
 mod probe;
 #[cfg(feature = "_core")]
-mod publication;
-#[cfg(feature = "_core")]
-mod registry;
-#[cfg(feature = "_core")]
 mod report;
-#[cfg(feature = "axum")]
-mod route;
+#[cfg(any(feature = "axum", feature = "listener"))]
+mod serve;
+#[cfg(feature = "_core")]
+mod shutdown;
 
 pub use crate::build_info::BuildInfo;
 #[cfg(feature = "listener")]
-pub use crate::listener::Listener;
+pub use crate::serve::Listener;
 #[cfg(feature = "_core")]
 pub use crate::{
-    check::RegisterError,
     cli::Subcommand,
     endpoint::Endpoint,
-    heartbeat::Heartbeat,
-    registry::{Health, HealthBuilder},
+    health::{Health, HealthBuilder, Heartbeat, RegisterError},
     report::{Question, Report, Status},
 };

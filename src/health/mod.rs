@@ -1,5 +1,8 @@
 //! Step 2, evaluate: the checks and heartbeats of one service, and the state that they are read in.
 
+mod checks;
+mod heartbeat;
+
 use std::{
     fmt,
     future::Future,
@@ -18,11 +21,14 @@ use tokio::{
 };
 use tracing::{info, warn};
 
+pub use self::{checks::RegisterError, heartbeat::Heartbeat};
+use self::{
+    checks::{Check, Mistake, Need, valid_name},
+    heartbeat::{Beat, Pulse},
+};
 use crate::{
     BuildInfo, Endpoint, Question, Report, Status,
-    check::{Check, Mistake, Need, RegisterError, valid_name},
-    heartbeat::{Beat, Heartbeat, Pulse},
-    publication::Publication,
+    advertise::Publication,
     report::{DEFAULT_PATHS, Detail, Entry, Facts},
 };
 

@@ -2,7 +2,7 @@
 //!
 //! The only place that reads arguments and environment, and that prints.
 
-pub(crate) mod line;
+pub(crate) mod output;
 
 use std::{
     env,
@@ -16,12 +16,12 @@ use std::{
     time::Duration,
 };
 
-use self::line::Output;
+use self::output::Output;
 use crate::{
     BuildInfo, Question,
+    advertise::find,
     endpoint::{BadUrl, Endpoint, parse_port, valid_target},
     probe::{Inquiry, TIMEOUT, ask},
-    publication::find,
     report::DEFAULT_PATHS,
 };
 
