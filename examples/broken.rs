@@ -23,7 +23,7 @@ use std::{
 };
 
 use axum::{Router, routing::get};
-use lifesign::{Health, Heartbeat, Subcommand, build_info};
+use lifesign::{Cli, Health, Heartbeat, build_info};
 use tokio::{
     net::TcpListener,
     sync::Mutex,
@@ -31,7 +31,7 @@ use tokio::{
 };
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
-    if let Some(code) = Subcommand::new(build_info!()).run() {
+    if let Some(code) = Cli::new(build_info!()).run() {
         return Ok(code);
     }
     serve()
@@ -42,19 +42,19 @@ async fn serve() -> Result<ExitCode, Box<dyn Error>> {
     tracing_subscriber::fmt().with_writer(io::stderr).init();
     let how = env::var("BREAK").unwrap_or_default();
     let health = Health::builder(build_info!()).build()?;
-    let drained = health.drain()?;
+    let drained = health.handle_signals()?;
     let app = Router::new()
         .route("/", get(async || "Hello\n"))
         .merge(health.routes());
     let listener = TcpListener::bind("0.0.0.0:8080").await?;
-    health.publish(listener.local_addr()?);
+    health.advertise(listener.local_addr()?);
     // Twice as long as a turn of the loop, so that a late one is no false alarm.
     let heartbeat = health.heartbeat("worker", Duration::from_secs(2))?;
     tokio::spawn(work(heartbeat, how.clone()));
     match how.as_str() {
-        "" | "deadlock" | "panic" => health.ready(),
+        "" | "deadlock" | "panic" => health.set_ready(),
         "block" => {
-            health.ready();
+            health.set_ready();
             tokio::spawn(block());
         }
         "start" => {}
@@ -87,6 +87,6 @@ async fn work(heartbeat: Heartbeat, how: String) {
 /// Waits for an answer as no async program should: with a blocking call.
 async fn block() {
     sleep(Duration::from_secs(2)).await;
-    let (_question, answer) = mpsc::channel::<()>();
+    let (_probe, answer) = mpsc::channel::<()>();
     let _ = answer.recv();
 }

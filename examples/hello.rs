@@ -8,12 +8,12 @@
 use std::{error::Error, process::ExitCode};
 
 use axum::{Router, routing::get};
-use lifesign::{Health, Subcommand, build_info};
+use lifesign::{Cli, Health, build_info};
 use tokio::net::TcpListener;
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     // First thing, before runtime, logger and configuration: this is what HEALTHCHECK executes.
-    if let Some(code) = Subcommand::new(build_info!()).run() {
+    if let Some(code) = Cli::new(build_info!()).run() {
         return Ok(code);
     }
     serve()
@@ -22,12 +22,12 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
 #[tokio::main]
 async fn serve() -> Result<ExitCode, Box<dyn Error>> {
     let health = Health::builder(build_info!()).build()?;
-    let drained = health.drain()?;
+    let drained = health.handle_signals()?;
     let app = Router::new()
         .route("/", get(async || "hello"))
         .merge(health.routes());
     let listener = TcpListener::bind("0.0.0.0:8080").await?;
-    health.publish(listener.local_addr()?).ready();
+    health.advertise(listener.local_addr()?).set_ready();
     axum::serve(listener, app)
         .with_graceful_shutdown(drained)
         .await?;

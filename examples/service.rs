@@ -32,7 +32,7 @@ use std::{
 };
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
-use lifesign::{Health, Heartbeat, Subcommand, build_info};
+use lifesign::{Cli, Health, Heartbeat, build_info};
 use tokio::{
     fs,
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -42,7 +42,7 @@ use tokio::{
 };
 
 fn main() -> ExitCode {
-    if let Some(code) = Subcommand::new(build_info!()).run() {
+    if let Some(code) = Cli::new(build_info!()).run() {
         return code;
     }
     match run() {
@@ -99,7 +99,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
         })
         .build()?;
     // Before anything is awaited for long: as PID 1, a process without a handler ignores SIGTERM.
-    let drained = health.drain()?;
+    let drained = health.handle_signals()?;
 
     let app = Router::new()
         .route("/", get(visit))
@@ -113,7 +113,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
         visits,
         health.heartbeat("teller", Duration::from_secs(10))?,
     ));
-    health.publish(address).ready();
+    health.advertise(address).set_ready();
     // Only now: who reads these lines may ask at once.
     println!("listening on {address}");
     println!("try: curl http://{}/health", reachable(address));

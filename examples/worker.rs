@@ -13,11 +13,11 @@ use std::{
     time::Duration,
 };
 
-use lifesign::{Health, Heartbeat, Subcommand, build_info};
+use lifesign::{Cli, Health, Heartbeat, build_info};
 use tokio::time::interval;
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
-    if let Some(code) = Subcommand::new(build_info!()).run() {
+    if let Some(code) = Cli::new(build_info!()).run() {
         return Ok(code);
     }
     serve()
@@ -32,15 +32,15 @@ async fn serve() -> Result<ExitCode, Box<dyn Error>> {
         .init();
     let address = env::var("HEALTH_ADDRESS").unwrap_or_else(|_| "0.0.0.0:8081".into());
     let health = Health::builder(build_info!()).build()?;
-    let drained = health.drain()?;
+    let drained = health.handle_signals()?;
 
-    let listener = health.listen(address.parse()?).await?;
+    let listener = health.listen(address.parse()?)?;
     println!("health on {}", listener.local_addr()?);
     // Never awaited: it answers until the process ends, through the whole drain.
     tokio::spawn(listener.serve());
 
     let worker = tokio::spawn(work(health.heartbeat("jobs", Duration::from_secs(10))?));
-    health.ready();
+    health.set_ready();
 
     drained.await;
     // A real worker would finish the job at hand here.

@@ -17,17 +17,17 @@
 
 use std::{io, iter};
 
-use crate::{Endpoint, Question, endpoint::valid_target};
+use crate::{Endpoint, Probe, endpoint::valid_target};
 
-/// What a service published.
+/// What a service advertised.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Published {
+pub(crate) struct Advertised {
     pub(crate) endpoint: Endpoint,
     /// The format, the endpoint and the paths of the three routes, each on a line.
     text: String,
 }
 
-impl Published {
+impl Advertised {
     #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "Linux only"))]
     pub(crate) fn write(endpoint: &Endpoint, paths: &[String; 3]) -> io::Result<String> {
         let [health, ready, live] = paths;
@@ -59,11 +59,11 @@ impl Published {
         (lines.next().is_none() && text.ends_with('\n')).then_some(endpoint)
     }
 
-    /// Where the route is that answers `question`.
-    pub(crate) fn path(&self, question: Question) -> &str {
+    /// Where the route is that answers `probe`.
+    pub(crate) fn path(&self, probe: Probe) -> &str {
         let first = 2;
         lines(&self.text)
-            .nth(first + question as usize)
+            .nth(first + probe as usize)
             .unwrap_or_default()
     }
 }
@@ -82,7 +82,7 @@ fn lines(mut rest: &str) -> impl Iterator<Item = &str> {
 const FORMAT: &str = "lifesign 1";
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{Publication, find};
+pub(crate) use linux::{Advertisement, find};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -99,7 +99,7 @@ mod linux {
         time::SystemTime,
     };
 
-    use super::Published;
+    use super::Advertised;
     use crate::Endpoint;
 
     const FOLDER: &str = "/dev/shm";
@@ -107,7 +107,7 @@ mod linux {
     /// What a path comes to when the service's name is not long.
     const PATH: usize = 64;
 
-    /// A publication is a few lines; more is not one.
+    /// An advertisement is a few lines; more is not one.
     const MAX: usize = 4096;
 
     /// More files of one service than that are not looked at: whoever shares the folder could fill
@@ -117,21 +117,21 @@ mod linux {
     /// More names than that are not read: some milliseconds.
     const NAMES: usize = 10_000;
 
-    /// The service's side: dropping it takes the publication back.
+    /// The service's side: dropping it takes the advertisement back.
     #[derive(Debug)]
-    pub(crate) struct Publication {
+    pub(crate) struct Advertisement {
         path: PathBuf,
         /// Holds the lock.
         file: File,
     }
 
-    impl Publication {
+    impl Advertisement {
         pub(crate) fn write(
             service: &str,
             endpoint: &Endpoint,
             paths: &[String; 3],
         ) -> io::Result<Option<Self>> {
-            let text = Published::write(endpoint, paths)?;
+            let text = Advertised::write(endpoint, paths)?;
             sweep(Path::new(FOLDER));
             let path = format!("{}{}", prefix(service)?, process::id());
             // In a folder that others share, a name that can be guessed can be taken before us.
@@ -157,9 +157,9 @@ mod linux {
         }
     }
 
-    impl Drop for Publication {
+    impl Drop for Advertisement {
         fn drop(&mut self) {
-            // A later publication of this process may have taken the name.
+            // A later advertisement of this process may have taken the name.
             remove(&self.path, &self.file);
         }
     }
@@ -172,27 +172,27 @@ mod linux {
         }
     }
 
-    /// The probe's side: what the service of this name in this container published, if it lives.
-    pub(crate) fn find(service: &str) -> Option<Published> {
+    /// The probe's side: what the service of this name in this container advertised, if it lives.
+    pub(crate) fn find(service: &str) -> Option<Advertised> {
         let mut prefix = prefix(service).ok()?;
         let me = fs::metadata("/proc/self").ok()?.uid();
         // In nearly every container the service is process 1: no need to list the folder.
         prefix.push('1');
-        if let Some(((OWN, ..), published)) = read(prefix.as_ref(), me) {
-            return Some(published);
+        if let Some(((OWN, ..), advertised)) = read(prefix.as_ref(), me) {
+            return Some(advertised);
         }
         prefix.pop();
         let files = fs::read_dir(FOLDER).ok()?.take(NAMES).flatten();
         let paths = files.map(|file| file.path());
         let mut best = None;
         for path in paths.filter(|path| is_ours(path, &prefix)).take(FILES) {
-            if let Some((rank, published)) = read(&path, me)
+            if let Some((rank, advertised)) = read(&path, me)
                 && best.as_ref().is_none_or(|(best, _)| *best < rank)
             {
-                best = Some((rank, published));
+                best = Some((rank, advertised));
             }
         }
-        best.map(|(_, published)| published)
+        best.map(|(_, advertised)| advertised)
     }
 
     /// Greater is better: whose it is, then how young it is.
@@ -202,7 +202,7 @@ mod linux {
     const ROOT: u8 = 1;
     const FOREIGN: u8 = 0;
 
-    fn read(path: &Path, me: u32) -> Option<(Rank, Published)> {
+    fn read(path: &Path, me: u32) -> Option<(Rank, Advertised)> {
         let mut file = OpenOptions::new()
             .read(true)
             // Whoever can write here could put a link or a pipe in our way.
@@ -226,7 +226,7 @@ mod linux {
             _ => FOREIGN,
         };
         let rank = (owner, about.ctime(), about.ctime_nsec());
-        Some((rank, Published::read(String::from_utf8(bytes).ok()?)?))
+        Some((rank, Advertised::read(String::from_utf8(bytes).ok()?)?))
     }
 
     fn locked(file: &File) -> bool {
@@ -276,22 +276,22 @@ mod linux {
 mod elsewhere {
     use std::io;
 
-    use super::Published;
+    use super::Advertised;
     use crate::Endpoint;
 
     #[derive(Debug)]
-    pub(crate) struct Publication;
+    pub(crate) struct Advertisement;
 
-    impl Publication {
+    impl Advertisement {
         pub(crate) fn write(_: &str, _: &Endpoint, _: &[String; 3]) -> io::Result<Option<Self>> {
             Ok(None)
         }
     }
 
-    pub(crate) fn find(_: &str) -> Option<Published> {
+    pub(crate) fn find(_: &str) -> Option<Advertised> {
         None
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) use elsewhere::{Publication, find};
+pub(crate) use elsewhere::{Advertisement, find};

@@ -159,7 +159,7 @@ impl fmt::Display for BuildInfo {
     }
 }
 
-#[cfg(feature = "_core")]
+#[cfg(feature = "core")]
 impl serde::Serialize for BuildInfo {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeMap as _;
@@ -429,7 +429,7 @@ mod tests {
         }
     }
 
-    #[cfg(feature = "_core")]
+    #[cfg(feature = "core")]
     #[test]
     fn serializes_what_is_known() {
         assert_eq!(

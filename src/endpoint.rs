@@ -1,4 +1,4 @@
-//! Where a service listens, as the service publishes it and as a person writes it.
+//! Where a service listens, as the service advertises it and as a person writes it.
 
 use std::{
     fmt::{self, Write as _},
@@ -8,7 +8,7 @@ use std::{
 
 /// Where a service listens: HTTP or HTTPS on an address, or HTTP on a Unix socket.
 ///
-/// A `SocketAddr` becomes plain HTTP by itself, so [`Health::publish`](crate::Health::publish)
+/// A `SocketAddr` becomes plain HTTP by itself, so [`Health::advertise`](crate::Health::advertise)
 /// takes what a listener reports:
 ///
 /// ```
@@ -16,9 +16,9 @@ use std::{
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// # let health = Health::builder(build_info!()).build()?;
 /// let listener = tokio::net::TcpListener::bind("0.0.0.0:0").await?;
-/// health.publish(listener.local_addr()?);
+/// health.advertise(listener.local_addr()?);
 /// // … or, where the service itself terminates TLS:
-/// health.publish(Endpoint::https(listener.local_addr()?));
+/// health.advertise(Endpoint::https(listener.local_addr()?));
 /// # Ok(())
 /// # }
 /// ```
@@ -51,6 +51,12 @@ pub(crate) enum Host {
 }
 
 impl Endpoint {
+    /// HTTP on `address`.
+    #[must_use]
+    pub fn http(address: SocketAddr) -> Self {
+        Self::tcp(Scheme::Http, address)
+    }
+
     /// HTTPS on `address`; the probe needs the feature `https`.
     #[must_use]
     pub fn https(address: SocketAddr) -> Self {
@@ -124,7 +130,7 @@ impl Endpoint {
 
 impl From<SocketAddr> for Endpoint {
     fn from(address: SocketAddr) -> Self {
-        Self::tcp(Scheme::Http, address)
+        Self::http(address)
     }
 }
 

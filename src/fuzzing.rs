@@ -8,8 +8,8 @@ use socket2::Socket;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
-    BuildInfo, Endpoint, Health, Question,
-    advertise::Published,
+    BuildInfo, Endpoint, Health, Probe,
+    advertise::Advertised,
     cli::{App, Options, output::line},
     probe::{self, Clock, Inquiry},
     report::Summary,
@@ -59,15 +59,15 @@ pub fn summary(body: &[u8]) -> (Option<String>, Option<String>) {
     (status.map(Into::into), output)
 }
 
-pub fn published(text: String) -> Option<(Endpoint, [String; 3])> {
-    let published = Published::read(text)?;
-    let questions = [Question::Health, Question::Readiness, Question::Liveness];
-    let paths = questions.map(|question| published.path(question).to_owned());
-    Some((published.endpoint, paths))
+pub fn advertised(text: String) -> Option<(Endpoint, [String; 3])> {
+    let advertised = Advertised::read(text)?;
+    let probes = [Probe::Health, Probe::Readiness, Probe::Liveness];
+    let paths = probes.map(|probe| advertised.path(probe).to_owned());
+    Some((advertised.endpoint, paths))
 }
 
-pub fn publish(endpoint: &Endpoint, paths: &[String; 3]) -> io::Result<String> {
-    Published::write(endpoint, paths)
+pub fn advertise(endpoint: &Endpoint, paths: &[String; 3]) -> io::Result<String> {
+    Advertised::write(endpoint, paths)
 }
 
 /// One connection of a [`Listener`](crate::Listener).

@@ -16,13 +16,13 @@ use crate::BuildInfo;
 /// The media type of a report.
 pub(crate) const MEDIA_TYPE: &str = "application/health+json";
 
-/// Where the three routes are unless the service says otherwise, in the order of [`Question`].
+/// Where the three routes are unless the service says otherwise, in the order of [`Probe`].
 pub(crate) const DEFAULT_PATHS: [&str; 3] = ["/health", "/health/ready", "/health/live"];
 
 /// What a prober wants to know. The answer of one must never be given to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Question {
+pub enum Probe {
     /// Is it up? For Docker's `HEALTHCHECK`, which replaces a container or holds back a start.
     Health,
     /// May it get traffic? For load balancers and Kubernetes' readiness probe.
@@ -67,7 +67,7 @@ impl Serialize for Status {
     }
 }
 
-/// The answer to one [`Question`] at one moment, from [`Health::report`](crate::Health::report).
+/// The answer to one [`Probe`] at one moment, from [`Health::report`](crate::Health::report).
 ///
 /// The routes serve it; a service without them serves it itself, with
 /// `Content-Type: application/health+json` and `Cache-Control: no-store`. It never holds the text
@@ -115,7 +115,7 @@ impl Report {
     }
 
     #[cfg(any(feature = "axum", feature = "listener"))]
-    pub(crate) fn into_response<B: From<Bytes>>(self) -> http::Response<B> {
+    pub(crate) fn into_http<B: From<Bytes>>(self) -> http::Response<B> {
         let code = self.code();
         let mut response = http::Response::new(B::from(self.body));
         *response.status_mut() = code;
@@ -123,6 +123,13 @@ impl Report {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response
+    }
+}
+
+#[cfg(feature = "axum")]
+impl axum::response::IntoResponse for Report {
+    fn into_response(self) -> axum::response::Response {
+        self.into_http()
     }
 }
 

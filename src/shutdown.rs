@@ -9,7 +9,7 @@ use crate::Health;
 impl Health {
     /// Returns a future for `axum::serve(…).with_graceful_shutdown(…)`.
     ///
-    /// On SIGTERM or SIGINT (Ctrl-C) the service is [draining](Self::draining) at once; the port
+    /// On SIGTERM or SIGINT (Ctrl-C) the service is [draining](Self::begin_drain) at once; the port
     /// stays open for the [delay](crate::HealthBuilder::drain_delay), so that load balancers see
     /// the 503 while requests are still served; then the future resolves. A second signal resolves
     /// it at once. In a container the service is PID 1, where an unhandled SIGTERM does nothing:
@@ -25,12 +25,12 @@ impl Health {
     /// # Panics
     ///
     /// Outside a tokio runtime with IO and time enabled.
-    pub fn drain(&self) -> io::Result<impl Future<Output = ()> + Send + use<>> {
+    pub fn handle_signals(&self) -> io::Result<impl Future<Output = ()> + Send + use<>> {
         let mut signals = Signals::new()?;
         let health = self.clone();
         Ok(async move {
             let signal = signals.next().await;
-            health.draining();
+            health.begin_drain();
             let delay = health.inner.drain_delay;
             info!(signal, ?delay, "the port stays open for the drain delay");
             tokio::select! {

@@ -3,8 +3,8 @@
 use std::{error::Error, fmt::Debug};
 
 use lifesign::{
-    BuildInfo, Endpoint, Health, HealthBuilder, Heartbeat, Listener, Question, RegisterError,
-    Report, Status, Subcommand, build_info,
+    BuildInfo, Cli, Endpoint, Health, HealthBuilder, Heartbeat, Listener, Probe, RegisterError,
+    Report, Status, build_info,
 };
 
 fn everywhere<T: Send + Sync + Unpin + Debug + 'static>() {}
@@ -20,17 +20,17 @@ fn every_type_can_go_to_any_thread_and_be_printed() {
     everywhere::<HealthBuilder>();
     everywhere::<Heartbeat>();
     everywhere::<Listener>();
-    everywhere::<Question>();
+    everywhere::<Probe>();
     everywhere::<RegisterError>();
     everywhere::<Report>();
     everywhere::<Status>();
-    everywhere::<Subcommand>();
+    everywhere::<Cli>();
 }
 
 #[test]
 fn values_are_copied_and_handles_shared() {
     copied::<BuildInfo>();
-    copied::<Question>();
+    copied::<Probe>();
     copied::<Status>();
     shared::<Endpoint>();
     shared::<Health>();
@@ -54,7 +54,7 @@ fn build_info_is_a_constant() {
 #[tokio::test]
 async fn a_report_can_be_served_by_hand() {
     let health = Health::builder(build_info!()).build().unwrap();
-    let report = health.report(Question::Readiness).await;
+    let report = health.report(Probe::Readiness).await;
     assert_eq!(report.status(), Status::Fail);
     assert_eq!(report.http_status(), 503);
     assert!(
@@ -63,8 +63,8 @@ async fn a_report_can_be_served_by_hand() {
             .starts_with(br#"{"status":"fail","output":"starting""#)
     );
 
-    health.ready();
-    let report = health.report(Question::Readiness).await;
+    health.set_ready();
+    let report = health.report(Probe::Readiness).await;
     assert_eq!(report.status(), Status::Pass);
     assert_eq!(report.http_status(), 200);
 }

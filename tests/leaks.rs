@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use lifesign::{Health, Question, build_info};
+use lifesign::{Health, Probe, build_info};
 use tokio::{net::TcpListener, task::spawn_blocking};
 
 use support::{example, run};
@@ -94,8 +94,8 @@ async fn services() -> Vec<(Health, SocketAddr)> {
             let health = builder.build().unwrap();
             let heartbeat = health.heartbeat("worker", Duration::from_secs(3600));
             match state {
-                "ready" => health.ready(),
-                "draining" => health.draining(),
+                "ready" => health.set_ready(),
+                "draining" => health.begin_drain(),
                 _ => {}
             }
             match state {
@@ -103,7 +103,7 @@ async fn services() -> Vec<(Health, SocketAddr)> {
                 _ => heartbeat.unwrap().finish(),
             }
 
-            let listener = health.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+            let listener = health.listen("127.0.0.1:0".parse().unwrap()).unwrap();
             services.push((health.clone(), listener.local_addr().unwrap()));
             tokio::spawn(listener.serve());
 
@@ -189,14 +189,14 @@ async fn what_a_checks_error_holds_is_never_sent() {
 
     let services = services().await;
     for (health, _) in &services {
-        health.report(Question::Health).await;
+        health.report(Probe::Health).await;
     }
     // Until the run that passed counts no more.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     let mut sent = Vec::new();
     for (health, address) in services {
-        for question in [Question::Health, Question::Readiness, Question::Liveness] {
-            let report = health.report(question).await;
+        for probe in [Probe::Health, Probe::Readiness, Probe::Liveness] {
+            let report = health.report(probe).await;
             sent.extend(format!("{report:?}{health:?}").into_bytes());
             sent.extend(report.body());
         }

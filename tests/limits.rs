@@ -107,7 +107,7 @@ fn eight_mib_of_memory_and_64_kib_of_stack_are_enough() {
     }
 }
 
-/// In KiB; the probe has sent its question and gets no answer.
+/// In KiB; the probe has sent its request and gets no answer.
 fn memory_of_a_waiting_probe() -> u64 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("it is bound");
@@ -170,7 +170,7 @@ impl Container {
             .spawn()
             .expect("unshare starts");
         let children = format!("/proc/{0}/task/{0}/children", service.id());
-        // The log, since the service publishes before it says that it is started.
+        // The log, since the service advertises before it says that it is started.
         let mut log = BufReader::new(service.stderr.take().expect("it is piped"));
         let mut line = String::new();
         while !line.contains("started") {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use axum::Router;
-use lifesign::{Health, HealthBuilder, build_info};
+use lifesign::{Health, HealthBuilder, Probe, build_info};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 async fn serve(builder: HealthBuilder) -> (Health, SocketAddr) {
     let health = builder.build().unwrap();
-    let listener = health.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let listener = health.listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(listener.serve());
     (health, address)
@@ -77,7 +77,7 @@ fn code(answer: &str) -> &str {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_routes_are_those_of_the_router() {
     let (health, address) = serve(Health::builder(build_info!())).await;
-    health.ready();
+    health.set_ready();
     spawn_blocking(move || {
         for path in [
             "/health",
@@ -106,7 +106,7 @@ async fn the_routes_are_those_of_the_router() {
         );
         assert_eq!(code(&post), "405");
         assert!(post.contains("allow: GET,HEAD\r\n"));
-        health.draining();
+        health.begin_drain();
         assert_eq!(code(&get(address, "/health/ready")), "503");
         assert_eq!(code(&get(address, "/health/live")), "200");
     })
@@ -117,10 +117,12 @@ async fn the_routes_are_those_of_the_router() {
 #[tokio::test(flavor = "multi_thread")]
 async fn changed_paths_and_a_prefix_are_served_where_the_probe_looks() {
     let builder = Health::builder(build_info!())
-        .paths("/healthz", "/readyz", "/livez")
+        .path(Probe::Health, "/healthz")
+        .path(Probe::Readiness, "/readyz")
+        .path(Probe::Liveness, "/livez")
         .nested_under("/internal");
     let (health, address) = serve(builder).await;
-    health.ready();
+    health.set_ready();
     spawn_blocking(move || {
         assert_eq!(code(&get(address, "/internal/healthz")), "200");
         assert_eq!(code(&get(address, "/healthz")), "404");
@@ -133,10 +135,12 @@ async fn changed_paths_and_a_prefix_are_served_where_the_probe_looks() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_route_at_the_root_of_a_prefix_is_the_prefix() {
     let builder = Health::builder(build_info!())
-        .paths("/", "/ready", "/live")
+        .path(Probe::Health, "/")
+        .path(Probe::Readiness, "/ready")
+        .path(Probe::Liveness, "/live")
         .nested_under("/internal");
     let (health, address) = serve(builder).await;
-    health.ready();
+    health.set_ready();
     spawn_blocking(move || {
         assert_eq!(code(&get(address, "/internal")), "200");
         assert_eq!(code(&get(address, "/internal/")), "404");
@@ -149,14 +153,14 @@ async fn a_route_at_the_root_of_a_prefix_is_the_prefix() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_in_use_is_an_error() {
     let (health, address) = serve(Health::builder(build_info!())).await;
-    let error = health.listen(address).await.unwrap_err();
+    let error = health.listen(address).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AddrInUse);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_connection_serves_many_probes() {
     let (health, address) = serve(Health::builder(build_info!())).await;
-    health.ready();
+    health.set_ready();
     spawn_blocking(move || {
         let mut stream = connect(address);
         for _ in 0..100 {
@@ -175,7 +179,7 @@ async fn one_connection_serves_many_probes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn old_and_one_sided_clients_are_answered() {
     let (health, address) = serve(Health::builder(build_info!())).await;
-    health.ready();
+    health.set_ready();
     spawn_blocking(move || {
         // HAProxy's `option httpchk` without arguments: a wrong method, but an answer.
         assert_eq!(
@@ -251,7 +255,7 @@ async fn a_head_that_arrives_a_byte_at_a_time_has_no_longer() {
 #[ignore = "takes a minute"]
 async fn a_connection_that_is_used_all_the_time_ends_after_a_minute_and_says_so() {
     let (health, address) = serve(Health::builder(build_info!())).await;
-    health.ready();
+    health.set_ready();
     spawn_blocking(move || {
         let mut stream = connect(address);
         let since = Instant::now();
@@ -283,7 +287,7 @@ async fn all_may_wait_for_a_slow_check_and_one_more_waits_with_them() {
         Ok::<_, String>(())
     };
     let (health, address) = serve(Health::builder(build_info!()).required("slow", slow)).await;
-    health.ready();
+    health.set_ready();
     spawn_blocking(move || {
         let request = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
         let asked: Vec<_> = (0..300)
@@ -304,7 +308,7 @@ async fn all_may_wait_for_a_slow_check_and_one_more_waits_with_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_are_bounded_and_a_flood_keeps_no_probe_out() {
     let (health, address) = serve(Health::builder(build_info!())).await;
-    health.ready();
+    health.set_ready();
     spawn_blocking(move || {
         // Each holds its connection and says nothing; the listener keeps 256.
         let since = Instant::now();
@@ -329,7 +333,7 @@ async fn connections_are_bounded_and_a_flood_keeps_no_probe_out() {
 #[tokio::test]
 async fn a_flood_keeps_no_probe_out_of_a_busy_runtime() {
     let (health, address) = serve(Health::builder(build_info!())).await;
-    health.ready();
+    health.set_ready();
     // Each turn of the only thread takes two milliseconds more.
     tokio::spawn(async {
         loop {
@@ -353,7 +357,7 @@ async fn a_request_that_waits_for_a_thread_is_answered_though_room_is_needed() {
         Ok::<_, String>(())
     };
     let (health, address) = serve(Health::builder(build_info!()).required("slow", slow)).await;
-    health.ready();
+    health.set_ready();
     let first = spawn_blocking(move || {
         let first = connect(address);
         let others: Vec<_> = (0..254).map(|_| connect(address)).collect();
@@ -381,7 +385,7 @@ async fn a_request_that_waits_for_a_thread_is_answered_though_room_is_needed() {
 #[tokio::test]
 async fn a_kept_connection_that_makes_room_is_answered_once_more_and_told_so() {
     let (health, address) = serve(Health::builder(build_info!())).await;
-    health.ready();
+    health.set_ready();
     let kept = spawn_blocking(move || {
         let keep = |_| {
             let mut stream = connect(address);
@@ -412,7 +416,7 @@ async fn a_kept_connection_that_makes_room_is_answered_once_more_and_told_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_never_stop_asking_keep_no_probe_out() {
     let (health, address) = serve(Health::builder(build_info!())).await;
-    health.ready();
+    health.set_ready();
     let request = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
     for _ in 0..500 {
         tokio::spawn(async move {
@@ -451,7 +455,7 @@ async fn a_flood_does_not_close_the_probe_that_is_being_answered() {
     };
     let builder = Health::builder(build_info!()).required("slow", check);
     let (health, address) = serve(builder).await;
-    health.ready();
+    health.set_ready();
 
     let probe = spawn_blocking(move || get(address, "/health"));
     asked.notified().await;
@@ -472,7 +476,7 @@ async fn a_flood_does_not_close_the_probe_that_is_being_answered() {
 #[tokio::test]
 async fn a_flood_that_is_not_accepted_yet_keeps_no_probe_waiting_for_a_second() {
     let health = Health::builder(build_info!()).build().unwrap();
-    let listener = health.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let listener = health.listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     // Nothing is accepted: it does not serve.
     let at_once = Duration::from_millis(500);
@@ -640,7 +644,7 @@ async fn methods_and_targets_of_every_kind() {
                      /health%2fready /health%00 /../health /health/../health /./health /h\u{e9}alth \
                      /{health} http://x http://x/ http://x//health x:80";
     let (health, listener) = serve(Health::builder(build_info!())).await;
-    health.ready();
+    health.set_ready();
     let axum = serve_axum(&health).await;
     spawn_blocking(move || {
         for address in [listener, axum] {
@@ -699,7 +703,7 @@ async fn head_is_get_without_the_body() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_requests_at_once_are_answered_in_their_order() {
     let (health, listener) = serve(Health::builder(build_info!())).await;
-    health.ready();
+    health.set_ready();
     let axum = serve_axum(&health).await;
     spawn_blocking(move || {
         let nothing = "GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -719,7 +723,7 @@ async fn both_servers<const N: usize>(
     scenarios: [(&'static str, String, &'static str, &'static str); N],
 ) {
     let (health, listener) = serve(Health::builder(build_info!())).await;
-    health.ready();
+    health.set_ready();
     let axum = serve_axum(&health).await;
     spawn_blocking(move || {
         let mut others = Vec::new();

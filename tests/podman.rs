@@ -53,7 +53,7 @@ fn the_image_has_a_healthcheck_with_format_docker_alone() {
 #[ignore = "needs a Docker Engine"]
 fn the_probes_of_a_pod_say_the_right_thing_in_each_state() {
     let podman = Podman::new();
-    let codes = || ["--live", "--ready", "/health"].map(|question| podman.asks(question).0);
+    let codes = || ["--live", "--ready", "/health"].map(|probe| podman.asks(probe).0);
     let play = |how: &str| podman.play(Program::Broken, &format!("ENV BREAK={how}"));
 
     // Starting: alive, so that it is not restarted, and nothing else.
@@ -102,10 +102,9 @@ fn a_check_that_fails_in_a_pod_takes_its_traffic_at_most_and_not_its_life() {
     let podman = Podman::new();
     let say = |live: &str, ready: &str, health: &str| {
         eventually(&format!("{live}, {ready}, {health}"), PATIENCE, || {
-            let question = |question| podman.asks(question).1;
-            ([question("--live"), question("--ready"), question("/health")]
-                == [live, ready, health])
-            .then_some(())
+            let probe = |probe| podman.asks(probe).1;
+            ([probe("--live"), probe("--ready"), probe("/health")] == [live, ready, health])
+                .then_some(())
         });
         assert_eq!(podman.run(&["healthcheck", "run", POD]).0, 0);
         assert_eq!(podman.health(POD)["Status"], "healthy");
@@ -233,8 +232,8 @@ impl Podman {
     }
 
     /// What the probe in the pod says, without how long it took.
-    fn asks(&self, question: &str) -> (i32, String) {
-        let (code, said) = self.run(&["exec", POD, "/app", "healthcheck", question]);
+    fn asks(&self, probe: &str) -> (i32, String) {
+        let (code, said) = self.run(&["exec", POD, "/app", "healthcheck", probe]);
         let said = said.split(" in ").next().unwrap_or_default();
         (code, said.to_owned())
     }

@@ -497,9 +497,9 @@ fn path_and_query_go_out_as_they_are() {
 }
 
 #[test]
-fn each_question_has_its_path() {
-    for (question, path) in [("--ready", "/health/ready"), ("--live", "/health/live")] {
-        let request = overhear(|a| healthcheck([&*format!("http://{a}"), question]));
+fn each_probe_has_its_path() {
+    for (probe, path) in [("--ready", "/health/ready"), ("--live", "/health/live")] {
+        let request = overhear(|a| healthcheck([&*format!("http://{a}"), probe]));
         let start = format!("GET {path} HTTP/1.1\r\nHost: ");
         assert!(request.starts_with(&start), "{request}");
     }
@@ -1000,7 +1000,7 @@ Asks the running service whether it is well. Exit code 0: healthy, 1: anything e
 Usage: {} healthcheck [URL|PATH] [OPTIONS]
 
   URL    http://ADDRESS:PORT[/PATH], https://… or unix:/SOCKET[:/PATH]
-         (default: HEALTHCHECK_URL, what the service published, PORT, 127.0.0.1:8080)
+         (default: HEALTHCHECK_URL, what the service advertised, PORT, 127.0.0.1:8080)
   PATH   a path of the service (default: its health route)
 
   --ready            ask whether it may get traffic
@@ -1087,7 +1087,7 @@ fn a_wrong_healthcheck_url_is_named() {
 }
 
 #[test]
-fn port_says_whom_to_ask_when_nobody_published() {
+fn port_says_whom_to_ask_when_nobody_advertised() {
     let _worker = exclusive("worker");
     for (args, target) in [
         (&[][..], "/health"),
@@ -1127,7 +1127,7 @@ fn a_wrong_port_is_named_and_never_taken_for_the_default() {
         "tcp://10.0.0.1:80",
     ] {
         let line = told(&run(worker().env("PORT", port)));
-        let expected = "expected a port from 1 to 65535 (the service published none)";
+        let expected = "expected a port from 1 to 65535 (the service advertised none)";
         assert_eq!(line, format!("unhealthy: PORT {port:?}: {expected}"));
     }
 }
@@ -1544,8 +1544,8 @@ fn ask(argument: &str) -> Outcome {
     run(&mut healthcheck([argument]))
 }
 
-/// `worker healthcheck`, for tests in which nobody may have published anything: what another worker
-/// of this machine has published is not for a mount namespace of one's own, where that can be had.
+/// `worker healthcheck`, for tests in which nobody may have advertised anything: what another worker
+/// of this machine has advertised is not for a mount namespace of one's own, where that can be had.
 fn worker() -> Command {
     static NAMESPACES: LazyLock<bool> =
         LazyLock::new(|| works(Command::new("unshare").args(["-r", "-m", "true"])));

@@ -14,7 +14,7 @@ use axum::{
     body::{Body, to_bytes},
     http::Request,
 };
-use lifesign::{Health, Heartbeat, Question, build_info};
+use lifesign::{Health, Heartbeat, Probe, build_info};
 use proptest::{collection::vec, prelude::*, sample::Index};
 use serde_json::Value;
 use tokio::time::{Instant, advance, sleep};
@@ -54,7 +54,7 @@ enum Event {
     Drop(Index),
     /// Milliseconds.
     Pass(u64),
-    Ask(Question),
+    Ask(Probe),
 }
 
 #[derive(Debug, Clone)]
@@ -77,11 +77,11 @@ fn behaviour() -> impl Strategy<Value = Behaviour> {
     ]
 }
 
-fn question() -> impl Strategy<Value = Question> {
+fn probe() -> impl Strategy<Value = Probe> {
     prop_oneof![
-        Just(Question::Health),
-        Just(Question::Readiness),
-        Just(Question::Liveness),
+        Just(Probe::Health),
+        Just(Probe::Readiness),
+        Just(Probe::Liveness),
     ]
 }
 
@@ -95,7 +95,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => index().prop_map(Event::Finish),
         1 => index().prop_map(Event::Drop),
         6 => prop_oneof![1..1200_u64, Just(1000_u64), 1000..12_000_u64].prop_map(Event::Pass),
-        12 => question().prop_map(Event::Ask),
+        12 => probe().prop_map(Event::Ask),
     ]
 }
 
@@ -168,8 +168,8 @@ impl Service {
 
     async fn meets(&mut self, event: &Event) -> Option<Answer> {
         match event {
-            Event::Ready => self.health.ready(),
-            Event::Drain => self.health.draining(),
+            Event::Ready => self.health.set_ready(),
+            Event::Drain => self.health.begin_drain(),
             Event::Change(which, how) => {
                 if let Some(i) = pick(*which, self.behaviours.len()) {
                     *self.behaviours[i].lock().unwrap() = *how;
@@ -195,15 +195,15 @@ impl Service {
                 }
             }
             Event::Pass(time) => advance(Duration::from_millis(*time)).await,
-            Event::Ask(question) => return Some(self.answer(*question).await),
+            Event::Ask(probe) => return Some(self.answer(*probe).await),
         }
         None
     }
 
-    async fn answer(&self, question: Question) -> Answer {
-        let path = match question {
-            Question::Readiness => "/health/ready",
-            Question::Liveness => "/health/live",
+    async fn answer(&self, probe: Probe) -> Answer {
+        let path = match probe {
+            Probe::Readiness => "/health/ready",
+            Probe::Liveness => "/health/live",
             _ => "/health",
         };
         let request = Request::get(path).body(Body::empty()).unwrap();
@@ -290,7 +290,7 @@ impl Model {
             Event::Beat(which) => self.beat(*which, Beat::Last(Instant::now())),
             Event::Finish(which) => self.beat(*which, Beat::Finished),
             Event::Drop(which) => self.beat(*which, Beat::Dropped),
-            Event::Ask(question) if *question != Question::Liveness && !self.draining => {
+            Event::Ask(probe) if *probe != Probe::Liveness && !self.draining => {
                 self.evaluate();
             }
             Event::Pass(_) | Event::Ask(_) => {}
@@ -323,12 +323,12 @@ impl Model {
     }
 
     /// Called after the service has answered.
-    fn answer(&self, question: Question) -> Answer {
+    fn answer(&self, probe: Probe) -> Answer {
         let ready = self.said_ready && (self.passed_once || !self.required.contains(&true));
         let broken = self.heartbeats.iter().any(|beat| !beat.is_well());
-        let live = question == Question::Liveness;
+        let live = probe == Probe::Liveness;
         let required = self.some_fails(true);
-        let readiness = question == Question::Readiness;
+        let readiness = probe == Probe::Readiness;
         let (code, status, reason) = if self.draining && !live {
             (503, "fail", Reason::Draining)
         } else if self.draining {
@@ -410,8 +410,8 @@ proptest! {
             for event in &plan.events {
                 model.meets(event);
                 let answer = service.meets(event).await;
-                if let (Event::Ask(question), Some(answer)) = (event, answer) {
-                    prop_assert_eq!(answer, model.answer(*question), "{:?}", event);
+                if let (Event::Ask(probe), Some(answer)) = (event, answer) {
+                    prop_assert_eq!(answer, model.answer(*probe), "{:?}", event);
                 }
             }
             Ok(())
@@ -448,7 +448,7 @@ proptest! {
             let mut furthest = Reason::Starting;
             for event in &plan.events {
                 let answer = service.meets(event).await;
-                if let (Event::Ask(Question::Health | Question::Readiness), Some(answer)) = (event, answer) {
+                if let (Event::Ask(Probe::Health | Probe::Readiness), Some(answer)) = (event, answer) {
                     prop_assert!(answer.reason >= furthest, "{:?} after {:?}", answer, furthest);
                     furthest = answer.reason;
                 }

@@ -18,7 +18,7 @@ use axum::{
     middleware,
     routing::get,
 };
-use lifesign::{Health, HealthBuilder, Question, RegisterError, Status, build_info};
+use lifesign::{Health, HealthBuilder, Probe, RegisterError, Status, build_info};
 use serde_json::{Value, json};
 use tokio::time::{advance, sleep};
 use tower::ServiceExt;
@@ -101,7 +101,7 @@ async fn ready_passes_everywhere() {
         .required("db", Dependency::default().check())
         .build()
         .unwrap();
-    health.ready();
+    health.set_ready();
     assert_eq!(row(&health).await, ["200 pass", "200 pass", "200 pass"]);
 }
 
@@ -110,7 +110,7 @@ async fn optional_failure_warns_and_keeps_traffic() {
     let cache = Dependency::default();
     cache.set_broken(true);
     let health = builder().optional("cache", cache.check()).build().unwrap();
-    health.ready();
+    health.set_ready();
     assert_eq!(row(&health).await, ["200 warn", "200 warn", "200 pass"]);
 }
 
@@ -118,7 +118,7 @@ async fn optional_failure_warns_and_keeps_traffic() {
 async fn required_failure_holds_traffic_back_and_restarts_nobody() {
     let db = Dependency::default();
     let health = builder().required("db", db.check()).build().unwrap();
-    health.ready();
+    health.set_ready();
     assert_eq!(row(&health).await, ["200 pass", "200 pass", "200 pass"]);
 
     db.set_broken(true);
@@ -137,7 +137,7 @@ async fn starting_lasts_until_required_checks_have_passed_once() {
     let health = builder().required("db", db.check()).build().unwrap();
     assert_eq!(row(&health).await, ["503 fail", "503 fail", "200 pass"]);
 
-    health.ready();
+    health.set_ready();
     next_second().await;
     assert_eq!(row(&health).await, ["503 fail", "503 fail", "200 pass"]);
     let (_, body) = ask(&health, "/health").await;
@@ -173,7 +173,7 @@ async fn optional_failure_does_not_hold_back_a_start() {
         .optional("cache", cache.check())
         .build()
         .unwrap();
-    health.ready();
+    health.set_ready();
     assert_eq!(row(&health).await, ["200 warn", "200 warn", "200 pass"]);
 }
 
@@ -181,7 +181,7 @@ async fn optional_failure_does_not_hold_back_a_start() {
 async fn late_heartbeat_is_broken_until_it_beats_again() {
     let health = builder().build().unwrap();
     let heartbeat = health.heartbeat("mailer", Duration::from_secs(30)).unwrap();
-    health.ready();
+    health.set_ready();
     advance(Duration::from_secs(30)).await;
     assert_eq!(row(&health).await, ["200 pass", "200 pass", "200 pass"]);
 
@@ -197,7 +197,7 @@ async fn late_heartbeat_is_broken_until_it_beats_again() {
 #[tokio::test(start_paused = true)]
 async fn dropped_heartbeat_is_broken_for_good() {
     let health = builder().build().unwrap();
-    health.ready();
+    health.set_ready();
     let heartbeat = health.heartbeat("mailer", Duration::MAX).unwrap();
     let worker = tokio::spawn(async move {
         heartbeat.beat();
@@ -214,7 +214,7 @@ async fn dropped_heartbeat_is_broken_for_good() {
 #[tokio::test(start_paused = true)]
 async fn finished_heartbeat_may_be_silent() {
     let health = builder().build().unwrap();
-    health.ready();
+    health.set_ready();
     let heartbeat = health.heartbeat("import", Duration::from_secs(1)).unwrap();
     heartbeat.finish();
     advance(Duration::from_secs(3600)).await;
@@ -228,13 +228,13 @@ async fn draining_is_final_and_alive_whatever_the_workers_do() {
         .build()
         .unwrap();
     let heartbeat = health.heartbeat("mailer", Duration::from_secs(1)).unwrap();
-    health.ready();
+    health.set_ready();
     assert_eq!(row(&health).await, ["200 pass", "200 pass", "200 pass"]);
 
-    health.draining();
+    health.begin_drain();
     assert_eq!(row(&health).await, ["503 fail", "503 fail", "200 pass"]);
     drop(heartbeat);
-    health.ready();
+    health.set_ready();
     next_second().await;
     assert_eq!(row(&health).await, ["503 fail", "503 fail", "200 pass"]);
 }
@@ -248,13 +248,13 @@ async fn state_is_read_again_after_the_checks() {
         })
         .build();
     let health = health.unwrap();
-    health.ready();
+    health.set_ready();
     let answer = tokio::spawn({
         let health = health.clone();
         async move { ask(&health, "/health/ready").await }
     });
     sleep(Duration::from_millis(100)).await;
-    health.draining();
+    health.begin_drain();
     let (code, body) = answer.await.unwrap();
     assert_eq!((code, body["output"].as_str()), (503, Some("draining")));
 }
@@ -272,7 +272,7 @@ async fn body_is_exactly_this() {
         .build()
         .unwrap();
     let _heartbeat = health.heartbeat("mailer", Duration::from_secs(30)).unwrap();
-    health.ready();
+    health.set_ready();
 
     let response = send(health.routes(), Method::GET, "/health").await;
     let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
@@ -320,7 +320,7 @@ async fn status_only_is_exactly_that() {
 async fn liveness_runs_no_check() {
     let db = Dependency::default();
     let health = builder().required("db", db.check()).build().unwrap();
-    health.ready();
+    health.set_ready();
     ask(&health, "/health/live").await;
     assert_eq!(db.asked(), 0);
 }
@@ -353,7 +353,7 @@ async fn other_methods_are_not_allowed() {
 #[tokio::test(start_paused = true)]
 async fn layers_before_the_merge_do_not_touch_the_routes() {
     let health = builder().build().unwrap();
-    health.ready();
+    health.set_ready();
     let app = Router::new()
         .route("/", get(async || "hello"))
         .layer(middleware::from_fn(
@@ -369,7 +369,9 @@ async fn layers_before_the_merge_do_not_touch_the_routes() {
 #[tokio::test(start_paused = true)]
 async fn paths_are_the_services_to_choose() {
     let health = builder()
-        .paths("/healthz", "/readyz", "/livez")
+        .path(Probe::Health, "/healthz")
+        .path(Probe::Readiness, "/readyz")
+        .path(Probe::Liveness, "/livez")
         .build()
         .unwrap();
     for (path, code) in [
@@ -397,7 +399,7 @@ async fn a_thousand_simultaneous_probes_run_a_slow_check_once() {
         })
         .build()
         .unwrap();
-    health.ready();
+    health.set_ready();
     let probes: Vec<_> = (0..1000)
         .map(|_| {
             let health = health.clone();
@@ -414,7 +416,7 @@ async fn a_thousand_simultaneous_probes_run_a_slow_check_once() {
 async fn a_run_answers_for_one_second_from_its_start() {
     let db = Dependency::default();
     let health = builder().required("db", db.check()).build().unwrap();
-    health.ready();
+    health.set_ready();
     for _ in 0..3 {
         ask(&health, "/health").await;
         ask(&health, "/health/ready").await;
@@ -490,7 +492,7 @@ async fn a_panic_in_a_check_is_a_failure_of_that_check_alone() {
         .optional("well", Dependency::default().check())
         .build()
         .unwrap();
-    health.ready();
+    health.set_ready();
     for _ in 0..2 {
         let (code, body) = ask(&health, "/health/ready").await;
         assert_eq!(code, 503);
@@ -511,7 +513,7 @@ async fn a_late_success_is_a_failure() {
         })
         .build()
         .unwrap();
-    health.ready();
+    health.set_ready();
     let (code, body) = ask(&health, "/health/ready").await;
     assert_eq!(code, 503);
     assert_eq!(body["checks"]["late:responseTime"][0]["status"], "fail");
@@ -539,19 +541,16 @@ async fn a_check_that_blocks_its_thread_is_late_and_not_started_again() {
         })
         .build()
         .unwrap();
-    health.ready();
+    health.set_ready();
     for _ in 0..2 {
         let asked = Instant::now();
-        let report = health.report(Question::Readiness).await;
+        let report = health.report(Probe::Readiness).await;
         assert_eq!(report.status(), Status::Fail);
         assert!(asked.elapsed() < Duration::from_millis(1500));
         sleep(Duration::from_millis(1001)).await;
     }
     assert_eq!(calls.load(SeqCst), 1);
-    assert_eq!(
-        health.report(Question::Liveness).await.status(),
-        Status::Pass
-    );
+    assert_eq!(health.report(Probe::Liveness).await.status(), Status::Pass);
     unblock.send(()).unwrap();
 }
 
@@ -565,13 +564,13 @@ fn a_runtime_that_is_blocked_holds_up_no_prober_of_another() {
     };
     let db = Dependency::default();
     let health = builder().required("db", db.check()).build().unwrap();
-    health.ready();
+    health.set_ready();
     // The run is started here, and then nobody drives this runtime: its thread does other things.
     let blocked = runtime();
     blocked.block_on(async {
         tokio::select! {
             biased;
-            _ = health.report(Question::Readiness) => panic!("nobody has run it"),
+            _ = health.report(Probe::Readiness) => panic!("nobody has run it"),
             () = std::future::ready(()) => {}
         }
     });
@@ -604,7 +603,7 @@ async fn a_prober_that_hangs_up_spoils_nobodys_answer() {
         })
         .build()
         .unwrap();
-    health.ready();
+    health.set_ready();
     let impatient = tokio::time::timeout(Duration::from_millis(100), ask(&health, "/health"));
     assert!(impatient.await.is_err());
 
@@ -624,7 +623,7 @@ async fn error_texts_stay_in_the_log_which_tells_each_change_once() {
     );
     let db = Dependency::default();
     let health = builder().required("db", db.check()).build().unwrap();
-    health.ready();
+    health.set_ready();
     for broken in [true, true, true, false, false, true] {
         db.set_broken(broken);
         for path in ROUTES {
@@ -649,7 +648,7 @@ async fn a_log_that_blocks_holds_up_no_worker() {
     let health = builder().build().unwrap();
     drop(health.heartbeat("dies", Duration::MAX).unwrap());
     let asked = health.clone();
-    let asking = thread::spawn(move || in_runtime(log, asked.report(Question::Liveness)).status());
+    let asking = thread::spawn(move || in_runtime(log, asked.report(Probe::Liveness)).status());
     entered.wait();
 
     // The asking thread stands in its log now, and stays there until it is let go.
@@ -672,9 +671,9 @@ async fn a_log_that_blocks_holds_up_no_answer() {
         .optional("well", async || Ok::<_, io::Error>(()))
         .build()
         .unwrap();
-    health.ready();
+    health.set_ready();
     let first = health.clone();
-    let asking = thread::spawn(move || in_runtime(log, first.report(Question::Readiness)).status());
+    let asking = thread::spawn(move || in_runtime(log, first.report(Probe::Readiness)).status());
     entered.wait();
 
     // The run stands in its log now, and has ended all the same.
@@ -704,8 +703,13 @@ fn mistakes_are_told_when_the_registry_is_built() {
         let add = |b: HealthBuilder, name: &&str| b.optional(*name, ok);
         names.iter().fold(builder(), add).build()
     };
-    let paths =
-        |health: &str, ready: &str, live: &str| builder().paths(health, ready, live).build();
+    let paths = |health: &str, ready: &str, live: &str| {
+        builder()
+            .path(Probe::Health, health)
+            .path(Probe::Readiness, ready)
+            .path(Probe::Liveness, live)
+            .build()
+    };
     let long = "x".repeat(65);
     for (built, text) in [
         (
@@ -776,7 +780,7 @@ async fn mistakes_in_heartbeats_are_told_when_they_are_registered() {
 #[tokio::test(start_paused = true)]
 async fn a_heartbeat_that_takes_the_place_of_a_finished_one_has_its_own_name() {
     let health = builder().build().unwrap();
-    health.ready();
+    health.set_ready();
     let first = health.heartbeat("first", Duration::MAX).unwrap();
     let (_, body) = ask(&health, "/health/live").await;
     assert_eq!(body["checks"], json!({"first": [{"status": "pass"}]}));

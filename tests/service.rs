@@ -479,7 +479,7 @@ fn request_that_outlives_the_drain_is_answered_before_the_exit() {
         assert_unhealthy(
             &service.healthcheck(&[]),
             &format!(
-                "connect to 127.0.0.1:{}: connection refused (published by the service)",
+                "connect to 127.0.0.1:{}: connection refused (advertised by the service)",
                 service.address.port()
             ),
         );
@@ -638,7 +638,7 @@ fn service_that_is_stopped_is_unhealthy_within_the_timeout() {
     });
 }
 
-/// What needs the publication, and with it `/dev/shm` and the mount namespace.
+/// What needs the advertisement, and with it `/dev/shm` and the mount namespace.
 #[cfg(target_os = "linux")]
 mod discovery {
     use std::os::unix::{
@@ -676,7 +676,7 @@ mod discovery {
     }
 
     #[test]
-    fn probe_does_not_listen_to_port_while_there_is_a_publication() {
+    fn probe_does_not_listen_to_port_while_there_is_a_advertisement() {
         let container = Container::new();
         let service = container.service(&[]);
         let closed = Redis::refusing();
@@ -693,7 +693,7 @@ mod discovery {
     }
 
     #[test]
-    fn publication_is_readable_by_all_and_named_after_namespace_service_and_process() {
+    fn advertisement_is_readable_by_all_and_named_after_namespace_service_and_process() {
         let container = Container::new();
         let service = container.service(&[]);
         let worker = container.worker();
@@ -710,7 +710,7 @@ mod discovery {
             )
         });
         let found: Vec<_> = container
-            .publications()
+            .advertisements()
             .into_iter()
             .map(|path| {
                 let mode = fs::metadata(&path).expect("a file").mode();
@@ -722,7 +722,7 @@ mod discovery {
     }
 
     #[test]
-    fn publication_is_readable_by_all_whatever_the_umask() {
+    fn advertisement_is_readable_by_all_whatever_the_umask() {
         let container = Container::new();
         let mut command = container.command(
             &["sh", "-c", "umask 077; exec \"$0\""],
@@ -731,7 +731,7 @@ mod discovery {
         let service = container.start("service", &mut command);
 
         let modes: Vec<u32> = container
-            .publications()
+            .advertisements()
             .iter()
             .map(|path| fs::metadata(path).expect("a file").mode() & 0o777)
             .collect();
@@ -741,11 +741,11 @@ mod discovery {
     }
 
     #[test]
-    fn publication_is_taken_back_on_a_clean_exit() {
+    fn advertisement_is_taken_back_on_a_clean_exit() {
         let container = Container::new();
         for name in ["service", "worker"] {
             let running = container.start(name, &mut container.example(name));
-            assert_eq!(container.publications().len(), 1, "{name}");
+            assert_eq!(container.advertisements().len(), 1, "{name}");
 
             running.signal("TERM");
             running.drains();
@@ -753,7 +753,7 @@ mod discovery {
             let said = running.finish(PATIENCE);
 
             assert_eq!(said.code, Some(0), "{name}: {}", said.stderr);
-            assert_eq!(container.publications(), [] as [PathBuf; 0], "{name}");
+            assert_eq!(container.advertisements(), [] as [PathBuf; 0], "{name}");
         }
     }
 
@@ -764,7 +764,7 @@ mod discovery {
             let service = container.service(&[]);
 
             assert_healthy(&service.healthcheck(&[]), "pass");
-            let left = container.publications();
+            let left = container.advertisements();
             assert_eq!(left.len(), 1, "the dead ones are swept away: {left:?}");
             service.signal("KILL");
             service.finish(PATIENCE);
@@ -772,14 +772,18 @@ mod discovery {
     }
 
     #[test]
-    fn publication_of_a_killed_service_is_not_believed() {
+    fn advertisement_of_a_killed_service_is_not_believed() {
         let container = Container::new();
         let worker = container.worker();
         let dead = container.service(&[("HOST", "127.0.0.1")]);
         let address = dead.address;
         dead.signal("KILL");
         dead.finish(PATIENCE);
-        assert_eq!(container.publications().len(), 2, "the file is still there");
+        assert_eq!(
+            container.advertisements().len(),
+            2,
+            "the file is still there"
+        );
         // Somebody else takes over the dead one's port.
         let impostor = Impostor::at(address);
 
@@ -794,7 +798,7 @@ mod discovery {
     }
 
     #[test]
-    fn without_a_publication_the_probe_says_what_it_tried() {
+    fn without_a_advertisement_the_probe_says_what_it_tried() {
         let Some(container) = Container::with("", &["--net"]) else {
             return;
         };
@@ -818,12 +822,12 @@ mod discovery {
         );
         assert_unhealthy(
             &probe("0"),
-            "PORT \"0\": expected a port from 1 to 65535 (the service published none)",
+            "PORT \"0\": expected a port from 1 to 65535 (the service advertised none)",
         );
     }
 
     #[test]
-    fn forged_publications_are_ignored_and_nothing_hangs() {
+    fn forged_advertisements_are_ignored_and_nothing_hangs() {
         let container = Container::new();
         let impostor = Impostor::new();
         let worker = container.worker();
@@ -850,7 +854,7 @@ mod discovery {
     }
 
     #[test]
-    fn forged_publications_would_be_believed_without_their_flaw() {
+    fn forged_advertisements_would_be_believed_without_their_flaw() {
         let container = Container::new();
         let impostor = Impostor::new();
         let forger = Forger::new(&container, impostor.address);
@@ -869,7 +873,7 @@ mod discovery {
     }
 
     #[test]
-    fn publication_is_made_where_another_user_has_taken_its_name() {
+    fn advertisement_is_made_where_another_user_has_taken_its_name() {
         let Some(container) = Container::with("", &[]) else {
             return;
         };
@@ -908,8 +912,8 @@ mod discovery {
         ] {
             let container = Container::new();
             let service = container.service(&[]);
-            let [path] = &container.publications()[..] else {
-                panic!("one publication");
+            let [path] = &container.advertisements()[..] else {
+                panic!("one advertisement");
             };
             let path = path.to_str().expect("text");
             let files: Vec<_> = (100_000..100_000 + count)
@@ -936,7 +940,7 @@ mod discovery {
     }
 
     #[test]
-    fn publication_of_the_own_user_comes_before_those_of_others() {
+    fn advertisement_of_the_own_user_comes_before_those_of_others() {
         let Some(container) = Container::with("", &[]) else {
             return;
         };
@@ -1045,7 +1049,7 @@ mod discovery {
         let said = run(pod.example("service").arg("healthcheck").env("PORT", "0"));
         assert_unhealthy(
             &said,
-            "PORT \"0\": expected a port from 1 to 65535 (the service published none)",
+            "PORT \"0\": expected a port from 1 to 65535 (the service advertised none)",
         );
         drop(two);
     }
@@ -1093,7 +1097,7 @@ mod discovery {
         let warnings: Vec<_> = log.lines().filter(|l| l.contains("WARN")).collect();
         assert_eq!(warnings.len(), 1, "{log}");
         assert!(
-            warnings[0].contains("the endpoint could not be published"),
+            warnings[0].contains("the endpoint could not be advertised"),
             "{log}"
         );
     }
@@ -1128,7 +1132,7 @@ mod discovery {
             Some(probe()).filter(|said| said.code == Some(0))
         });
         assert_healthy(&said, "pass");
-        // Its port is fixed: only the publication knows better than this.
+        // Its port is fixed: only the advertisement knows better than this.
         let said = run(container
             .example("hello")
             .arg("healthcheck")
@@ -1196,7 +1200,7 @@ mod discovery {
             Some(Self(own.ok()?))
         }
 
-        /// The number that publications of this namespace are named after.
+        /// The number that advertisements of this namespace are named after.
         fn namespace(&self) -> String {
             let link = fs::read_link(self.0.process().join("ns/mnt")).expect("procfs");
             let link = link.to_str().expect("ASCII");
@@ -1208,8 +1212,8 @@ mod discovery {
             self.0.process().join("root/dev/shm")
         }
 
-        /// The publications of this namespace, alive or dead, and drafts of such.
-        fn publications(&self) -> Vec<PathBuf> {
+        /// The advertisements of this namespace, alive or dead, and drafts of such.
+        fn advertisements(&self) -> Vec<PathBuf> {
             let prefix = format!("lifesign.{}.", self.namespace());
             let mut found: Vec<_> = fs::read_dir(self.shm())
                 .expect("/dev/shm")
@@ -1279,7 +1283,7 @@ mod discovery {
         }
     }
 
-    /// Makes publications that look right but for one thing.
+    /// Makes advertisements that look right but for one thing.
     struct Forger {
         shm: PathBuf,
         prefix: String,

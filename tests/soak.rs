@@ -326,7 +326,7 @@ async fn execute(program: &std::path::Path, place: SocketAddr, n: u32) -> io::Re
 
 struct Service {
     process: Child,
-    question: ChildStdin,
+    probe: ChildStdin,
     answers: io::Lines<BufReader<ChildStdout>>,
     listener: SocketAddr,
     axum: SocketAddr,
@@ -345,11 +345,11 @@ impl Service {
             .stdout(Stdio::piped())
             .spawn()
             .expect("it starts");
-        let question = process.stdin.take().expect("it is piped");
+        let probe = process.stdin.take().expect("it is piped");
         let answers = BufReader::new(process.stdout.take().expect("it is piped")).lines();
         let mut service = Self {
             process,
-            question,
+            probe,
             answers,
             listener: ([127, 0, 0, 1], 0).into(),
             axum: ([127, 0, 0, 1], 0).into(),
@@ -364,7 +364,7 @@ impl Service {
     }
 
     fn figures(&mut self) -> Figures {
-        writeln!(self.question, "figures?").expect("the service lives");
+        writeln!(self.probe, "figures?").expect("the service lives");
         let figures = self.told("figures ");
         let [memory, tasks, descriptors, threads, waited] = figures[..] else {
             panic!("five figures, not {figures:?}");
@@ -508,7 +508,7 @@ async fn routes() -> [u16; 2] {
         tokio::spawn(work(health.clone(), name, Arc::clone(&dice)));
     }
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let listener = health.listen(any).await.expect("a port");
+    let listener = health.listen(any).expect("a port");
     let port = listener.local_addr().expect("it is bound").port();
     tokio::spawn(listener.serve());
     // Not tokio's 128: in 0.3 s without a core more come, and those that find the queue full try
@@ -521,7 +521,7 @@ async fn routes() -> [u16; 2] {
     let ports = [port, axum.local_addr().expect("it is bound").port()];
     let router: Router = health.routes();
     tokio::spawn(async { axum::serve(axum, router).await });
-    health.ready();
+    health.set_ready();
     ports
 }
 

@@ -1,5 +1,5 @@
 //! Many threads at once: thousands of services, each met in its first instants by probers, by
-//! `ready()` and by a drain, in whatever order two cores and eight threads come up with.
+//! `set_ready()` and by a drain, in whatever order two cores and eight threads come up with.
 //!
 //! | promise | seeded bugs that it was seen to catch |
 //! |---|---|
@@ -9,7 +9,7 @@
 //! | [`a_drain_is_seen_by_all_who_ask_after_it`] | a state that is set, not raised; one that is read, compared and then set; one that is read before the heartbeats |
 //! | [`no_answer_is_older_than_the_cache`] | a cache of 2 s |
 //! | [`heartbeats_that_come_and_go_break_nothing`] | a drop that overwrites `finish`; a name that is free before that |
-#![cfg(feature = "_core")]
+#![cfg(feature = "core")]
 
 use std::{
     future::{Future, poll_fn},
@@ -23,7 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lifesign::{Health, Question, Status, build_info};
+use lifesign::{Health, Probe, Status, build_info};
 use tokio::{
     sync::Barrier,
     task::{JoinSet, yield_now},
@@ -63,8 +63,8 @@ impl Service {
         Self { health, runs }
     }
 
-    async fn status(&self, question: Question) -> Status {
-        self.health.report(question).await.status()
+    async fn status(&self, probe: Probe) -> Status {
+        self.health.report(probe).await.status()
     }
 }
 
@@ -125,8 +125,8 @@ async fn all_who_ask_at_once_share_one_run() {
         for _ in 0..PROBERS {
             let service = service.clone();
             race.enter(async move {
-                for question in [Question::Health, Question::Readiness] {
-                    assert_eq!(service.status(question).await, Status::Fail, "not started");
+                for probe in [Probe::Health, Probe::Readiness] {
+                    assert_eq!(service.status(probe).await, Status::Fail, "not started");
                 }
             });
         }
@@ -141,13 +141,13 @@ async fn all_who_ask_at_once_share_one_run() {
 async fn a_prober_that_hangs_up_takes_nobodys_answer_with_it() {
     meet_many(async |service, round| {
         let start = Instant::now();
-        service.health.ready();
+        service.health.set_ready();
         let mut race = Race::new(PROBERS, round);
         for prober in 0..PROBERS {
             let service = service.clone();
             race.enter(async move {
                 if prober % 2 == 0 {
-                    let mut asking = pin!(service.status(Question::Health));
+                    let mut asking = pin!(service.status(Probe::Health));
                     // Once, and never again.
                     poll_fn(|context| {
                         let _ = asking.as_mut().poll(context);
@@ -155,7 +155,7 @@ async fn a_prober_that_hangs_up_takes_nobodys_answer_with_it() {
                     })
                     .await;
                 } else {
-                    let status = service.status(Question::Health).await;
+                    let status = service.status(Probe::Health).await;
                     assert_eq!(status, Status::Pass);
                 }
             });
@@ -177,7 +177,7 @@ async fn a_start_is_neither_lost_nor_undone() {
             race.enter(async move {
                 for _ in 0..4 {
                     let before = started.load(SeqCst);
-                    match service.status(Question::Readiness).await {
+                    match service.status(Probe::Readiness).await {
                         Status::Pass => started.store(true, SeqCst),
                         status => assert!(!before, "{status} after it had passed"),
                     }
@@ -185,9 +185,9 @@ async fn a_start_is_neither_lost_nor_undone() {
             });
         }
         let health = service.health.clone();
-        race.enter(async move { health.ready() });
+        race.enter(async move { health.set_ready() });
         race.run().await;
-        let status = service.status(Question::Readiness).await;
+        let status = service.status(Probe::Readiness).await;
         assert_eq!(status, Status::Pass, "it said ready, and its check passes");
     })
     .await;
@@ -203,31 +203,31 @@ async fn a_drain_is_seen_by_all_who_ask_after_it() {
             race.enter(async move {
                 for _ in 0..4 {
                     let before = draining.load(SeqCst);
-                    let report = service.health.report(Question::Readiness).await;
+                    let report = service.health.report(Probe::Readiness).await;
                     let says = String::from_utf8_lossy(report.body()).contains("draining");
                     assert!(says || !before, "{report:?} while draining");
-                    let status = service.status(Question::Liveness).await;
+                    let status = service.status(Probe::Liveness).await;
                     assert_eq!(status, Status::Pass);
                 }
             });
         }
         let health = service.health.clone();
         race.enter(async move {
-            health.ready();
+            health.set_ready();
         });
         let (health, told) = (service.health.clone(), Arc::clone(&draining));
         let heartbeat = health.heartbeat("worker", Duration::from_secs(60));
         let heartbeat = heartbeat.expect("a name");
         race.enter(async move {
             yield_now().await;
-            health.draining();
+            health.begin_drain();
             // A worker that goes with the service is not broken.
             drop(heartbeat);
             told.store(true, SeqCst);
         });
         race.run().await;
-        service.health.ready();
-        let status = service.status(Question::Readiness).await;
+        service.health.set_ready();
+        let status = service.status(Probe::Readiness).await;
         assert_eq!(status, Status::Fail, "there is no way back");
     })
     .await;
@@ -264,7 +264,7 @@ async fn no_answer_is_older_than_the_cache() {
         };
         let health = Health::builder(build_info!()).optional("cache", check);
         let health = health.build().expect("a fixed registry");
-        health.ready();
+        health.set_ready();
         let changes = Arc::clone(&history);
         all.spawn(async move {
             // Each at a pace of its own, so that it changes at any moment of a cached second.
@@ -289,7 +289,7 @@ async fn no_answer_is_older_than_the_cache() {
                     next += pace;
                     sleep_until(next).await;
                     let asked = Instant::now();
-                    let status = health.report(Question::Health).await.status();
+                    let status = health.report(Probe::Health).await.status();
                     let old = asked.checked_sub(CACHED);
                     let from = old.expect("this machine has run for a second");
                     let excluded = history.excludes(status == Status::Warn, from, Instant::now());
@@ -322,7 +322,7 @@ async fn heartbeats_that_come_and_go_break_nothing() {
                         holders.fetch_sub(1, SeqCst);
                         heartbeat.finish();
                     }
-                    let status = service.status(Question::Liveness).await;
+                    let status = service.status(Probe::Liveness).await;
                     assert_eq!(status, Status::Pass);
                 }
             });

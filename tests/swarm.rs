@@ -29,7 +29,7 @@ mod load;
 const UPDATES: u32 = 20;
 const REPLICAS: usize = 3;
 
-/// An outage shows, and ends, within two seconds. Each question is a `docker exec`, for which a busy
+/// An outage shows, and ends, within two seconds. Each probe is a `docker exec`, for which a busy
 /// engine has another.
 const SOON: Duration = Duration::from_secs(2 + 1);
 
@@ -242,14 +242,14 @@ fn an_outage_replaces_no_task() {
 }
 
 /// How long from now until the probe of each of these containers says this.
-fn all_say(containers: &[String], question: &[&str], answer: &str) -> Duration {
+fn all_say(containers: &[String], args: &[&str], answer: &str) -> Duration {
     let start = Instant::now();
     thread::scope(|scope| {
         for container in containers {
             scope.spawn(move || {
                 let probe = ["exec", container, "/app", "healthcheck"];
                 eventually(&format!("{answer:?} of {container}"), PATIENCE, || {
-                    let output = Command::new("docker").args(probe).args(question).output();
+                    let output = Command::new("docker").args(probe).args(args).output();
                     let output = output.unwrap();
                     let said = [output.stdout, output.stderr].concat();
                     said.starts_with(answer.as_bytes()).then_some(())

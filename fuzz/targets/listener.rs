@@ -42,11 +42,11 @@ async fn check(input: &[u8]) {
     let code = match choices.below(3) {
         0 => 503,
         1 => {
-            health.ready();
+            health.set_ready();
             200
         }
         _ => {
-            health.draining();
+            health.begin_drain();
             503
         }
     };

@@ -18,7 +18,7 @@ use std::{
 
 use self::output::Output;
 use crate::{
-    BuildInfo, Question,
+    BuildInfo, Probe,
     advertise::find,
     endpoint::{BadUrl, Endpoint, parse_port, valid_target},
     probe::{Inquiry, TIMEOUT, ask},
@@ -41,7 +41,7 @@ const UNHEALTHY: u8 = 1;
 /// use std::process::ExitCode;
 ///
 /// fn main() -> ExitCode {
-///     if let Some(code) = lifesign::Subcommand::new(lifesign::build_info!()).run() {
+///     if let Some(code) = lifesign::Cli::new(lifesign::build_info!()).run() {
 ///         return code;
 ///     }
 ///     // … logger, configuration, runtime, service …
@@ -54,19 +54,19 @@ const UNHEALTHY: u8 = 1;
 ///
 /// 1. the URL or path in its argument,
 /// 2. `HEALTHCHECK_URL`,
-/// 3. what the service [published](crate::Health::publish),
+/// 3. what the service [advertised](crate::Health::advertise),
 /// 4. the [endpoint](Self::endpoint) in code,
 /// 5. `PORT` on this machine,
 /// 6. `http://127.0.0.1:8080`,
 ///
 /// whichever comes first. Empty variables are unset ones.
 #[derive(Debug)]
-pub struct Subcommand {
+pub struct Cli {
     build: BuildInfo,
     endpoint: Option<Endpoint>,
 }
 
-impl Subcommand {
+impl Cli {
     /// For the service that `build` describes; see [`build_info!`](crate::build_info).
     #[must_use]
     pub const fn new(build: BuildInfo) -> Self {
@@ -78,7 +78,7 @@ impl Subcommand {
 
     /// Sets where to ask when neither argument nor environment nor the service itself says so.
     ///
-    /// Hardly ever needed: on Linux the service publishes where it listens.
+    /// Hardly ever needed: on Linux the service advertises where it listens.
     #[must_use]
     pub fn endpoint(mut self, endpoint: impl Into<Endpoint>) -> Self {
         self.endpoint = Some(endpoint.into());
@@ -153,7 +153,7 @@ impl App {
         options: &Options,
         env: impl Fn(&str) -> Option<OsString>,
     ) -> Result<(Inquiry, Source), Refusal> {
-        let mut published = None;
+        let mut advertised = None;
         let mut own_path = None;
         let (source, endpoint) = if let Some(Place { endpoint, path }) = &options.place {
             own_path.clone_from(path);
@@ -164,13 +164,13 @@ impl App {
             own_path = path.map(str::to_owned);
             (Source::Url, endpoint)
         } else if let Some(found) = find(self.build.name()) {
-            let endpoint = published.insert(found).endpoint.clone();
-            (Source::Published, endpoint)
+            let endpoint = advertised.insert(found).endpoint.clone();
+            (Source::Advertised, endpoint)
         } else if let Some(endpoint) = &self.endpoint {
             (Source::Code, endpoint.clone())
         } else if let Some(port) = variable(&env, "PORT")? {
             let number = parse_port(&port).ok_or_else(|| {
-                let expected = "expected a port from 1 to 65535 (the service published none)";
+                let expected = "expected a port from 1 to 65535 (the service advertised none)";
                 Refusal::new("PORT", &port, &expected)
             })?;
             (Source::Port, loopback(number).into())
@@ -178,14 +178,14 @@ impl App {
             (Source::Default, loopback(DEFAULT_PORT).into())
         };
         // What is asked for by argument comes before what the environment says.
-        let target = match (&options.path, options.question, own_path) {
+        let target = match (&options.path, options.probe, own_path) {
             (Some(path), _, _) => path.clone(),
             (None, None, Some(path)) => path,
-            (None, question, _) => {
-                let question = question.unwrap_or(Question::Health);
-                match &published {
-                    Some(published) => published.path(question).to_owned(),
-                    None => DEFAULT_PATHS[question as usize].to_owned(),
+            (None, probe, _) => {
+                let probe = probe.unwrap_or(Probe::Health);
+                match &advertised {
+                    Some(advertised) => advertised.path(probe).to_owned(),
+                    None => DEFAULT_PATHS[probe as usize].to_owned(),
                 }
             }
         };
@@ -238,7 +238,7 @@ Asks the running service whether it is well. Exit code 0: healthy, 1: anything e
 Usage: {name} healthcheck [URL|PATH] [OPTIONS]
 
   URL    http://ADDRESS:PORT[/PATH], https://… or unix:/SOCKET[:/PATH]
-         (default: HEALTHCHECK_URL, what the service published, PORT, 127.0.0.1:{DEFAULT_PORT})
+         (default: HEALTHCHECK_URL, what the service advertised, PORT, 127.0.0.1:{DEFAULT_PORT})
   PATH   a path of the service (default: its health route)
 
   --ready            ask whether it may get traffic
@@ -268,7 +268,7 @@ const DEFAULT_PORT: u16 = 8080;
 pub(crate) enum Source {
     Argument,
     Url,
-    Published,
+    Advertised,
     Code,
     Port,
     Default,
@@ -279,7 +279,7 @@ impl Source {
     const fn hint(self) -> &'static str {
         match self {
             Self::Argument | Self::Url | Self::Code => "",
-            Self::Published => " (published by the service)",
+            Self::Advertised => " (advertised by the service)",
             Self::Port => " (from PORT: is the service up, and does it listen there?)",
             Self::Default => {
                 " (the default: is the service up? if it listens elsewhere, set PORT or \
@@ -294,7 +294,7 @@ impl Source {
 pub(crate) struct Options {
     place: Option<Place>,
     path: Option<String>,
-    question: Option<Question>,
+    probe: Option<Probe>,
     timeout: Duration,
     headers: Vec<(String, String)>,
     quiet: bool,
@@ -313,7 +313,7 @@ impl Options {
         let mut options = Self {
             place: None,
             path: None,
-            question: None,
+            probe: None,
             timeout: TIMEOUT,
             headers: Vec::new(),
             quiet: false,
@@ -349,8 +349,8 @@ impl Options {
                 _ if attached.is_some() => {
                     return Err(Refusal::argument(&arg[..=flag.len()], &UNKNOWN));
                 }
-                "--ready" => options.ask(flag, Question::Readiness)?,
-                "--live" => options.ask(flag, Question::Liveness)?,
+                "--ready" => options.ask(flag, Probe::Readiness)?,
+                "--live" => options.ask(flag, Probe::Liveness)?,
                 "--quiet" => options.quiet = true,
                 "--help" | "-h" => return Ok(None),
                 _ if flag.starts_with('-') => return Err(Refusal::argument(flag, &UNKNOWN)),
@@ -362,7 +362,7 @@ impl Options {
             .place
             .as_ref()
             .and_then(|place| place.path.as_deref()));
-        match (path, options.question) {
+        match (path, options.probe) {
             (Some(path), Some(_)) => Err(Refusal::argument(
                 path,
                 &"expected no path beside --ready or --live",
@@ -371,14 +371,14 @@ impl Options {
         }
     }
 
-    fn ask(&mut self, flag: &str, question: Question) -> Result<(), Refusal> {
-        if self.question.is_some_and(|q| q != question) {
+    fn ask(&mut self, flag: &str, probe: Probe) -> Result<(), Refusal> {
+        if self.probe.is_some_and(|q| q != probe) {
             return Err(Refusal::argument(
                 flag,
                 &"expected one of --ready and --live",
             ));
         }
-        self.question = Some(question);
+        self.probe = Some(probe);
         Ok(())
     }
 

@@ -27,8 +27,8 @@ use self::{
     heartbeat::{Beat, Pulse},
 };
 use crate::{
-    BuildInfo, Endpoint, Question, Report, Status,
-    advertise::Publication,
+    BuildInfo, Endpoint, Probe, Report, Status,
+    advertise::Advertisement,
     report::{DEFAULT_PATHS, Detail, Entry, Facts},
 };
 
@@ -77,7 +77,7 @@ pub(crate) struct Inner {
     state: AtomicU8,
     flight: Mutex<Flight>,
     rendered: [Mutex<Option<Rendered>>; 3],
-    publication: Mutex<Option<Publication>>,
+    advertisement: Mutex<Option<Advertisement>>,
     #[cfg(feature = "axum")]
     paths: [String; 3],
     /// The paths of the routes as a client outside sees them.
@@ -151,21 +151,21 @@ impl Health {
     /// that is named after the container's mount namespace and the service, is locked as long as
     /// this process lives, and holds nothing but addresses and paths; elsewhere this does
     /// nothing, without `/dev/shm` it logs that, and the probe falls back to `PORT`.
-    pub fn publish(&self, endpoint: impl Into<Endpoint>) -> &Self {
-        self.publish_endpoint(&endpoint.into());
+    pub fn advertise(&self, endpoint: impl Into<Endpoint>) -> &Self {
+        self.advertise_endpoint(&endpoint.into());
         self
     }
 
     /// Not generic, so that it is compiled once, and here.
-    fn publish_endpoint(&self, endpoint: &Endpoint) {
+    fn advertise_endpoint(&self, endpoint: &Endpoint) {
         // The old file goes first: two at once would be two services.
-        let mut publication = lock(&self.inner.publication);
-        *publication = None;
-        match Publication::write(self.inner.build.name(), endpoint, &self.inner.outer_paths) {
-            Ok(written) => *publication = written,
+        let mut advertisement = lock(&self.inner.advertisement);
+        *advertisement = None;
+        match Advertisement::write(self.inner.build.name(), endpoint, &self.inner.outer_paths) {
+            Ok(written) => *advertisement = written,
             Err(error) => warn!(
                 %endpoint, %error,
-                "the endpoint could not be published: healthcheck will use HEALTHCHECK_URL or PORT"
+                "the endpoint could not be advertised: healthcheck will use HEALTHCHECK_URL or PORT"
             ),
         }
     }
@@ -174,7 +174,7 @@ impl Health {
     ///
     /// Until then health and readiness fail, so that start gates wait. After a drain has begun it
     /// changes nothing.
-    pub fn ready(&self) {
+    pub fn set_ready(&self) {
         let gated = self.inner.checks.iter().any(|c| c.need == Need::Required);
         self.inner
             .enter(if gated { State::Waiting } else { State::Ready });
@@ -182,9 +182,9 @@ impl Health {
 
     /// Says that the program is about to stop: health and readiness fail from now on.
     ///
-    /// [`drain`](Self::drain) does this on SIGTERM; this is for services with signal handling of
+    /// [`handle_signals`](Self::handle_signals) does this on SIGTERM; this is for services with signal handling of
     /// their own. There is no way back.
-    pub fn draining(&self) {
+    pub fn begin_drain(&self) {
         self.inner.enter(State::Draining);
     }
 
@@ -218,7 +218,7 @@ impl Health {
         Ok(heartbeat)
     }
 
-    /// Answers a question now, as the routes do: for gRPC health, gauges and tests.
+    /// Answers a probe now, as the routes do: for gRPC health, gauges and tests.
     ///
     /// Health and readiness run the checks if the last run is older than 1 s; all who ask
     /// meanwhile wait for the same run, 900 ms at most. Liveness never runs a check.
@@ -226,28 +226,28 @@ impl Health {
     /// # Panics
     ///
     /// Outside a tokio runtime with time enabled.
-    pub async fn report(&self, question: Question) -> Report {
+    pub async fn report(&self, probe: Probe) -> Report {
         let inner = &self.inner;
-        let evaluation = match question {
-            Question::Liveness => None,
+        let evaluation = match probe {
+            Probe::Liveness => None,
             _ if inner.checks.is_empty() || inner.state() == State::Draining => None,
             _ => Some(Inner::evaluate(inner).await),
         };
         if let Some(evaluation) = &evaluation {
             inner.latch(evaluation);
         }
-        inner.answer(question, evaluation)
+        inner.answer(probe, evaluation)
     }
 
     #[cfg(feature = "axum")]
-    pub(crate) fn paths(&self) -> [(Question, &str); 3] {
-        by_question(&self.inner.paths)
+    pub(crate) fn paths(&self) -> [(Probe, &str); 3] {
+        by_probe(&self.inner.paths)
     }
 
     #[cfg(feature = "listener")]
-    pub(crate) fn question(&self, outer_path: &str) -> Option<Question> {
-        let mut paths = by_question(&self.inner.outer_paths).into_iter();
-        paths.find_map(|(question, path)| (path == outer_path).then_some(question))
+    pub(crate) fn probe(&self, outer_path: &str) -> Option<Probe> {
+        let mut paths = by_probe(&self.inner.outer_paths).into_iter();
+        paths.find_map(|(probe, path)| (path == outer_path).then_some(probe))
     }
 }
 
@@ -320,15 +320,11 @@ impl HealthBuilder {
         self.check(Check::new(name.into(), Need::Optional, check))
     }
 
-    /// Sets the paths of the three routes; `/health`, `/health/ready` and `/health/live` by
-    /// default.
-    pub fn paths(
-        mut self,
-        health: impl Into<String>,
-        ready: impl Into<String>,
-        live: impl Into<String>,
-    ) -> Self {
-        self.paths = [health.into(), ready.into(), live.into()];
+    /// Sets the path of one route.
+    ///
+    /// The defaults are `/health`, `/health/ready` and `/health/live`.
+    pub fn path(mut self, probe: Probe, path: impl Into<String>) -> Self {
+        self.paths[probe as usize] = path.into();
         self
     }
 
@@ -393,7 +389,7 @@ impl HealthBuilder {
                 state: AtomicU8::new(State::Starting as u8),
                 flight: Mutex::default(),
                 rendered: Default::default(),
-                publication: Mutex::default(),
+                advertisement: Mutex::default(),
                 #[cfg(feature = "axum")]
                 paths: self.paths,
                 outer_paths,
@@ -595,12 +591,12 @@ impl Inner {
     }
 
     /// The answer, from the last one if nothing that it was made from has changed.
-    fn answer(&self, question: Question, evaluation: Option<Arc<Evaluation>>) -> Report {
+    fn answer(&self, probe: Probe, evaluation: Option<Arc<Evaluation>>) -> Report {
         // The state may have changed while the checks ran: what holds now is what is told. After the
         // heartbeats, since what a service drops while it drains is not broken.
         let pulses = self.pulses();
         let state = self.state();
-        let mut rendered = lock(&self.rendered[question as usize]);
+        let mut rendered = lock(&self.rendered[probe as usize]);
         let same_run = |a: &Option<Arc<Evaluation>>, b: &Option<Arc<Evaluation>>| match (a, b) {
             (Some(a), Some(b)) => Arc::ptr_eq(a, b),
             (a, b) => a.is_none() && b.is_none(),
@@ -616,7 +612,7 @@ impl Inner {
         {
             return last.report.clone();
         }
-        let report = self.render(question, state, evaluation.as_deref(), &pulses);
+        let report = self.render(probe, state, evaluation.as_deref(), &pulses);
         *rendered = Some(Rendered {
             state,
             evaluation,
@@ -628,12 +624,12 @@ impl Inner {
 
     fn render(
         &self,
-        question: Question,
+        probe: Probe,
         state: State,
         evaluation: Option<&Evaluation>,
         pulses: &[(Arc<Beat>, Pulse)],
     ) -> Report {
-        let (status, output) = self.verdict(question, state, evaluation, pulses);
+        let (status, output) = self.verdict(probe, state, evaluation, pulses);
         let detail = (!self.status_only).then(|| Detail {
             build: &self.build,
             entries: self.entries(evaluation, pulses),
@@ -648,14 +644,14 @@ impl Inner {
     /// The table at the top of [`Health`].
     fn verdict(
         &self,
-        question: Question,
+        probe: Probe,
         state: State,
         evaluation: Option<&Evaluation>,
         pulses: &[(Arc<Beat>, Pulse)],
     ) -> (Status, String) {
         if state == State::Draining {
-            return match question {
-                Question::Liveness => (Status::Pass, String::new()),
+            return match probe {
+                Probe::Liveness => (Status::Pass, String::new()),
                 _ => (Status::Fail, "draining".to_owned()),
             };
         }
@@ -672,8 +668,8 @@ impl Inner {
         }
         let failing = |need| evaluation.map_or_else(Vec::new, |e| self.failing(e, need));
         let required = failing(Need::Required);
-        match (question, state) {
-            (Question::Liveness, _) => (Status::Pass, String::new()),
+        match (probe, state) {
+            (Probe::Liveness, _) => (Status::Pass, String::new()),
             (_, State::Starting | State::Waiting) if required.is_empty() => {
                 (Status::Fail, "starting".to_owned())
             }
@@ -686,7 +682,7 @@ impl Inner {
             }
             _ => {
                 let optional = failing(Need::Optional);
-                let status = if question == Question::Readiness && !required.is_empty() {
+                let status = if probe == Probe::Readiness && !required.is_empty() {
                     Status::Fail
                 } else if required.is_empty() && optional.is_empty() {
                     Status::Pass
@@ -791,10 +787,10 @@ fn nested(prefix: &str, path: &str) -> String {
 }
 
 #[cfg(any(feature = "axum", feature = "listener"))]
-fn by_question([health, ready, live]: &[String; 3]) -> [(Question, &str); 3] {
+fn by_probe([health, ready, live]: &[String; 3]) -> [(Probe, &str); 3] {
     [
-        (Question::Health, health),
-        (Question::Readiness, ready),
-        (Question::Liveness, live),
+        (Probe::Health, health),
+        (Probe::Readiness, ready),
+        (Probe::Liveness, live),
     ]
 }

@@ -78,7 +78,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The routes on an address of their own, from [`Health::listen`].
 ///
-/// Bound and published, so its port is known; nothing is answered until it [serves](Self::serve).
+/// Bound and advertised, so its port is known; nothing is answered until it [serves](Self::serve).
 #[derive(Debug)]
 #[must_use = "a listener answers nothing until it serves"]
 pub struct Listener {
@@ -87,7 +87,7 @@ pub struct Listener {
 }
 
 impl Health {
-    /// Binds a listener for the three routes and [publishes](Self::publish) it.
+    /// Binds a listener for the three routes and [advertises](Self::advertise) it.
     ///
     /// For workers, gRPC servers and other services without an axum router. Beside a server of
     /// the service's own it can be green while that one is dead: where there is an HTTP server,
@@ -98,9 +98,9 @@ impl Health {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let health = lifesign::Health::builder(lifesign::build_info!()).build()?;
-    /// tokio::spawn(health.listen("0.0.0.0:8080".parse()?).await?.serve());
-    /// let drained = health.drain()?;
-    /// health.ready();
+    /// tokio::spawn(health.listen("0.0.0.0:8080".parse()?)?.serve());
+    /// let drained = health.handle_signals()?;
+    /// health.set_ready();
     /// tokio::select! {
     ///     () = work() => {}
     ///     () = drained => {}
@@ -117,7 +117,7 @@ impl Health {
     /// # Panics
     ///
     /// Outside a tokio runtime with IO enabled.
-    pub async fn listen(&self, address: SocketAddr) -> io::Result<Listener> {
+    pub fn listen(&self, address: SocketAddr) -> io::Result<Listener> {
         let socket = match address {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
             SocketAddr::V6(_) => TcpSocket::new_v6()?,
@@ -130,7 +130,7 @@ impl Health {
         socket.set_recv_buffer_size(SYSTEM_BUFFER)?;
         socket.bind(address)?;
         let socket = socket.listen(BACKLOG)?;
-        self.publish(socket.local_addr()?);
+        self.advertise(socket.local_addr()?);
         Ok(Listener {
             health: self.clone(),
             socket,
@@ -365,9 +365,9 @@ impl Health {
     }
 
     async fn respond(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
-        match self.question(path) {
-            Some(question) if matches!(*method, Method::GET | Method::HEAD) => {
-                self.report(question).await.into_response()
+        match self.probe(path) {
+            Some(probe) if matches!(*method, Method::GET | Method::HEAD) => {
+                self.report(probe).await.into_http()
             }
             Some(_) => {
                 let mut response = empty(StatusCode::METHOD_NOT_ALLOWED);

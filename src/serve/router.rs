@@ -2,21 +2,19 @@
 
 use axum::{
     Router,
-    body::Body,
-    http::Response,
     routing::{MethodRouter, get},
 };
 
-use crate::{Health, Question};
+use crate::{Health, Probe};
 
 impl Health {
     /// The routes, to be merged into the service's router *after* its layers.
     ///
-    /// | route | question | for |
+    /// | route | probe | for |
     /// |---|---|---|
-    /// | `GET /health` | [is it up?](Question::Health) | Docker's `HEALTHCHECK`, Compose, Swarm, ECS |
-    /// | `GET /health/ready` | [traffic?](Question::Readiness) | load balancers, Kubernetes readiness |
-    /// | `GET /health/live` | [restart it?](Question::Liveness) | Kubernetes liveness and startup |
+    /// | `GET /health` | [is it up?](Probe::Health) | Docker's `HEALTHCHECK`, Compose, Swarm, ECS |
+    /// | `GET /health/ready` | [traffic?](Probe::Readiness) | load balancers, Kubernetes readiness |
+    /// | `GET /health/live` | [restart it?](Probe::Liveness) | Kubernetes liveness and startup |
     ///
     /// `HEAD` is answered too, other methods with 405. A layer that is added before the merge does
     /// not touch the routes, and that is the point: authentication, host checks, tracing and load
@@ -35,20 +33,18 @@ impl Health {
     where
         S: Clone + Send + Sync + 'static,
     {
-        let [health, ready, live] = self
-            .paths()
-            .map(|(question, path)| (path, self.ask(question)));
+        let [health, ready, live] = self.paths().map(|(probe, path)| (path, self.ask(probe)));
         Router::new()
             .route(health.0, health.1)
             .route(ready.0, ready.1)
             .route(live.0, live.1)
     }
 
-    fn ask<S>(&self, question: Question) -> MethodRouter<S>
+    fn ask<S>(&self, probe: Probe) -> MethodRouter<S>
     where
         S: Clone + Send + Sync + 'static,
     {
         let health = self.clone();
-        get(async move || -> Response<Body> { health.report(question).await.into_response() })
+        get(async move || health.report(probe).await)
     }
 }

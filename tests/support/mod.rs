@@ -157,7 +157,7 @@ pub(crate) fn serve_on(
 }
 
 /// Keeps other tests, of other processes too, from using the thing of that name at the same time:
-/// what an example publishes is seen by all that run it.
+/// what an example advertises is seen by all that run it.
 #[must_use = "it lasts as long as the guard"]
 pub(crate) fn exclusive(name: &str) -> File {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));

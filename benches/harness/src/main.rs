@@ -155,7 +155,7 @@ impl Service {
             child,
             _stdout: stdout,
         };
-        // It publishes a moment after it has said where it listens.
+        // It advertises a moment after it has said where it listens.
         let probe = Contender {
             name: "the first",
             command: vec![

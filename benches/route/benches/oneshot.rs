@@ -2,7 +2,7 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use http_body_util::BodyExt as _;
-use route::{CONTENDERS, Runs, question, router};
+use route::{CONTENDERS, Runs, probe, router};
 use tokio::runtime::Builder;
 use tower::ServiceExt as _;
 
@@ -14,7 +14,7 @@ fn oneshot(criterion: &mut Criterion) {
         let app = runtime.block_on(router(contender, 50, &Runs::default()));
         group.bench_function(contender, |bench| {
             bench.to_async(&runtime).iter(async || {
-                let answer = app.clone().oneshot(question(contender)).await;
+                let answer = app.clone().oneshot(probe(contender)).await;
                 let body = answer.expect("it cannot fail").into_body();
                 body.collect().await.expect("it is in memory")
             });

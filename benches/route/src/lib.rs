@@ -44,7 +44,7 @@ pub async fn router(contender: &str, checks: usize, runs: &Runs) -> Router {
 /// As many bytes, and the same headers, as lifesign answers with.
 async fn fixed(checks: usize, runs: &Runs) -> Router {
     let answer = lifesign(checks, runs)
-        .oneshot(question("lifesign"))
+        .oneshot(probe("lifesign"))
         .await
         .expect("it cannot fail");
     let body = answer.into_body().collect().await;
@@ -66,7 +66,7 @@ fn lifesign(checks: usize, runs: &Runs) -> Router {
         });
     }
     let health = builder.build().expect("the names are valid");
-    health.ready();
+    health.set_ready();
     Router::new().merge(health.routes())
 }
 
@@ -111,7 +111,7 @@ fn names(checks: usize) -> impl Iterator<Item = String> {
 }
 
 /// What a contender is asked.
-pub fn question(contender: &str) -> Request<Body> {
+pub fn probe(contender: &str) -> Request<Body> {
     Request::get(path(contender))
         .body(Body::empty())
         .expect("it is constant")

@@ -3,7 +3,7 @@
 //! | part | where it shows |
 //! |---|---|
 //! | PostgreSQL answers | a required check: an outage takes the traffic away, and restarts nothing |
-//! | the schema is up to date | `ready()`: no traffic before |
+//! | the schema is up to date | `set_ready()`: no traffic before |
 //! | the sweeper sweeps | a heartbeat: when it hangs or ends, the process is broken, and restarted |
 //!
 //! ```sh
@@ -18,7 +18,7 @@
 use std::{env, error::Error, io, process::ExitCode, sync::Arc, time::Duration};
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
-use lifesign::{Health, Heartbeat, Subcommand, build_info};
+use lifesign::{Cli, Health, Heartbeat, build_info};
 use sqlx::{
     Connection, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -44,7 +44,7 @@ const MIGRATION: Duration = Duration::from_secs(300);
 const BATCH: u64 = 10_000;
 
 fn main() -> ExitCode {
-    if let Some(code) = Subcommand::new(build_info!()).run() {
+    if let Some(code) = Cli::new(build_info!()).run() {
         return code;
     }
     tracing_subscriber::fmt()
@@ -75,21 +75,21 @@ async fn serve() -> Result<(), Box<dyn Error>> {
             move || ping(options.clone(), Arc::clone(&kept))
         })
         .build()?;
-    let drained = health.drain()?;
+    let drained = health.handle_signals()?;
 
     let app = Router::new()
         .route("/", get(visit))
         .with_state(pool.clone())
         .merge(health.routes());
     let listener = TcpListener::bind(("0.0.0.0", port)).await?;
-    health.publish(listener.local_addr()?);
+    health.advertise(listener.local_addr()?);
 
     // Beside the server, which says "starting" meanwhile.
     tokio::spawn({
         let health = health.clone();
         async move {
             migrate(&options).await;
-            health.ready();
+            health.set_ready();
         }
     });
     let sweeper = health.heartbeat("sweeper", Duration::from_secs(30))?;

@@ -9,10 +9,10 @@ use std::{env, error::Error, net::TcpListener, process::ExitCode, time::Duration
 
 use axum::{Router, response::Redirect, routing::get};
 use axum_server::{Handle, tls_rustls::RustlsConfig};
-use lifesign::{Endpoint, Health, Subcommand, build_info};
+use lifesign::{Cli, Endpoint, Health, build_info};
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
-    if let Some(code) = Subcommand::new(build_info!()).run() {
+    if let Some(code) = Cli::new(build_info!()).run() {
         return Ok(code);
     }
     serve()
@@ -37,11 +37,11 @@ async fn serve() -> Result<ExitCode, Box<dyn Error>> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
-    health.publish(Endpoint::https(address)).ready();
+    health.advertise(Endpoint::https(address)).set_ready();
     println!("listening on {address}");
 
     let handle = Handle::new();
-    let drained = health.drain()?;
+    let drained = health.handle_signals()?;
     tokio::spawn({
         let handle = handle.clone();
         async move {

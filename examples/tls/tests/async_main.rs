@@ -6,11 +6,11 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use lifesign::{Subcommand, build_info};
+use lifesign::{Cli, build_info};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    if let Some(code) = Subcommand::new(build_info!()).run() {
+    if let Some(code) = Cli::new(build_info!()).run() {
         return code;
     }
     let closed = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());

@@ -66,7 +66,7 @@ fn assert_unhealthy(output: &Output, line: &str) {
     assert_eq!(output.status.code(), Some(1));
 }
 
-// One test for all: the publication is one for each service name.
+// One test for all: the advertisement is one for each service name.
 #[test]
 fn https_is_found_asked_and_told_apart_from_http() {
     let service = Service::start();

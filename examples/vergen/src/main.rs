@@ -8,11 +8,11 @@
 use std::{env, error::Error, process::ExitCode};
 
 use axum::{Router, routing::get};
-use lifesign::{Health, Subcommand, build_info};
+use lifesign::{Cli, Health, build_info};
 use tokio::net::TcpListener;
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
-    if let Some(code) = Subcommand::new(build_info!()).run() {
+    if let Some(code) = Cli::new(build_info!()).run() {
         return Ok(code);
     }
     serve()
@@ -27,10 +27,10 @@ async fn serve() -> Result<ExitCode, Box<dyn Error>> {
     let address = env::var("ADDRESS").unwrap_or_else(|_| "0.0.0.0:8080".into());
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
-    health.publish(address).ready();
+    health.advertise(address).set_ready();
     println!("listening on {address}");
     axum::serve(listener, app)
-        .with_graceful_shutdown(health.drain()?)
+        .with_graceful_shutdown(health.handle_signals()?)
         .await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -10,7 +10,7 @@ use std::{
 
 use axum::Router;
 use http_body_util::BodyExt as _;
-use route::{CONTENDERS, Runs, question, router};
+use route::{CONTENDERS, Runs, probe, router};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tower::ServiceExt as _;
 
@@ -136,7 +136,7 @@ fn plot(points: &[(f64, f64, f64)]) -> String {
 }
 
 async fn ask(app: &Router, contender: &str) {
-    let answer = app.clone().oneshot(question(contender)).await;
+    let answer = app.clone().oneshot(probe(contender)).await;
     let answer = answer.expect("it cannot fail");
     assert_eq!(answer.status(), 200);
     black_box(answer.into_body().collect().await.expect("it is in memory"));

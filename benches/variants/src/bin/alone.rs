@@ -3,6 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let probe = lifesign::Subcommand::new(lifesign::build_info!());
+    let probe = lifesign::Cli::new(lifesign::build_info!());
     probe.run().unwrap_or(ExitCode::FAILURE)
 }

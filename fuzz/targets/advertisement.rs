@@ -1,4 +1,4 @@
-//! What a service published: whatever a file holds, a probe takes what can be asked, or nothing.
+//! What a service advertised: whatever a file holds, a probe takes what can be asked, or nothing.
 #![no_main]
 
 mod shared;
@@ -8,7 +8,7 @@ use lifesign::fuzzing;
 use shared::assert_request;
 
 fuzz_target!(|text: &str| {
-    let Some((endpoint, paths)) = fuzzing::published(text.to_owned()) else {
+    let Some((endpoint, paths)) = fuzzing::advertised(text.to_owned()) else {
         return;
     };
     let lines = text.strip_suffix('\n').expect("a line has an end");
@@ -25,7 +25,7 @@ fuzz_target!(|text: &str| {
     for path in &paths {
         assert_request(&fuzzing::request(endpoint.clone(), path), Some(path));
     }
-    // A service that listens there publishes the same.
-    let written = fuzzing::publish(&endpoint, &paths).expect("it was accepted before");
-    assert_eq!(fuzzing::published(written), Some((endpoint, paths)));
+    // A service that listens there advertises the same.
+    let written = fuzzing::advertise(&endpoint, &paths).expect("it was accepted before");
+    assert_eq!(fuzzing::advertised(written), Some((endpoint, paths)));
 });

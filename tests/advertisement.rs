@@ -1,4 +1,4 @@
-//! What a process publishes about itself, read where the probe reads it.
+//! What a process advertises about itself, read where the probe reads it.
 #![cfg(all(target_os = "linux", feature = "axum", feature = "listener"))]
 
 use std::{
@@ -9,7 +9,7 @@ use std::{
 };
 
 use axum::{Router, body::Body, http::Request};
-use lifesign::{Health, HealthBuilder, build_info};
+use lifesign::{Health, HealthBuilder, Probe, build_info};
 use tokio::runtime::Builder;
 use tower::ServiceExt;
 
@@ -34,8 +34,8 @@ fn address(port: u16) -> SocketAddr {
     ([127, 0, 0, 1], port).into()
 }
 
-/// The lines of this process's publication: format, endpoint, and the three paths.
-fn published() -> Option<Vec<String>> {
+/// The lines of this process's advertisement: format, endpoint, and the three paths.
+fn advertised() -> Option<Vec<String>> {
     let namespace = fs::read_link("/proc/self/ns/mnt").expect("a process has a mount namespace");
     let namespace = namespace.to_str().expect("its name is ASCII");
     let number = namespace.trim_matches(|c: char| !c.is_ascii_digit());
@@ -45,14 +45,14 @@ fn published() -> Option<Vec<String>> {
 }
 
 fn endpoint() -> Option<String> {
-    published().map(|lines| lines[1].clone())
+    advertised().map(|lines| lines[1].clone())
 }
 
 #[test]
-fn the_last_publication_of_a_service_counts() {
+fn the_last_advertisement_of_a_service_counts() {
     let _alone = exclusive();
     let health = service();
-    health.publish(address(8001)).publish(address(8002));
+    health.advertise(address(8001)).advertise(address(8002));
     assert_eq!(endpoint().as_deref(), Some("http://127.0.0.1:8002"));
 
     drop(health);
@@ -60,11 +60,11 @@ fn the_last_publication_of_a_service_counts() {
 }
 
 #[test]
-fn dropping_a_replaced_publication_leaves_the_newer_one() {
+fn dropping_a_replaced_advertisement_leaves_the_newer_one() {
     let _alone = exclusive();
     let (old, new) = (service(), service());
-    old.publish(address(8001));
-    new.publish(address(8002));
+    old.advertise(address(8001));
+    new.advertise(address(8002));
 
     drop(old);
     assert_eq!(endpoint().as_deref(), Some("http://127.0.0.1:8002"));
@@ -74,7 +74,7 @@ fn dropping_a_replaced_publication_leaves_the_newer_one() {
 }
 
 #[test]
-fn published_paths_are_those_under_which_axum_nests_the_routes() {
+fn advertised_paths_are_those_under_which_axum_nests_the_routes() {
     let _alone = exclusive();
     let runtime = Builder::new_current_thread().build();
     let runtime = runtime.expect("a runtime without IO needs nothing");
@@ -86,13 +86,15 @@ fn published_paths_are_those_under_which_axum_nests_the_routes() {
         ("/api/", "/"),
     ] {
         let health = builder()
-            .paths(root, "/ready", "/live")
+            .path(Probe::Health, root)
+            .path(Probe::Readiness, "/ready")
+            .path(Probe::Liveness, "/live")
             .nested_under(prefix);
         let health = health.build().expect("these are paths");
-        health.publish(address(8001)).ready();
+        health.advertise(address(8001)).set_ready();
         let app: Router = Router::new().nest(prefix, health.routes());
 
-        for path in &published().expect("it was published")[2..] {
+        for path in &advertised().expect("it was advertised")[2..] {
             let request = Request::builder().uri(path).body(Body::empty());
             let request = request.expect("it is a path");
             let answer = runtime.block_on(app.clone().oneshot(request));
