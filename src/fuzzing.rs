@@ -11,8 +11,7 @@ use crate::{
     BuildInfo, Endpoint, Health, Probe,
     advertise::Advertised,
     cli::{App, Options, output::line},
-    probe::{self, Clock, Inquiry},
-    report::Summary,
+    probe::{self, Clock, Inquiry, Summary},
 };
 
 /// What the probe makes of a peer that is called "peer": the code if it is healthy, and the line.

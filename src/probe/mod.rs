@@ -4,6 +4,8 @@
 //! in every container: no runtime, no resolver, no proxy, no redirect, no retry, no half-close
 //! (hyper drops its answer to a peer that shut its side down).
 
+mod summary;
+
 use std::{
     borrow::Cow,
     error::Error,
@@ -16,10 +18,8 @@ use std::{
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::{
-    endpoint::{Endpoint, Place, Scheme},
-    report::Summary,
-};
+pub(crate) use self::summary::Summary;
+use crate::endpoint::{Endpoint, Place, Scheme};
 
 /// Below the `--timeout=5s` of the reference HEALTHCHECK and ECS's default of 5 s, so that the
 /// reason is printed before anyone kills the probe.
