@@ -17,7 +17,7 @@
 
 use std::{io, iter};
 
-use crate::{Endpoint, Probe, endpoint::valid_target};
+use crate::{Endpoint, Probe, endpoint::parse_path};
 
 /// What a service advertised.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,10 +29,10 @@ pub(crate) struct Advertised {
 
 impl Advertised {
     #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "Linux only"))]
-    pub(crate) fn write(endpoint: &Endpoint, paths: &[String; 3]) -> io::Result<String> {
+    pub(crate) fn format(endpoint: &Endpoint, paths: &[String; 3]) -> io::Result<String> {
         let [health, ready, live] = paths;
         let text = format!("{FORMAT}\n{endpoint}\n{health}\n{ready}\n{live}\n");
-        match Self::read(text) {
+        match Self::parse(text) {
             Some(read) if read.endpoint == *endpoint => Ok(read.text),
             _ => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -41,7 +41,7 @@ impl Advertised {
         }
     }
 
-    pub(crate) fn read(text: String) -> Option<Self> {
+    pub(crate) fn parse(text: String) -> Option<Self> {
         let endpoint = Self::check(&text)?;
         Some(Self { endpoint, text })
     }
@@ -54,7 +54,7 @@ impl Advertised {
         let (endpoint, None) = Endpoint::parse(lines.next()?).ok()? else {
             return None;
         };
-        let mut path = || lines.next().filter(|path| valid_target(path).is_ok());
+        let mut path = || lines.next().filter(|path| parse_path(path).is_ok());
         let _three = (path()?, path()?, path()?);
         (lines.next().is_none() && text.ends_with('\n')).then_some(endpoint)
     }
@@ -131,7 +131,7 @@ mod linux {
             endpoint: &Endpoint,
             paths: &[String; 3],
         ) -> io::Result<Option<Self>> {
-            let text = Advertised::write(endpoint, paths)?;
+            let text = Advertised::format(endpoint, paths)?;
             sweep(Path::new(FOLDER));
             let path = format!("{}{}", prefix(service)?, process::id());
             // In a folder that others share, a name that can be guessed can be taken before us.
@@ -226,7 +226,7 @@ mod linux {
             _ => FOREIGN,
         };
         let rank = (owner, about.ctime(), about.ctime_nsec());
-        Some((rank, Advertised::read(String::from_utf8(bytes).ok()?)?))
+        Some((rank, Advertised::parse(String::from_utf8(bytes).ok()?)?))
     }
 
     fn locked(file: &File) -> bool {

@@ -23,10 +23,10 @@ use std::{
 /// # }
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint(pub(crate) Place);
+pub struct Endpoint(pub(crate) Address);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Address {
     Tcp {
         scheme: Scheme,
         host: Host,
@@ -68,14 +68,14 @@ impl Endpoint {
     pub fn unix(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         // The probe may be in another folder.
-        Self(Place::Unix(std::path::absolute(&path).unwrap_or(path)))
+        Self(Address::Unix(std::path::absolute(&path).unwrap_or(path)))
     }
 
     /// For the `Host` header: the name or address that is asked, and the port unless it is the
     /// scheme's own.
     pub(crate) fn authority(&self) -> String {
         match &self.0 {
-            Place::Tcp { scheme, host, port } => {
+            Address::Tcp { scheme, host, port } => {
                 // Without the scope: to the service it means nothing.
                 let host = match host {
                     Host::Localhost => Host::Localhost,
@@ -88,7 +88,7 @@ impl Endpoint {
                 };
                 authority
             }
-            Place::Unix(_) => "localhost".to_owned(),
+            Address::Unix(_) => "localhost".to_owned(),
         }
     }
 
@@ -98,7 +98,7 @@ impl Endpoint {
             _ => Host::Ip(address.ip().to_canonical()),
         };
         let port = address.port();
-        Self(Place::Tcp { scheme, host, port })
+        Self(Address::Tcp { scheme, host, port })
     }
 
     /// Reads `http://HOST[:PORT]`, `https://HOST[:PORT]` or `unix:/SOCKET`, and the path that
@@ -118,13 +118,13 @@ impl Endpoint {
         let (authority, path) = rest.split_at(end);
         let path = match path {
             "" => None,
-            _ => Some(valid_target(path)?),
+            _ => Some(parse_path(path)?),
         };
         if authority.contains('@') {
             return Err(BadUrl::UserInfo);
         }
         let (host, port) = parse_authority(authority, scheme)?;
-        Ok((Self(Place::Tcp { scheme, host, port }), path))
+        Ok((Self(Address::Tcp { scheme, host, port }), path))
     }
 }
 
@@ -138,8 +138,8 @@ impl From<SocketAddr> for Endpoint {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Place::Tcp { scheme, host, port } => write!(f, "{scheme}://{host}:{port}"),
-            Place::Unix(path) => write!(f, "unix:{}", path.display()),
+            Address::Tcp { scheme, host, port } => write!(f, "{scheme}://{host}:{port}"),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }
@@ -223,7 +223,7 @@ fn parse_unix(rest: &str) -> Result<(Endpoint, Option<&str>), BadUrl> {
     if !Path::new(socket).is_absolute() || socket.chars().any(char::is_control) {
         return Err(BadUrl::Socket);
     }
-    let path = path.map(valid_target).transpose()?;
+    let path = path.map(parse_path).transpose()?;
     Ok((Endpoint::unix(socket), path))
 }
 
@@ -275,7 +275,7 @@ pub(crate) fn parse_port(port: &str) -> Option<u16> {
 }
 
 /// A request target, sent as it is: what HTTP takes literally, so that nothing can end the line.
-pub(crate) fn valid_target(target: &str) -> Result<&str, BadUrl> {
+pub(crate) fn parse_path(target: &str) -> Result<&str, BadUrl> {
     let literal = target.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
     if target.starts_with('/') && literal {
         Ok(target)

@@ -10,63 +10,59 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::{
     BuildInfo, Endpoint, Health, Probe,
     advertise::Advertised,
-    cli::{App, Options, output::line},
-    probe::{self, Clock, Inquiry, Summary},
+    cli::{Options, line, resolve},
+    probe::{Connection, Deadline, Request, Summary},
 };
 
-/// What the probe makes of a peer that is called "peer": the code if it is healthy, and the line.
-pub fn ask(peer: Socket) -> (Option<u16>, String) {
-    let inquiry = inquiry(Endpoint::unix("/peer"), "/health");
-    let clock = Clock::start(inquiry.timeout);
-    match probe::exchange(peer, &inquiry, &"peer", &clock) {
+/// The probe's verdict on a server that is called "peer": the code if it is healthy, and the line.
+pub fn probe(peer: Socket) -> (Option<u16>, String) {
+    let request = to(Endpoint::unix("/peer"), "/health");
+    let connection = Connection::new(peer, Deadline::after(request.timeout));
+    match request.send_on(connection, &"peer") {
         Ok(healthy) => (Some(healthy.code), line(format_args!("healthy: {healthy}"))),
         Err(error) => (None, line(format_args!("unhealthy: {error}"))),
     }
 }
 
-/// Whom `healthcheck` with these arguments asks, how long, and what it sends; `None` for help.
+/// The endpoint, the timeout and the request of `healthcheck` with these arguments; `None` for
+/// help.
 pub fn arguments(
     build: BuildInfo,
     args: impl Iterator<Item = OsString>,
     env: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Option<(Endpoint, Duration, String)>, String> {
-    let app = App {
-        name: "app".into(),
-        build,
-        endpoint: None,
-    };
-    let refused = |refusal| line(format_args!("unhealthy: {refusal}"));
-    let Some(options) = Options::parse(args).map_err(refused)? else {
+    let unhealthy = |invalid| line(format_args!("unhealthy: {invalid}"));
+    let Some(options) = Options::parse(args).map_err(unhealthy)? else {
         return Ok(None);
     };
-    let (inquiry, _) = app.inquiry(&options, env).map_err(refused)?;
-    let request = probe::request(&inquiry);
-    Ok(Some((inquiry.endpoint, inquiry.timeout, request)))
+    let (request, _) = resolve(build.name(), None, options, env).map_err(unhealthy)?;
+    let encoded = request.encode();
+    Ok(Some((request.endpoint, request.timeout, encoded)))
 }
 
 pub fn endpoint(url: &str) -> Option<(Endpoint, Option<&str>)> {
     Endpoint::parse(url).ok()
 }
 
-pub fn request(endpoint: Endpoint, target: &str) -> String {
-    probe::request(&inquiry(endpoint, target))
+pub fn request(endpoint: Endpoint, path: &str) -> String {
+    to(endpoint, path).encode()
 }
 
 /// The strings `status` and `output` of a report.
 pub fn summary(body: &[u8]) -> (Option<String>, Option<String>) {
-    let Summary { status, output } = Summary::read(body);
+    let Summary { status, output } = Summary::parse(body);
     (status.map(Into::into), output)
 }
 
 pub fn advertised(text: String) -> Option<(Endpoint, [String; 3])> {
-    let advertised = Advertised::read(text)?;
+    let advertised = Advertised::parse(text)?;
     let probes = [Probe::Health, Probe::Readiness, Probe::Liveness];
     let paths = probes.map(|probe| advertised.path(probe).to_owned());
     Some((advertised.endpoint, paths))
 }
 
 pub fn advertise(endpoint: &Endpoint, paths: &[String; 3]) -> io::Result<String> {
-    Advertised::write(endpoint, paths)
+    Advertised::format(endpoint, paths)
 }
 
 /// One connection of a [`Listener`](crate::Listener).
@@ -74,12 +70,12 @@ pub async fn converse(health: Health, client: impl AsyncRead + AsyncWrite + Unpi
     health.converse(client, Arc::default()).await;
 }
 
-fn inquiry(endpoint: Endpoint, target: &str) -> Inquiry {
-    Inquiry {
+fn to(endpoint: Endpoint, path: &str) -> Request {
+    Request {
         endpoint,
-        target: target.to_owned(),
+        path: path.to_owned(),
         headers: Vec::new(),
-        // Never reached: a run that hangs is ended by libFuzzer.
+        // Never reached: libFuzzer ends a run that hangs.
         timeout: Duration::from_secs(60),
     }
 }

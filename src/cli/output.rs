@@ -6,6 +6,8 @@ use std::{
     io::{self, Write},
 };
 
+use super::{HEALTHY, UNHEALTHY};
+
 /// Podman keeps 500 bytes of a probe's output, Docker 4096.
 const LINE_MAX: usize = 400;
 
@@ -20,7 +22,7 @@ pub(super) enum Output {
 
 impl Output {
     /// Prints one line. That it cannot be written changes nothing.
-    pub(super) fn say(self, text: fmt::Arguments<'_>) {
+    pub(super) fn print_line(self, text: fmt::Arguments<'_>) {
         let _ = self.write(line(text).as_bytes());
     }
 
@@ -102,6 +104,18 @@ mod linux {
             }
         }
         write().map(drop)
+    }
+}
+
+/// Prints a text that was asked for. A failure to write is a failure.
+pub(super) fn print(text: &str) -> u8 {
+    let mut stdout = io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Ok(()) => HEALTHY,
+        Err(_) => UNHEALTHY,
     }
 }
 

@@ -14,7 +14,7 @@ pub(crate) struct Summary {
 impl Summary {
     /// Takes the two strings from wherever they are in the object. Escapes are left as they are:
     /// this is for people, and they keep it on one line.
-    pub(crate) fn read(body: &[u8]) -> Self {
+    pub(crate) fn parse(body: &[u8]) -> Self {
         let mut summary = Self::default();
         let (mut key, mut depth): (&[u8], _) = (b"", 0);
         let mut rest = body;

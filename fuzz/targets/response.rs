@@ -66,7 +66,7 @@ fn ask<'a>(kind: Type, pieces: impl IntoIterator<Item = &'a [u8]>) -> Verdict {
     peer.shutdown(std::net::Shutdown::Write)
         .expect("an open socket");
 
-    let (code, line) = fuzzing::ask(probe);
+    let (code, line) = fuzzing::probe(probe);
     assert_line(&line);
     if let Some(code) = code {
         assert!(line.starts_with("healthy: "), "{line}");

@@ -1,0 +1,107 @@
+//! What to probe: an argument, the environment, the advertisement, or the default address.
+
+use std::{
+    ffi::OsString,
+    net::{Ipv4Addr, SocketAddr},
+};
+
+use super::args::{Invalid, Options, Url};
+use crate::{
+    Endpoint, Probe, advertise::find, endpoint::parse_port, probe::Request, report::DEFAULT_PATHS,
+};
+
+/// Port to probe when nothing names one.
+pub(super) const DEFAULT_PORT: u16 = 8080;
+
+/// Where the endpoint of a request comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    Argument,
+    Url,
+    Advertised,
+    Code,
+    Port,
+    Default,
+}
+
+impl Source {
+    /// A hint for the user when the connection fails.
+    pub(super) const fn hint(self) -> &'static str {
+        match self {
+            Self::Argument | Self::Url | Self::Code => "",
+            Self::Advertised => " (advertised by the service)",
+            Self::Port => " (from PORT: is the service up, and does it listen there?)",
+            Self::Default => {
+                " (the default: is the service up? if it listens elsewhere, set PORT or \
+                 HEALTHCHECK_URL)"
+            }
+        }
+    }
+}
+
+/// Returns the request to send, and where its endpoint comes from.
+pub(crate) fn resolve(
+    service: &str,
+    fallback: Option<&Endpoint>,
+    options: Options,
+    env: impl Fn(&str) -> Option<OsString>,
+) -> Result<(Request, Source), Invalid> {
+    let mut advertised = None;
+    let mut url_path = None;
+    let (source, endpoint) = if let Some(url) = options.url {
+        url_path = url.path;
+        (Source::Argument, url.endpoint)
+    } else if let Some(text) = variable(&env, "HEALTHCHECK_URL")? {
+        let url = Url::parse(&text).map_err(|e| Invalid::new("HEALTHCHECK_URL", &text, &e))?;
+        url_path = url.path;
+        (Source::Url, url.endpoint)
+    } else if let Some(found) = find(service) {
+        let endpoint = advertised.insert(found).endpoint.clone();
+        (Source::Advertised, endpoint)
+    } else if let Some(endpoint) = fallback {
+        (Source::Code, endpoint.clone())
+    } else if let Some(port) = variable(&env, "PORT")? {
+        let number = parse_port(&port).ok_or_else(|| {
+            let expected = "expected a port from 1 to 65535 (the service advertised none)";
+            Invalid::new("PORT", &port, &expected)
+        })?;
+        (Source::Port, loopback(number).into())
+    } else {
+        (Source::Default, loopback(DEFAULT_PORT).into())
+    };
+    // Arguments override the path in HEALTHCHECK_URL.
+    let path = match (options.path, options.probe, url_path) {
+        (Some(path), _, _) | (None, None, Some(path)) => path,
+        (None, probe, _) => {
+            let probe = probe.unwrap_or(Probe::Health);
+            match &advertised {
+                Some(advertised) => advertised.path(probe).to_owned(),
+                None => DEFAULT_PATHS[probe as usize].to_owned(),
+            }
+        }
+    };
+    let request = Request {
+        endpoint,
+        path,
+        headers: options.headers,
+        timeout: options.timeout,
+    };
+    Ok((request, source))
+}
+
+/// Returns the value of an environment variable. An empty variable is unset.
+fn variable(env: impl Fn(&str) -> Option<OsString>, name: &str) -> Result<Option<String>, Invalid> {
+    match env(name).map(OsString::into_string) {
+        None => Ok(None),
+        Some(Ok(text)) => Ok(Some(text).filter(|text| !text.is_empty())),
+        Some(Err(raw)) => Err(Invalid::new(
+            name,
+            &raw.to_string_lossy(),
+            &"expected UTF-8",
+        )),
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}

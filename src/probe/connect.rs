@@ -1,0 +1,202 @@
+//! A blocking socket whose operations all end at one deadline.
+
+use std::{
+    io::{self, Read, Write},
+    net::SocketAddr,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::error::ProbeError;
+
+/// Size of one read. A report with a dozen checks fits.
+pub(super) const READ_SIZE: usize = 2048;
+
+/// Maximum size of one write. Every request without very long headers fits.
+const WRITE_MAX: usize = 16 * 1024;
+
+/// Maximum number of bytes to read of a response.
+pub(super) const RESPONSE_MAX: usize = 64 * 1024;
+
+/// A wait whose eighth is no longer to be neglected.
+const LONG: Duration = Duration::from_millis(100);
+
+/// A monotonic deadline for the whole probe.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadline {
+    start: Instant,
+    pub(super) timeout: Duration,
+}
+
+impl Deadline {
+    pub(crate) fn after(timeout: Duration) -> Self {
+        let start = Instant::now();
+        Self { start, timeout }
+    }
+
+    pub(super) fn elapsed(self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// Returns the remaining time. It is never zero, which would mean "no timeout" to a socket.
+    pub(super) fn remaining(self) -> io::Result<Duration> {
+        match self.timeout.checked_sub(self.elapsed()) {
+            Some(left) if left >= Duration::from_micros(1) => Ok(left),
+            _ => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    /// How long to wait at once. Linux ends a wait up to an eighth too late, so that a long one
+    /// ends early, and what is left is waited for next.
+    fn wait(self) -> io::Result<Duration> {
+        let left = self.remaining()?;
+        Ok(if left > LONG { left - left / 8 } else { left })
+    }
+}
+
+/// The addresses to try, in order. The second is tried if connecting to the first fails.
+pub(super) type Addresses = (SocketAddr, Option<SocketAddr>);
+
+pub(super) fn tcp(
+    (first, second): Addresses,
+    deadline: Deadline,
+) -> Result<(Connection, SocketAddr), ProbeError> {
+    let open = |address: SocketAddr| {
+        Connection::open(Domain::for_address(address), &address.into(), deadline)
+    };
+    match (open(first), second) {
+        (Ok(connection), _) => Ok((connection, first)),
+        (Err(error), Some(second)) if !is_timeout(&error) => match open(second) {
+            Ok(connection) => Ok((connection, second)),
+            // Report the first error: on a machine without IPv6 the second is "unreachable".
+            Err(_) => {
+                let both = format!("{first} or {second}");
+                Err(ProbeError::connect(&both, error, deadline.timeout))
+            }
+        },
+        (Err(error), _) => Err(ProbeError::connect(&first, error, deadline.timeout)),
+    }
+}
+
+pub(super) fn unix(path: &Path, deadline: Deadline) -> Result<Connection, ProbeError> {
+    SockAddr::unix(path)
+        .and_then(|address| Connection::open(Domain::UNIX, &address, deadline))
+        .map_err(|error| ProbeError::connect(&path.display(), error, deadline.timeout))
+}
+
+/// A connected socket and the deadline of its operations.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    socket: Socket,
+    pub(super) deadline: Deadline,
+}
+
+impl Connection {
+    #[cfg(fuzzing)]
+    pub(crate) const fn new(socket: Socket, deadline: Deadline) -> Self {
+        Self { socket, deadline }
+    }
+
+    fn open(domain: Domain, address: &SockAddr, deadline: Deadline) -> io::Result<Self> {
+        let socket = Socket::new(domain, Type::STREAM, None)?;
+        // Also bounds the first write.
+        socket.set_write_timeout(Some(deadline.wait()?))?;
+        if cfg!(target_os = "linux") {
+            // Linux bounds connecting by the write timeout, Unix sockets included, and takes up an
+            // interrupted connect where it was.
+            loop {
+                match socket.connect(address) {
+                    Err(error) if is_pause(&error) => {
+                        socket.set_write_timeout(Some(deadline.wait()?))?;
+                    }
+                    result => return result.map(|()| Self { socket, deadline }),
+                }
+            }
+        }
+        if domain == Domain::UNIX {
+            socket.connect(address)?;
+        } else {
+            socket.connect_timeout(address, deadline.remaining()?)?;
+        }
+        Ok(Self { socket, deadline })
+    }
+
+    /// Writes all bytes: in one system call, unless they are many or the peer reads slowly.
+    pub(super) fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        loop {
+            // Linux applies the timeout anew to each buffer that a Unix socket waits for.
+            match self.socket.write(&bytes[..bytes.len().min(WRITE_MAX)]) {
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if is_pause(&error) => {}
+                Err(error) => return Err(error),
+            }
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            self.socket.set_write_timeout(Some(self.deadline.wait()?))?;
+        }
+    }
+
+    /// Waits for bytes and appends them. Returns their number, 0 at the end of the stream.
+    pub(super) fn read(&mut self, bytes: &mut Vec<u8>) -> io::Result<usize> {
+        let mut chunk = [0; READ_SIZE];
+        loop {
+            self.socket.set_read_timeout(Some(self.deadline.wait()?))?;
+            match self.socket.read(&mut chunk) {
+                Err(error) if is_pause(&error) => {}
+                result => {
+                    bytes.extend_from_slice(&chunk[..result.as_ref().copied().unwrap_or(0)]);
+                    return result;
+                }
+            }
+        }
+    }
+
+    /// Appends what has arrived, without waiting.
+    ///
+    /// Closing a socket with unread bytes resets the connection, and services log that as an error.
+    pub(super) fn read_available(&mut self, bytes: &mut Vec<u8>) {
+        if self.socket.set_nonblocking(true).is_err() {
+            return;
+        }
+        let mut chunk = [0; READ_SIZE];
+        while bytes.len() < RESPONSE_MAX
+            && let Ok(count @ 1..) = self.socket.read(&mut chunk)
+        {
+            bytes.extend_from_slice(&chunk[..count]);
+        }
+    }
+
+    /// Whether the socket is connected to itself: a port of the ephemeral range that nobody listens
+    /// on can be.
+    pub(super) fn is_alone(&self) -> bool {
+        let address = |end: io::Result<SockAddr>| end.ok()?.as_socket();
+        let here = address(self.socket.local_addr());
+        here.is_some() && here == address(self.socket.peer_addr())
+    }
+}
+
+/// Whether what was waited for may still come: only the clock knows that it is too late.
+fn is_pause(error: &io::Error) -> bool {
+    // ETIMEDOUT is the network's own, and final; Windows says it of a wait as well.
+    let is_final = error.kind() == io::ErrorKind::TimedOut && !cfg!(windows);
+    error.kind() == io::ErrorKind::Interrupted || (is_timeout(error) && !is_final)
+}
+
+/// Whether a timeout expired. The error depends on operation, address family and system.
+pub(super) fn is_timeout(error: &io::Error) -> bool {
+    #[cfg(target_os = "linux")]
+    let in_progress = matches!(
+        error.raw_os_error(),
+        Some(libc::EINPROGRESS | libc::EALREADY)
+    );
+    #[cfg(not(target_os = "linux"))]
+    let in_progress = false;
+    in_progress
+        || matches!(
+            error.kind(),
+            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock
+        )
+}

@@ -1,0 +1,227 @@
+//! HTTP/1 as far as a probe needs it: one request, and the head of the response.
+
+use std::borrow::Cow;
+
+use super::{
+    Request,
+    connect::{Connection, READ_SIZE, is_timeout},
+    error::Kind,
+};
+
+/// Maximum length of a response head. hyper sends less than 200 bytes, proxies accept 8 KiB.
+const HEAD_MAX: usize = 16 * 1024;
+
+/// Maximum number of interim (1xx) responses to skip.
+pub(super) const INTERIM_MAX: u32 = 8;
+
+/// Capacity for a request without additional headers, with room for its path.
+const REQUEST_CAPACITY: usize = 384;
+
+/// Maximum length of an excerpt from a response in an error.
+const EXCERPT_MAX: usize = 200;
+
+const USER_AGENT: &str = concat!("lifesign/", env!("CARGO_PKG_VERSION"));
+
+impl Request {
+    /// Returns the bytes of the request.
+    pub(crate) fn encode(&self) -> String {
+        let mut encoded = String::with_capacity(REQUEST_CAPACITY);
+        for part in ["GET ", &self.path, " HTTP/1.1\r\n"] {
+            encoded.push_str(part);
+        }
+        for (name, value) in self.all_headers() {
+            for part in [name, ": ", &value, "\r\n"] {
+                encoded.push_str(part);
+            }
+        }
+        encoded.push_str("\r\n");
+        encoded
+    }
+
+    /// Returns the default headers that the user did not replace, then the user's.
+    pub(super) fn all_headers(&self) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
+        let user = &self.headers;
+        let default = [
+            ("Host", self.endpoint.authority().into()),
+            ("User-Agent", USER_AGENT.into()),
+            ("Accept", "*/*".into()),
+            ("Connection", "close".into()),
+        ];
+        let is_replaced = |name| user.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
+        let default = default
+            .into_iter()
+            .filter(move |(name, _)| !is_replaced(name));
+        default.chain(
+            user.iter()
+                .map(|(name, value)| (name.as_str(), value.into())),
+        )
+    }
+}
+
+/// A final response: its head, and as much of its body as had arrived with it.
+pub(super) struct Response {
+    pub(super) code: u16,
+    pub(super) head: Vec<u8>,
+    pub(super) body: Vec<u8>,
+}
+
+/// Sends the request and reads until the head of a final response is complete.
+pub(super) fn exchange(connection: &mut Connection, request: &[u8]) -> Result<Response, Kind> {
+    let timeout = connection.deadline.timeout;
+    // A server may respond and close without reading the request. Its response counts, so a failure
+    // to send is reported only if nothing arrives.
+    let sent = connection.write_all(request);
+    let mut bytes = Vec::new();
+    let mut interim = 0;
+    let mut received = 0;
+    loop {
+        let count = match connection.read(&mut bytes) {
+            Ok(0) => return Err(Kind::Closed { received }),
+            Ok(count) => count,
+            Err(error) => {
+                return Err(match sent {
+                    Err(sent) if received == 0 && !is_timeout(&sent) => Kind::Send(sent),
+                    _ if is_timeout(&error) => Kind::Timeout { timeout, received },
+                    _ => Kind::Receive(error),
+                });
+            }
+        };
+        received += count;
+        while let Some((code, end)) = parse_head(&bytes)? {
+            if end > HEAD_MAX {
+                return Err(Kind::TooLong);
+            }
+            if code >= 200 {
+                // Linux fires socket timeouts late, and a container can be paused.
+                if connection.deadline.remaining().is_err() {
+                    return Err(Kind::Timeout { timeout, received });
+                }
+                if count == READ_SIZE {
+                    connection.read_available(&mut bytes);
+                }
+                let body = bytes.split_off(end);
+                let head = bytes;
+                return Ok(Response { code, head, body });
+            }
+            interim += 1;
+            if interim > INTERIM_MAX {
+                return Err(Kind::TooManyInterim);
+            }
+            bytes.drain(..end);
+        }
+        if bytes.len() >= HEAD_MAX {
+            return Err(Kind::TooLong);
+        }
+    }
+}
+
+/// Returns the status code and the length of the head at the start of `bytes`, or `None` if the
+/// head is incomplete.
+///
+/// Lenient where servers are sloppy (bare LF, no reason phrase, folded lines), strict in the status
+/// line. A malformed line is an error as soon as it is seen: a server of another protocol may wait
+/// for the client to continue.
+fn parse_head(bytes: &[u8]) -> Result<Option<(u16, usize)>, Kind> {
+    const VERSION: &[u8] = b"HTTP/1.";
+    if !bytes.iter().zip(VERSION).all(|(a, b)| a == b) {
+        return Err(not_http1(bytes));
+    }
+    let mut end = 0;
+    let mut code = None;
+    for line in bytes.split_inclusive(|b| *b == b'\n') {
+        let Some(text) = line.strip_suffix(b"\n") else {
+            return Ok(None);
+        };
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        end += line.len();
+        match code {
+            None => code = Some(parse_status_line(text).ok_or_else(|| not_http1(text))?),
+            Some(code) if text.is_empty() => return Ok(Some((code, end))),
+            Some(_) if is_field_line(text) => {}
+            Some(_) => return Err(Kind::Malformed(excerpt(text))),
+        }
+    }
+    Ok(None)
+}
+
+/// Returns the status code of `HTTP/1.x NNN`, with or without a reason phrase.
+fn parse_status_line(line: &[u8]) -> Option<u16> {
+    let (minor, rest) = line.strip_prefix(b"HTTP/1.")?.split_first()?;
+    let (code, reason) = rest.strip_prefix(b" ")?.split_at_checked(3)?;
+    if !minor.is_ascii_digit() || !matches!(reason, [] | [b' ', ..]) {
+        return None;
+    }
+    let code = str::from_utf8(code).ok()?.parse().ok()?;
+    (100..1000).contains(&code).then_some(code)
+}
+
+/// Whether a line is `name: value`, or the continuation of one.
+fn is_field_line(line: &[u8]) -> bool {
+    matches!(line.iter().position(|b| *b == b':'), Some(1..))
+        || line.starts_with(b" ")
+        || line.starts_with(b"\t")
+}
+
+/// Names the protocol of bytes that are not an HTTP/1 response.
+fn not_http1(bytes: &[u8]) -> Kind {
+    match bytes {
+        // A TLS alert or handshake record, version 3.x.
+        [0x15 | 0x16, 0x03, ..] => Kind::Tls,
+        // An HTTP/2 SETTINGS frame on stream 0: three bytes of length, type, flags, stream.
+        [0, 0, _, 4, 0, 0, 0, 0, 0, ..] => Kind::Http2,
+        _ => Kind::Malformed(excerpt(bytes)),
+    }
+}
+
+impl Response {
+    /// Returns the body, or the first chunk of a chunked body.
+    pub(super) fn text(&self) -> &[u8] {
+        let body = &*self.body;
+        if body.starts_with(b"{") || self.header("transfer-encoding").is_none() {
+            return body;
+        }
+        match body.iter().position(|b| *b == b'\n') {
+            Some(size_line) => &body[size_line + 1..],
+            None => body,
+        }
+    }
+
+    pub(super) fn is_html(&self) -> bool {
+        self.header("content-type")
+            .is_some_and(|media_type| media_type.to_ascii_lowercase().starts_with("text/html"))
+    }
+
+    /// Returns the target of a redirect. Its query is cut off, because it can hold a session.
+    pub(super) fn location(&self) -> Option<String> {
+        if !(300..400).contains(&self.code) {
+            return None;
+        }
+        let mut location = self.header("location").filter(|to| !to.is_empty())?;
+        if let Some(query) = location.find('?') {
+            location.truncate(query + 1);
+        }
+        Some(location)
+    }
+
+    /// Returns an excerpt of a header's value.
+    fn header(&self, name: &str) -> Option<String> {
+        self.head.split(|b| *b == b'\n').find_map(|line| {
+            let (field, value) = line.split_at_checked(name.len())?;
+            let value = value.strip_prefix(b":")?.trim_ascii();
+            field
+                .eq_ignore_ascii_case(name.as_bytes())
+                .then(|| excerpt(value))
+        })
+    }
+}
+
+/// Returns an excerpt of the first line that is not blank.
+pub(super) fn first_line(body: &[u8]) -> String {
+    let mut lines = body.split(|b| *b == b'\n').map(<[u8]>::trim_ascii);
+    excerpt(lines.find(|line| !line.is_empty()).unwrap_or_default())
+}
+
+/// Returns the start of `bytes` as text. The whole line is escaped when it is printed.
+fn excerpt(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(EXCERPT_MAX)]).into_owned()
+}

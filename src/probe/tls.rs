@@ -1,0 +1,149 @@
+//! HTTPS through reqwest and a runtime of its own.
+//!
+//! The certificate is not verified: it is made for the names that clients use, and the probe asks
+//! its own container by address. Nothing is sent to an address of another machine, where an
+//! impostor could be.
+
+use std::{
+    error::Error,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    panic, thread,
+    time::Duration,
+};
+
+use reqwest::{Client, redirect};
+use tokio::runtime::{self, Handle};
+
+use super::{
+    Healthy, ProbeError, Request,
+    connect::{Addresses, Deadline, RESPONSE_MAX},
+    error::Kind,
+    http1::Response,
+    judge,
+};
+
+/// How long to wait for the body after the head has arrived.
+const BODY_TIMEOUT: Duration = Duration::from_millis(1);
+
+pub(super) fn send(
+    request: &Request,
+    (first, second): Addresses,
+    deadline: Deadline,
+) -> Result<Healthy, ProbeError> {
+    let send = || match send_to(request, first, deadline) {
+        Err(error) if error.is_connect() => match second {
+            Some(second) => send_to(request, second, deadline).map_err(|_| error),
+            None => Err(error),
+        },
+        result => result,
+    };
+    if Handle::try_current().is_err() {
+        return send();
+    }
+    // A thread that runs a tokio runtime cannot run a second one.
+    thread::scope(
+        |scope| match thread::Builder::new().spawn_scoped(scope, send) {
+            Ok(thread) => thread.join().unwrap_or_else(|p| panic::resume_unwind(p)),
+            Err(error) => Err(ProbeError::new(&first, Kind::Https(error.to_string()))),
+        },
+    )
+}
+
+fn send_to(
+    request: &Request,
+    address: SocketAddr,
+    deadline: Deadline,
+) -> Result<Healthy, ProbeError> {
+    let send = || {
+        if !is_local(address) {
+            let text = "not an address of this container, and nobody else is asked unverified";
+            return Err(Kind::Https(text.to_owned()));
+        }
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Kind::Https(error.to_string()))?;
+        let response = runtime.block_on(async {
+            let timeout = deadline.timeout;
+            let remaining = deadline.remaining().map_err(Kind::Receive)?;
+            tokio::time::timeout(remaining, exchange(request, address))
+                .await
+                .map_err(|_| Kind::Timeout {
+                    timeout,
+                    received: 0,
+                })?
+                .map_err(|error| classify(&error))
+        });
+        // Does not block: only name resolution can delay the shutdown of a runtime.
+        drop(runtime);
+        judge(response?, deadline)
+    };
+    send().map_err(|kind| ProbeError::new(&address, kind))
+}
+
+/// Whether `address` belongs to this machine.
+///
+/// The source address of a packet to an own address is that address, except for the loopback
+/// range. Connecting a UDP socket selects it and sends nothing.
+fn is_local(address: SocketAddr) -> bool {
+    if address.ip().is_loopback() {
+        return true;
+    }
+    let any: IpAddr = match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    UdpSocket::bind((any, 0))
+        .and_then(|socket| {
+            socket.connect(address)?;
+            socket.local_addr()
+        })
+        .is_ok_and(|source| source.ip() == address.ip())
+}
+
+async fn exchange(request: &Request, address: SocketAddr) -> reqwest::Result<Response> {
+    let client = Client::builder()
+        .tls_danger_accept_invalid_certs(true)
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        .http1_only()
+        .build()?;
+    let mut builder = client.get(format!("https://{address}{}", request.path));
+    for (name, value) in request.all_headers() {
+        builder = builder.header(name, value.as_bytes());
+    }
+    let mut response = builder.send().await?;
+    // Lines again, which `judge` reads. Not all headers: reqwest has decoded the chunks already.
+    let mut head = Vec::new();
+    for name in ["location", "content-type"] {
+        if let Some(value) = response.headers().get(name) {
+            for part in [name.as_bytes(), b": ", value.as_bytes(), b"\n"] {
+                head.extend_from_slice(part);
+            }
+        }
+    }
+    let mut body = Vec::new();
+    if let Ok(Ok(Some(chunk))) = tokio::time::timeout(BODY_TIMEOUT, response.chunk()).await {
+        body.extend_from_slice(&chunk[..chunk.len().min(RESPONSE_MAX)]);
+    }
+    Ok(Response {
+        code: response.status().as_u16(),
+        head,
+        body,
+    })
+}
+
+/// Returns the innermost cause: reqwest's own text is the URL.
+fn classify(error: &reqwest::Error) -> Kind {
+    let mut cause: &dyn Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    match cause.downcast_ref::<io::Error>() {
+        Some(io) if error.is_connect() && io.kind() == io::ErrorKind::ConnectionRefused => {
+            Kind::Connect(io.kind().into())
+        }
+        _ => Kind::Https(cause.to_string()),
+    }
+}
