@@ -1,9 +1,7 @@
 //! Servers that misbehave on purpose: what they do, where they do it, and what a probe makes of it.
 //!
-//! `scenarios.rs` has the tables. `tests/probe.rs` puts our own probe through them, `tests/peers.rs`
+//! `scenarios.rs` has the tables. `tests/probe` puts our own probe through them, `tests/e2e/tests/peers.rs`
 //! the programs that people use instead.
-#![allow(dead_code, reason = "each test file uses a part")]
-
 use std::{
     io::{self, Read, Write},
     iter,
@@ -18,66 +16,62 @@ use std::{
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-pub(crate) use Act::{Drip, Finish, Flood, Hear, Hold, Pause, Reply, Reset, Say};
+pub use Act::{Drip, Finish, Flood, Hear, Hold, Pause, Reply, Reset, Say};
 
 /// Scenarios: a name, what the server does, and what the probe prints, in which `{peer}` stands for
 /// the server's address, `{timeout}` for the deadline, `#` for the time that it took, and `…` at the
 /// end for anything.
 macro_rules! cases {
     ($($name:literal: $stage:expr => $line:expr),+ $(,)?) => {
-        [$($crate::hostile::case($name, $stage, $line)),+]
+        [$($crate::support::hostile::case($name, $stage, $line)),+]
     };
 }
 
 pub(crate) use cases;
 
-pub(crate) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-pub(crate) const HEALTHY: &str = "healthy: 200 in # ms";
+pub const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+pub const HEALTHY: &str = "healthy: 200 in # ms";
 
-pub(crate) const REPORT: &str =
+pub const REPORT: &str =
     r#"{"status":"fail","output":"starting, waiting for postgres","checks":{}}"#;
-pub(crate) const WAITING: &str = "unhealthy: 503 fail: starting, waiting for postgres";
+pub const WAITING: &str = "unhealthy: 503 fail: starting, waiting for postgres";
 
 /// What one test promises of all its scenarios.
-pub(crate) struct Table {
-    pub(crate) pace: Pace,
-    pub(crate) cases: Vec<Case>,
+pub struct Table {
+    pub pace: Pace,
+    pub cases: Vec<Case>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pace {
+pub enum Pace {
     /// The verdict is known at once, whatever the server does next.
     AtOnce,
     /// Nothing but the deadline ends it.
     AtTheDeadline,
 }
 
-pub(crate) fn at_once(cases: impl IntoIterator<Item = Case>) -> Table {
+pub fn at_once(cases: impl IntoIterator<Item = Case>) -> Table {
     Table {
         pace: Pace::AtOnce,
         cases: cases.into_iter().collect(),
     }
 }
 
-pub(crate) fn at_the_deadline(cases: impl IntoIterator<Item = Case>) -> Table {
+pub fn at_the_deadline(cases: impl IntoIterator<Item = Case>) -> Table {
     Table {
         pace: Pace::AtTheDeadline,
         ..at_once(cases)
     }
 }
 
-pub(crate) struct Case {
-    pub(crate) name: String,
-    pub(crate) stage: Stage,
+pub struct Case {
+    pub name: String,
+    pub stage: Stage,
     /// Of several lines, either.
-    pub(crate) line: String,
+    pub line: String,
 }
 
-pub(crate) fn case(
-    name: impl Into<String>,
-    stage: impl Into<Stage>,
-    line: impl Into<String>,
-) -> Case {
+pub fn case(name: impl Into<String>, stage: impl Into<Stage>, line: impl Into<String>) -> Case {
     Case {
         name: name.into(),
         stage: stage.into(),
@@ -87,7 +81,7 @@ pub(crate) fn case(
 
 /// Where a scenario takes place, and who is there.
 #[derive(Clone)]
-pub(crate) enum Stage {
+pub enum Stage {
     /// A server on 127.0.0.1.
     Server(Vec<Act>),
     /// The same port of `localhost` on IPv4 and on IPv6; where there are no acts nobody listens.
@@ -114,7 +108,7 @@ impl<const N: usize> From<[Act; N]> for Stage {
 
 /// What a server does with a connection. After the last act it closes.
 #[derive(Clone)]
-pub(crate) enum Act {
+pub enum Act {
     /// Reads the request.
     Hear,
     /// Reads the request, and answers what this makes of it.
@@ -134,28 +128,28 @@ pub(crate) enum Act {
 }
 
 /// Answers and, though it was asked not to, keeps the connection open.
-pub(crate) fn says(answer: impl Into<Vec<u8>>) -> Vec<Act> {
+pub fn says(answer: impl Into<Vec<u8>>) -> Vec<Act> {
     vec![Hear, say(answer), Hold]
 }
 
 /// Speaks before it was spoken to.
-pub(crate) fn speaks(greeting: impl Into<Vec<u8>>) -> Vec<Act> {
+pub fn speaks(greeting: impl Into<Vec<u8>>) -> Vec<Act> {
     vec![say(greeting), Hold]
 }
 
-pub(crate) fn say(bytes: impl Into<Vec<u8>>) -> Act {
+pub fn say(bytes: impl Into<Vec<u8>>) -> Act {
     Say(bytes.into())
 }
 
-pub(crate) fn drip(text: &str, milliseconds: u64) -> Act {
+pub fn drip(text: &str, milliseconds: u64) -> Act {
     Drip(text.into(), Duration::from_millis(milliseconds))
 }
 
-pub(crate) fn pause(milliseconds: u64) -> Act {
+pub fn pause(milliseconds: u64) -> Act {
     Pause(Duration::from_millis(milliseconds))
 }
 
-pub(crate) fn response(status: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
+pub fn response(status: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n",
@@ -165,16 +159,16 @@ pub(crate) fn response(status: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
 }
 
 /// The line about a peer that sent this.
-pub(crate) fn foreign(start: &str) -> String {
+pub fn foreign(start: &str) -> String {
     format!("unhealthy: {{peer}} does not speak HTTP/1: it sent \"{start}\"")
 }
 
 /// The line about a redirect.
-pub(crate) fn redirected(redirect: &str) -> String {
+pub fn redirected(redirect: &str) -> String {
     format!("unhealthy: {redirect}: not followed, point the probe there")
 }
 
-pub(crate) fn perform(acts: &[Act], mut stream: TcpStream) {
+pub fn perform(acts: &[Act], mut stream: TcpStream) {
     // That the peer has gone is the end, not a failure.
     let _ = acts.iter().try_for_each(|act| act.perform(&mut stream));
 }
@@ -208,7 +202,7 @@ impl Act {
 }
 
 /// Reads to the empty line, or to the end.
-pub(crate) fn read_request(stream: &mut impl Read) -> String {
+pub fn read_request(stream: &mut impl Read) -> String {
     let mut request = Vec::new();
     let mut byte = [0];
     while !request.ends_with(b"\r\n\r\n") && matches!(stream.read(&mut byte), Ok(1)) {
@@ -218,18 +212,18 @@ pub(crate) fn read_request(stream: &mut impl Read) -> String {
 }
 
 /// A stage that is set. Dropping it takes the sockets away; servers end with their peers.
-pub(crate) struct Scene {
+pub struct Scene {
     /// Without a path: `http://127.0.0.1:40123`.
-    pub(crate) url: String,
+    pub url: String,
     /// How the probe names whom it asked.
-    pub(crate) peer: String,
+    pub peer: String,
     connections: Arc<AtomicUsize>,
     sockets: Vec<Socket>,
 }
 
 impl Scene {
     /// `None` where there is no IPv6 and it is needed.
-    pub(crate) fn set(stage: &Stage) -> Option<Self> {
+    pub fn set(stage: &Stage) -> Option<Self> {
         let mut scene = Self {
             url: String::new(),
             peer: String::new(),
@@ -267,7 +261,7 @@ impl Scene {
     }
 
     /// How often a server was connected to.
-    pub(crate) fn connections(&self) -> usize {
+    pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 
@@ -297,19 +291,19 @@ impl Drop for Scene {
     }
 }
 
-pub(crate) fn listener() -> Socket {
+pub fn listener() -> Socket {
     let socket = closed();
     socket.listen(8).expect("a bound socket can listen");
     socket
 }
 
 /// A port where nobody listens, and nobody else can: it is taken.
-pub(crate) fn closed() -> Socket {
+pub fn closed() -> Socket {
     bound((Ipv4Addr::LOCALHOST, 0).into()).expect("a port is free")
 }
 
 /// The same port on both loopback addresses, closed; `None` without IPv6.
-pub(crate) fn closed_pair() -> Option<(Socket, Socket)> {
+pub fn closed_pair() -> Option<(Socket, Socket)> {
     for _ in 0..100 {
         let v6 = bound((Ipv6Addr::LOCALHOST, 0).into()).ok()?;
         if let Ok(v4) = bound((Ipv4Addr::LOCALHOST, address_of(&v6).port()).into()) {
@@ -319,13 +313,13 @@ pub(crate) fn closed_pair() -> Option<(Socket, Socket)> {
     panic!("no port is free on both loopback addresses");
 }
 
-pub(crate) fn bound(address: SocketAddr) -> io::Result<Socket> {
+pub fn bound(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.bind(&address.into())?;
     Ok(socket)
 }
 
-pub(crate) fn address_of(socket: &Socket) -> SocketAddr {
+pub fn address_of(socket: &Socket) -> SocketAddr {
     let address = socket.local_addr().expect("a bound socket has an address");
     address
         .as_socket()
@@ -333,7 +327,7 @@ pub(crate) fn address_of(socket: &Socket) -> SocketAddr {
 }
 
 /// A listener whose queue of connections is full, and who stands in it.
-pub(crate) fn full_backlog() -> (Socket, Vec<TcpStream>) {
+pub fn full_backlog() -> (Socket, Vec<TcpStream>) {
     let listener = closed();
     listener.listen(0).expect("a bound socket can listen");
     let address = address_of(&listener);

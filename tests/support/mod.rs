@@ -1,5 +1,14 @@
 //! What tests of whole programs share: the examples as programs, and servers that misbehave.
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_macros,
+    unused_imports,
+    reason = "each test binary uses a part"
+)]
+
+pub mod hostile;
+pub mod scenarios;
 
 use std::{
     env,
@@ -17,17 +26,47 @@ use std::{
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The program of an example of this package, with the features that this test was built with.
-pub(crate) fn example(name: &str) -> PathBuf {
+pub fn example(name: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(build_examples).join(name)
 }
 
+/// The repository, whichever of its packages the test is in.
+pub fn repository() -> &'static Path {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    match env!("CARGO_PKG_NAME") {
+        "lifesign" => package,
+        _ => package.ancestors().nth(2).expect("it is in tests/"),
+    }
+}
+
+/// Cargo's directory for what tests write, and which no test has to remove.
+pub fn scratch() -> PathBuf {
+    let scratch = target().join("tmp");
+    create_dir_all(&scratch).expect("cargo's own directory can be made");
+    scratch
+}
+
+/// Cargo's target directory, wherever it is.
+pub fn target() -> PathBuf {
+    profile()
+        .parent()
+        .expect("profiles are built in a directory")
+        .to_owned()
+}
+
+/// TARGET/PROFILE of this test, which is TARGET/PROFILE/deps/probe-0123456789abcdef.
+fn profile() -> PathBuf {
+    let test = env::current_exe().expect("a running test has a path");
+    test.ancestors()
+        .nth(2)
+        .expect("tests are built in deps")
+        .to_owned()
+}
+
 /// Builds what `cargo test --test NAME` does not; after a plain `cargo test` there is nothing to do.
 fn build_examples() -> PathBuf {
-    // TARGET/PROFILE/deps/probe-0123456789abcdef, wherever TARGET is.
-    let test = env::current_exe().expect("a running test has a path");
-    let profile = test.ancestors().nth(2).expect("tests are built in deps");
-    let target = profile.parent().expect("profiles are built in a folder");
+    let profile = profile();
     let profile_name = match profile.file_name().and_then(|name| name.to_str()) {
         Some("debug") => "dev",
         Some(name) => name,
@@ -41,9 +80,9 @@ fn build_examples() -> PathBuf {
     let mut cargo = Command::new(env!("CARGO"));
     cargo
         .args(["build", "--quiet", "--examples", "--manifest-path"])
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
+        .arg(repository().join("Cargo.toml"))
         .args(["--profile", profile_name, "--target-dir"])
-        .arg(target)
+        .arg(target())
         .args(["--features", &features.join(" ")]);
     let status = cargo.status().expect("cargo runs");
     assert!(status.success(), "the examples do not build");
@@ -52,21 +91,21 @@ fn build_examples() -> PathBuf {
 
 /// What a program that has ended leaves behind.
 #[derive(Debug)]
-pub(crate) struct Outcome {
+pub struct Outcome {
     /// `None` after a signal, which is ours when `took` reaches [`DEADLINE`].
-    pub(crate) code: Option<i32>,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-    pub(crate) took: Duration,
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+    pub took: Duration,
 }
 
 /// Runs a program to its end, or kills it.
-pub(crate) fn run(command: &mut Command) -> Outcome {
+pub fn run(command: &mut Command) -> Outcome {
     start(command).finish()
 }
 
 /// Starts a program, for tests that meddle with it while it runs.
-pub(crate) fn start(command: &mut Command) -> Running {
+pub fn start(command: &mut Command) -> Running {
     let started = Instant::now();
     let child = command
         .stdin(Stdio::null())
@@ -79,14 +118,14 @@ pub(crate) fn start(command: &mut Command) -> Running {
 
 /// A program that was started. Dropping it ends it, so that a failed test leaves nothing behind.
 #[derive(Debug)]
-pub(crate) struct Running {
-    pub(crate) child: Child,
+pub struct Running {
+    pub child: Child,
     started: Instant,
 }
 
 impl Running {
     /// Waits for the program to end, or kills it.
-    pub(crate) fn finish(mut self) -> Outcome {
+    pub fn finish(mut self) -> Outcome {
         let stdout = collect(self.child.stdout.take());
         let stderr = collect(self.child.stderr.take());
         let ended = loop {
@@ -136,13 +175,13 @@ fn collect(stream: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
 }
 
 /// Starts a server on 127.0.0.1 that does this with its first connection, and takes no other.
-pub(crate) fn serve(behaviour: impl FnOnce(TcpStream) + Send + 'static) -> SocketAddr {
+pub fn serve(behaviour: impl FnOnce(TcpStream) + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
     serve_on(listener, behaviour)
 }
 
 /// The same on a listener of one's own.
-pub(crate) fn serve_on(
+pub fn serve_on(
     listener: TcpListener,
     behaviour: impl FnOnce(TcpStream) + Send + 'static,
 ) -> SocketAddr {
@@ -159,10 +198,8 @@ pub(crate) fn serve_on(
 /// Keeps other tests, of other processes too, from using the thing of that name at the same time:
 /// what an example advertises is seen by all that run it.
 #[must_use = "it lasts as long as the guard"]
-pub(crate) fn exclusive(name: &str) -> File {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    create_dir_all(folder).expect("cargo's own folder can be made");
-    let lock = File::create(folder.join(format!("{name}.lock"))).expect("a lock can be made");
+pub fn exclusive(name: &str) -> File {
+    let lock = File::create(scratch().join(format!("{name}.lock"))).expect("a lock can be made");
     lock.lock().expect("a lock can be waited for");
     lock
 }

@@ -51,9 +51,17 @@ macro_rules! for_each_table {
 
 pub(crate) use for_each_table;
 
+/// All tables, each with the promise that it is named after.
+pub fn tables() -> Vec<(&'static str, Table)> {
+    macro_rules! named {
+        ($($table:ident,)+) => { vec![$((stringify!($table), $table())),+] };
+    }
+    for_each_table!(named)
+}
+
 // What is healthy.
 
-pub(crate) fn every_2xx_is_healthy() -> Table {
+pub fn every_2xx_is_healthy() -> Table {
     at_once(cases! {
         "200": says(OK) => HEALTHY,
         "204": says("HTTP/1.1 204 No Content\r\n\r\n") => "healthy: 204 in # ms",
@@ -77,7 +85,7 @@ pub(crate) fn every_2xx_is_healthy() -> Table {
     })
 }
 
-pub(crate) fn a_wrong_length_of_the_body_changes_nothing() -> Table {
+pub fn a_wrong_length_of_the_body_changes_nothing() -> Table {
     let length = |fields: &str| [Hear, say(format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\nok"))];
     let chunks = |chunks: &str| {
         let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -123,7 +131,7 @@ pub(crate) fn a_wrong_length_of_the_body_changes_nothing() -> Table {
 
 /// The code decides, and a body of any kind may come with it. But where a page is found in the
 /// place of a report, another service may have taken the port: the line says so.
-pub(crate) fn a_page_in_the_place_of_a_report_is_healthy_and_named() -> Table {
+pub fn a_page_in_the_place_of_a_report_is_healthy_and_named() -> Table {
     let typed = |code: &str, media_type: &str, body: &str| {
         let head = format!("HTTP/1.1 {code}\r\nContent-Type: {media_type}\r\n");
         says(format!(
@@ -152,7 +160,7 @@ pub(crate) fn a_page_in_the_place_of_a_report_is_healthy_and_named() -> Table {
     })
 }
 
-pub(crate) fn a_report_that_passes_is_named_and_a_warning_keeps_its_reason() -> Table {
+pub fn a_report_that_passes_is_named_and_a_warning_keeps_its_reason() -> Table {
     let ok = |body| says(response("200 OK", body));
     at_once(cases! {
         "pass": ok(r#"{"status":"pass"}"#) => "healthy: pass in # ms",
@@ -179,7 +187,7 @@ pub(crate) fn a_report_that_passes_is_named_and_a_warning_keeps_its_reason() -> 
     })
 }
 
-pub(crate) fn a_complete_head_is_enough_whatever_becomes_of_the_body() -> Table {
+pub fn a_complete_head_is_enough_whatever_becomes_of_the_body() -> Table {
     let head = "HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n";
     let endless = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
     at_once(cases! {
@@ -195,7 +203,7 @@ pub(crate) fn a_complete_head_is_enough_whatever_becomes_of_the_body() -> Table 
     })
 }
 
-pub(crate) fn sloppy_but_unambiguous_heads_are_healthy() -> Table {
+pub fn sloppy_but_unambiguous_heads_are_healthy() -> Table {
     let headers: String = (0..101)
         .map(|n| format!("X-{n}: {}\r\n", "v".repeat(70)))
         .collect();
@@ -224,14 +232,14 @@ pub(crate) fn sloppy_but_unambiguous_heads_are_healthy() -> Table {
     })
 }
 
-pub(crate) fn an_answer_may_take_its_time_within_the_deadline() -> Table {
+pub fn an_answer_may_take_its_time_within_the_deadline() -> Table {
     at_once(cases! {
         "late": [Hear, pause(300), say(OK), Hold] => HEALTHY,
         "in two parts": [Hear, say(&OK[..11]), pause(300), say(&OK[11..]), Hold] => HEALTHY,
     })
 }
 
-pub(crate) fn an_answer_sent_before_the_request_is_read_counts() -> Table {
+pub fn an_answer_sent_before_the_request_is_read_counts() -> Table {
     at_once(cases! {
         "and the request is read then": [say(OK), Hear, Hold] => HEALTHY,
         "and the connection is closed over it": [say(OK)] => HEALTHY,
@@ -239,7 +247,7 @@ pub(crate) fn an_answer_sent_before_the_request_is_read_counts() -> Table {
     })
 }
 
-pub(crate) fn a_server_that_says_no_more_but_listens_is_taken_at_its_word() -> Table {
+pub fn a_server_that_says_no_more_but_listens_is_taken_at_its_word() -> Table {
     let no_answer = "unhealthy: {peer} closed the connection without an answer";
     let middle = "unhealthy: {peer} closed the connection in the middle of its answer";
     at_once(cases! {
@@ -252,7 +260,7 @@ pub(crate) fn a_server_that_says_no_more_but_listens_is_taken_at_its_word() -> T
     })
 }
 
-pub(crate) fn up_to_eight_interim_answers_are_skipped() -> Table {
+pub fn up_to_eight_interim_answers_are_skipped() -> Table {
     let interim = |count| "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(count);
     let one_by_one = iter::repeat_n(say(interim(1)), 8);
     let one_by_one = iter::once(Hear).chain(one_by_one).chain([say(OK), Hold]);
@@ -271,7 +279,7 @@ pub(crate) fn up_to_eight_interim_answers_are_skipped() -> Table {
 
 // What is not.
 
-pub(crate) fn an_unhealthy_report_gives_its_reason() -> Table {
+pub fn an_unhealthy_report_gives_its_reason() -> Table {
     let unavailable = |body: &str| says(response("503 Service Unavailable", body));
     let (half, most) = (&REPORT[..30], &REPORT[..60]);
     let pretty = REPORT.replace(",\"", ",\n  \"").replace("\":", "\": ");
@@ -300,7 +308,7 @@ pub(crate) fn an_unhealthy_report_gives_its_reason() -> Table {
     })
 }
 
-pub(crate) fn any_other_unhealthy_body_gives_its_first_line() -> Table {
+pub fn any_other_unhealthy_body_gives_its_first_line() -> Table {
     let unavailable = |body| says(response("503 Service Unavailable", body));
     let later = "HTTP/1.1 503 X\r\nContent-Length: 4\r\n\r\n";
     at_once(cases! {
@@ -319,7 +327,7 @@ pub(crate) fn any_other_unhealthy_body_gives_its_first_line() -> Table {
     })
 }
 
-pub(crate) fn no_other_code_is_healthy() -> Table {
+pub fn no_other_code_is_healthy() -> Table {
     let codes = [
         300, 304, 400, 401, 403, 404, 405, 408, 418, 429, 500, 501, 502, 503, 504, 599, 600, 999,
     ];
@@ -329,7 +337,7 @@ pub(crate) fn no_other_code_is_healthy() -> Table {
     }))
 }
 
-pub(crate) fn redirects_are_named_and_not_followed() -> Table {
+pub fn redirects_are_named_and_not_followed() -> Table {
     let to = |code, place| {
         let head = format!("HTTP/1.1 {code} X\r\nContent-Length: 0\r\n");
         says(format!("{head}location: {place}\r\n\r\n"))
@@ -362,7 +370,7 @@ pub(crate) fn redirects_are_named_and_not_followed() -> Table {
     })
 }
 
-pub(crate) fn what_strangers_send_cannot_move_a_cursor_or_start_a_line() -> Table {
+pub fn what_strangers_send_cannot_move_a_cursor_or_start_a_line() -> Table {
     let unavailable = |body: &[u8]| says(response("503 X", body));
     at_once(cases! {
         "terminal sequences": unavailable(b"\x1b[2J\x1b]0;title\x07red\x7f")
@@ -393,7 +401,7 @@ pub(crate) fn what_strangers_send_cannot_move_a_cursor_or_start_a_line() -> Tabl
     })
 }
 
-pub(crate) fn a_long_reason_is_cut_to_a_line_of_400_bytes() -> Table {
+pub fn a_long_reason_is_cut_to_a_line_of_400_bytes() -> Table {
     let report = |reason: String| {
         let report = format!(r#"{{"status":"fail","output":"{reason}"}}"#);
         says(response("503 X", report))
@@ -412,7 +420,7 @@ pub(crate) fn a_long_reason_is_cut_to_a_line_of_400_bytes() -> Table {
     })
 }
 
-pub(crate) fn another_protocol_is_named_at_once_though_its_server_waits() -> Table {
+pub fn another_protocol_is_named_at_once_though_its_server_waits() -> Table {
     let tls = "unhealthy: {peer} speaks TLS: use https";
     let http2 = "unhealthy: {peer} speaks HTTP/2 only: point the probe at HTTP/1";
     at_once(cases! {
@@ -453,7 +461,7 @@ pub(crate) fn another_protocol_is_named_at_once_though_its_server_waits() -> Tab
     })
 }
 
-pub(crate) fn another_version_of_http_is_unhealthy_at_once() -> Table {
+pub fn another_version_of_http_is_unhealthy_at_once() -> Table {
     let starts = [
         "HTTP/2 200 OK",
         "HTTP/2.0 200 OK",
@@ -472,7 +480,7 @@ pub(crate) fn another_version_of_http_is_unhealthy_at_once() -> Table {
     }))
 }
 
-pub(crate) fn a_status_line_that_is_not_quite_one_is_unhealthy_at_once() -> Table {
+pub fn a_status_line_that_is_not_quite_one_is_unhealthy_at_once() -> Table {
     let lines = [
         "HTTP/1.1 099 Low",
         "HTTP/1.1 000 Zero",
@@ -503,7 +511,7 @@ pub(crate) fn a_status_line_that_is_not_quite_one_is_unhealthy_at_once() -> Tabl
     }))
 }
 
-pub(crate) fn a_header_that_is_none_is_unhealthy_at_once() -> Table {
+pub fn a_header_that_is_none_is_unhealthy_at_once() -> Table {
     let after = |start| says(format!("{start}no colon here\r\n"));
     let within = |line| {
         let answer = format!("HTTP/1.1 200 OK\r\n{line}\r\nContent-Length: 2\r\n\r\nok");
@@ -526,7 +534,7 @@ pub(crate) fn a_header_that_is_none_is_unhealthy_at_once() -> Table {
     )
 }
 
-pub(crate) fn head_of_more_than_16_kib_is_unhealthy() -> Table {
+pub fn head_of_more_than_16_kib_is_unhealthy() -> Table {
     let too_long = "unhealthy: {peer} sent a head of more than 16 KiB";
     let head = |length| {
         let start = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX: ";
@@ -564,7 +572,7 @@ pub(crate) fn head_of_more_than_16_kib_is_unhealthy() -> Table {
     })
 }
 
-pub(crate) fn a_connection_closed_before_the_head_is_complete_is_unhealthy() -> Table {
+pub fn a_connection_closed_before_the_head_is_complete_is_unhealthy() -> Table {
     let no_answer = "unhealthy: {peer} closed the connection without an answer";
     let middle = "unhealthy: {peer} closed the connection in the middle of its answer";
     at_once(cases! {
@@ -581,7 +589,7 @@ pub(crate) fn a_connection_closed_before_the_head_is_complete_is_unhealthy() -> 
     })
 }
 
-pub(crate) fn a_connection_reset_before_the_head_is_complete_is_unhealthy() -> Table {
+pub fn a_connection_reset_before_the_head_is_complete_is_unhealthy() -> Table {
     let reset = "unhealthy: receive from {peer}: connection reset by peer";
     at_once(cases! {
         "after the request": [Hear, Reset] => reset,
@@ -592,7 +600,7 @@ pub(crate) fn a_connection_reset_before_the_head_is_complete_is_unhealthy() -> T
     })
 }
 
-pub(crate) fn a_connection_that_ends_on_accept_is_unhealthy() -> Table {
+pub fn a_connection_that_ends_on_accept_is_unhealthy() -> Table {
     // Whether the request has arrived by then is up to the scheduler.
     let either = "unhealthy: {peer} closed the connection without an answer\n\
                   unhealthy: receive from {peer}: connection reset by peer";
@@ -602,7 +610,7 @@ pub(crate) fn a_connection_that_ends_on_accept_is_unhealthy() -> Table {
     })
 }
 
-pub(crate) fn garbage_is_unhealthy_at_once() -> Table {
+pub fn garbage_is_unhealthy_at_once() -> Table {
     // As random as it needs to be, and the same each time.
     let next = |n: &u32| Some(n.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
     let noise = iter::successors(Some(0x2545_f491), next).map(|n| n.to_be_bytes()[0]);
@@ -614,7 +622,7 @@ pub(crate) fn garbage_is_unhealthy_at_once() -> Table {
     })
 }
 
-pub(crate) fn the_place_decides_and_the_first_answer_counts() -> Table {
+pub fn the_place_decides_and_the_first_answer_counts() -> Table {
     let server = |answer: &str| Some(says(answer));
     let unwell = "HTTP/1.1 503 X\r\n\r\n";
     let only = Stage::Localhost;
@@ -632,7 +640,7 @@ pub(crate) fn the_place_decides_and_the_first_answer_counts() -> Table {
 
 // What does not come.
 
-pub(crate) fn nobody_accepts_until_the_deadline() -> Table {
+pub fn nobody_accepts_until_the_deadline() -> Table {
     at_the_deadline(cases! {
         "a listener that never accepts": Stage::Deaf
             => "unhealthy: {peer} sent nothing within {timeout}",
@@ -641,7 +649,7 @@ pub(crate) fn nobody_accepts_until_the_deadline() -> Table {
     })
 }
 
-pub(crate) fn silence_ends_at_the_deadline() -> Table {
+pub fn silence_ends_at_the_deadline() -> Table {
     let nothing = "unhealthy: {peer} sent nothing within {timeout}";
     let incomplete = "unhealthy: {peer} sent an incomplete answer within {timeout}";
     at_the_deadline(cases! {
@@ -660,7 +668,7 @@ pub(crate) fn silence_ends_at_the_deadline() -> Table {
     })
 }
 
-pub(crate) fn the_deadline_is_one_for_the_whole_probe() -> Table {
+pub fn the_deadline_is_one_for_the_whole_probe() -> Table {
     let incomplete = "unhealthy: {peer} sent an incomplete answer within {timeout}";
     let interim = [say("HTTP/1.1 102 Processing\r\n\r\n"), pause(900)];
     let interim = iter::repeat_n(interim, 8).flatten();

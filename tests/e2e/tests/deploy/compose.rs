@@ -1,0 +1,501 @@
+//! The service of `examples/postgres` under Docker Compose, by `examples/deploy/compose.yaml`.
+//!
+//! `cargo test --manifest-path tests/e2e/Cargo.toml --test deploy compose`
+
+use std::{
+    fmt, fs,
+    net::SocketAddr,
+    path::PathBuf,
+    process::{Child, Command, Output, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use lifesign_e2e::REPOSITORY;
+
+use crate::{
+    docker::{
+        Image, PATIENCE, Program, docker, eventually, get, ip, logs, output, state, tools, turns,
+        unique,
+    },
+    load::Load,
+};
+
+/// What an orchestrator may rely on: an outage shows, and ends, within this.
+const SOON: Duration = Duration::from_secs(2);
+
+/// What a kubelet waits. The checks may take 800 ms of it.
+const LATE: Duration = Duration::from_secs(1);
+
+/// How long an answer stays the same before it counts: several evaluations, and several of the
+/// engine's probes.
+const STEADY: Duration = Duration::from_secs(3);
+
+/// The pool's five, the check's own, and one that is just being replaced.
+const CONNECTIONS: usize = 7;
+
+/// Who needs the service, beside the shipped file.
+const DEPENDENT: &str = "
+services:
+  dependent:
+    image: debian:trixie-slim
+    command: [sleep, infinity]
+    init: true
+    depends_on: {service: {condition: service_healthy}}
+";
+
+#[test]
+fn a_dependent_starts_after_the_service_is_healthy() {
+    let project = Project::new(DEPENDENT);
+
+    output(&mut project.compose(&["up", "--no-build", "--wait"]));
+
+    let probe = project.turns("service", "healthy");
+    assert_eq!(probe["ExitCode"], 0, "{probe}");
+    // In one zone and one format, so the order of the texts is that of the times.
+    let healthy = probe["End"].as_str().unwrap();
+    let dependent = project.state("dependent");
+    let started = dependent["StartedAt"].as_str().unwrap();
+    assert!(
+        healthy < started,
+        "healthy at {healthy}, the dependent started at {started}"
+    );
+}
+
+#[test]
+fn where_a_dependency_is_missing_a_dependent_never_starts_and_the_engine_keeps_why() {
+    let nowhere = "
+  service:
+    environment: {DATABASE_URL: postgres://service:secret@127.0.0.1:1/service}
+    # So that a start is given up in seconds.
+    healthcheck: {test: [CMD, /app, healthcheck], interval: 1s, retries: 2, start_period: 3s, start_interval: 1s}
+";
+    let project = Project::new(&format!("{DEPENDENT}{nowhere}"));
+
+    let up: Output = project
+        .compose(&["up", "--no-build", "--wait"])
+        .output()
+        .unwrap();
+
+    let said = String::from_utf8_lossy(&up.stderr);
+    assert!(!up.status.success(), "{said}");
+    assert!(said.contains("service-1 is unhealthy"), "{said}");
+    assert_eq!(project.state("dependent")["Status"], "created");
+    let probe = project.turns("service", "unhealthy");
+    assert_eq!(probe["ExitCode"], 1);
+    assert_eq!(
+        probe["Output"],
+        "unhealthy: 503 fail: starting, waiting for postgres\n"
+    );
+}
+
+#[test]
+fn an_outage_takes_the_traffic_away_and_nothing_else() {
+    let often = "
+services:
+  service:
+    healthcheck: {test: [CMD, /app, healthcheck], interval: 1s, timeout: 5s, retries: 1}
+";
+    let project = Project::new(often);
+    output(&mut project.compose(&["up", "--no-build", "--wait"]));
+    let (service, postgres) = (project.container("service"), project.container("postgres"));
+    let address = SocketAddr::new(ip(&service), 8080);
+    let network = format!("{}_default", project.name);
+    let all = |signal: &str| {
+        // The others first: a first process that is stopped reaps no child.
+        let processes = format!("kill -{signal} -1");
+        docker(["exec", &postgres, "sh", "-c", &processes]);
+        docker(["kill", "--signal", signal, &postgres]);
+    };
+    let run = |words: &[&str]| drop(docker(words.iter().copied()));
+    let alias = "--alias=postgres";
+    type Act<'a> = &'a dyn Fn();
+    let outages: [(&str, Act<'_>, Act<'_>); 3] = [
+        ("stopped", &|| run(&["stop", &postgres]), &|| {
+            run(&["start", &postgres]);
+            turns(&postgres, "healthy", PATIENCE);
+        }),
+        ("frozen", &|| all("STOP"), &|| all("CONT")),
+        (
+            "cut off",
+            &|| run(&["network", "disconnect", &network, &postgres]),
+            &|| run(&["network", "connect", alias, &network, &postgres]),
+        ),
+    ];
+
+    let load = Load::start(address);
+    for (how, begin, end) in &outages {
+        let ready = Prober::start(address, "/health/ready");
+        let up = Prober::start(address, "/health");
+        // Time counts from when the engine says that it is done.
+        begin();
+        let detected = ready.turns("fail");
+        // All that waits is late by then.
+        up.turns("warn");
+        end();
+        let recovered = ready.turns("pass");
+        up.turns("pass");
+        let (ready, up) = (ready.stop(), up.stop());
+
+        println!(
+            "{how}: detected after {detected:.2?}, recovered after {recovered:.2?}; \
+             ready: {ready}; up: {up}; {} requests failed so far",
+            load.failed()
+        );
+        assert!(detected <= SOON, "{how}: detected after {detected:?}");
+        assert!(recovered <= SOON, "{how}: recovered after {recovered:?}");
+        assert_eq!(ready.unanswered, 0, "{how}: {ready}");
+        assert_eq!(up.refused, 0, "{how}: {up}");
+        for probes in [ready, up] {
+            assert!(probes.slowest < LATE, "{how}: {probes}");
+        }
+        let state = project.state("service");
+        assert_eq!(state["Health"]["Status"], "healthy", "{how}: {state:#}");
+        for entry in state["Health"]["Log"].as_array().unwrap() {
+            assert_eq!(entry["ExitCode"], 0, "{how}: {entry}");
+        }
+    }
+    let tally = load.stop();
+    println!("{tally}");
+    let restarts = docker(["inspect", "--format={{.RestartCount}}", &service]);
+    assert_eq!(restarts, "0");
+    let answer = get(address, "/");
+    assert_eq!(answer.0, 200, "{answer:?}");
+}
+
+#[test]
+fn an_exhausted_pool_is_no_outage_and_no_check_hangs() {
+    let project = Project::new("services: {}");
+    output(&mut project.compose(&["up", "--no-build", "--wait"]));
+    let load = Load::start(project.address());
+    let mut holder = project.exhaust_pool();
+
+    let probers = Probers::start(project.address());
+    // Longer than the service waits for a connection whose query it gave up.
+    let mut most = 0;
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(5) {
+        let connections =
+            project.sql("SELECT count(*) FROM pg_stat_activity WHERE client_addr IS NOT NULL");
+        most = most.max(connections.parse().unwrap());
+        thread::sleep(Duration::from_millis(100));
+    }
+    probers.stop();
+    let held = holder.try_wait().unwrap().is_none();
+    holder.wait().unwrap();
+    let tally = load.stop();
+
+    println!("{most} connections at most; {tally}");
+    assert!(held, "the lock was gone before the end");
+    assert!(most <= CONNECTIONS, "{most} connections");
+}
+
+#[test]
+fn a_postgresql_with_no_connection_left_is_no_outage_for_those_that_have_one() {
+    let project = Project::new("services: {}");
+    output(&mut project.compose(&["up", "--no-build", "--wait", "postgres"]));
+    let postgres = project.container("postgres");
+    project.sql("ALTER SYSTEM SET max_connections = 20");
+    docker(["restart", &postgres]);
+    output(&mut project.compose(&["up", "--no-build", "--wait"]));
+    let load = Load::start(project.address());
+    let mut holder = project.exhaust_pool();
+
+    // Each tries until it has one: the service's pool may give one back. It waits, because PostgreSQL is the
+    // first process, and takes an orphan that fails for its own.
+    let all = "for i in $(seq 20); do
+        until psql --username=service --command='SELECT pg_sleep(20)'; do sleep 0.1; done &
+    done; wait";
+    docker(["exec", "--detach", &postgres, "sh", "-c", all]);
+    let none_left = || {
+        let refused = project.psql("SELECT 1").output().unwrap();
+        String::from_utf8_lossy(&refused.stderr).contains("too many clients")
+    };
+    eventually("no connection left", PATIENCE, || none_left().then_some(()));
+    let probers = Probers::start(project.address());
+    let start = Instant::now();
+    let mut full = start;
+    while start.elapsed() < STEADY {
+        if none_left() {
+            full = Instant::now();
+        }
+        // What the pool gives back is taken at once.
+        assert!(
+            full.elapsed() < Duration::from_secs(1),
+            "there are connections left"
+        );
+    }
+    probers.stop();
+    let held = holder.try_wait().unwrap().is_none();
+
+    assert!(held, "the lock was gone before the end");
+    holder.wait().unwrap();
+    load.stop();
+}
+
+#[test]
+fn a_migration_that_fails_is_tried_again_by_each_replica() {
+    let project = Project::new("services: {}");
+    output(&mut project.compose(&["up", "--no-build", "--wait", "postgres"]));
+    project.sql("CREATE TABLE visits (in_the_way text)");
+    output(&mut project.compose(&["up", "--no-build", "--detach", "--scale=service=2"]));
+    let replicas = [1, 2].map(|number| format!("{}-service-{number}", project.name));
+    let address = |replica: &str| SocketAddr::new(ip(replica), 8080);
+
+    for replica in &replicas {
+        eventually("a third attempt", PATIENCE, || {
+            let failed = "relation \"visits\" already exists";
+            let attempts = logs(replica).matches(failed).count();
+            (attempts >= 3).then_some(())
+        });
+        assert_eq!(get(address(replica), "/health/ready").0, 503);
+    }
+    project.sql("DROP TABLE visits");
+
+    for replica in &replicas {
+        turns(replica, "healthy", PATIENCE);
+        let answer = get(address(replica), "/");
+        assert_eq!(answer.0, 200, "{answer:?}");
+    }
+}
+
+#[test]
+fn an_older_program_is_ready_on_a_newer_schema() {
+    let project = Project::new("services: {}");
+    output(&mut project.compose(&["up", "--no-build", "--wait"]));
+    project.sql(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+         VALUES (2, 'of a version that was rolled back', true, '', 0)",
+    );
+
+    docker(["restart", &project.container("service")]);
+
+    project.turns("service", "healthy");
+    let answer = get(project.address(), "/");
+    assert_eq!(answer.0, 200, "{answer:?}");
+}
+
+#[test]
+fn a_backlog_is_swept_that_no_single_query_would_finish() {
+    let project = Project::new("services: {}");
+    output(&mut project.compose(&["up", "--no-build", "--wait"]));
+
+    project.sql(
+        "INSERT INTO visits (at) SELECT now() - interval '2 days' FROM generate_series(1, 1000000)",
+    );
+
+    eventually("an empty table", PATIENCE, || {
+        (project.sql("SELECT count(*) FROM visits") == "0").then_some(())
+    });
+}
+
+/// Asks a route all the time.
+struct Prober {
+    stop: Arc<AtomicBool>,
+    probes: Arc<Mutex<Vec<Probe>>>,
+    thread: JoinHandle<()>,
+}
+
+struct Probe {
+    began: Instant,
+    ended: Instant,
+    /// 0 without an answer.
+    code: u16,
+    status: Value,
+}
+
+struct Probes {
+    count: usize,
+    unanswered: usize,
+    /// With anything but 200.
+    refused: usize,
+    slowest: Duration,
+}
+
+impl Prober {
+    fn start(address: SocketAddr, path: &'static str) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let probes = Arc::new(Mutex::new(Vec::new()));
+        let thread = thread::spawn({
+            let (stop, probes) = (Arc::clone(&stop), Arc::clone(&probes));
+            move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let began = Instant::now();
+                    let (code, body) = get(address, path);
+                    let ended = Instant::now();
+                    let body: Value = serde_json::from_str(&body).unwrap_or_default();
+                    probes.lock().unwrap().push(Probe {
+                        began,
+                        ended,
+                        code,
+                        status: body["status"].clone(),
+                    });
+                    thread::sleep(Duration::from_millis(50));
+                }
+            }
+        });
+        Self {
+            stop,
+            probes,
+            thread,
+        }
+    }
+
+    /// How long from now until the status is this, and stays so.
+    fn turns(&self, status: &str) -> Duration {
+        let start = Instant::now();
+        eventually(&format!("a steady {status}"), PATIENCE, || {
+            let probes = self.probes.lock().unwrap();
+            let same = |probe: &&Probe| probe.ended > start && probe.status == status;
+            let first = probes.iter().rev().take_while(same).last()?;
+            (first.ended.elapsed() > STEADY).then(|| first.ended - start)
+        })
+    }
+
+    fn stop(self) -> Probes {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap();
+        let probes = self.probes.lock().unwrap();
+        Probes {
+            count: probes.len(),
+            unanswered: probes.iter().filter(|probe| probe.code == 0).count(),
+            refused: probes.iter().filter(|probe| probe.code != 200).count(),
+            slowest: probes
+                .iter()
+                .map(|probe| probe.ended - probe.began)
+                .max()
+                .unwrap_or_default(),
+        }
+    }
+}
+
+impl fmt::Display for Probes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            count,
+            unanswered,
+            refused,
+            slowest,
+        } = self;
+        write!(
+            f,
+            "{count} probes, {unanswered} unanswered, {refused} not 200, slowest {slowest:.2?}"
+        )
+    }
+}
+
+/// Of both routes, where nothing but 200 in time will do.
+struct Probers([Prober; 2]);
+
+impl Probers {
+    fn start(address: SocketAddr) -> Self {
+        Self(["/health/ready", "/health"].map(|path| Prober::start(address, path)))
+    }
+
+    fn stop(self) {
+        for prober in self.0 {
+            let probes = prober.stop();
+            println!("{probes}");
+            assert!(probes.count > 10, "{probes}");
+            assert_eq!(probes.refused, 0, "{probes}");
+            assert!(probes.slowest < LATE, "{probes}");
+        }
+    }
+}
+
+/// A project of the shipped file and what the test puts on top. Removed when dropped.
+struct Project {
+    name: String,
+    override_file: PathBuf,
+    image: Image,
+}
+
+impl Project {
+    fn new(above: &str) -> Self {
+        let name = format!("lifesign-compose-{}", unique());
+        let override_file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.yaml"));
+        fs::write(&override_file, above).unwrap();
+        Self {
+            name,
+            override_file,
+            image: Image::of(Program::Postgres),
+        }
+    }
+
+    fn compose(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("docker");
+        command
+            .args(["compose", "--project-name", &self.name])
+            .args([
+                "--file",
+                &format!("{REPOSITORY}/examples/deploy/compose.yaml"),
+                "--file",
+            ])
+            .arg(&self.override_file)
+            .args(arguments)
+            .env("IMAGE", &self.image.tag)
+            .env("POSTGRES_IMAGE", tools())
+            .env("POSTGRES_PASSWORD", "a/b?c#d@e%f:g")
+            .env("PORT", "0");
+        command
+    }
+
+    fn container(&self, service: &str) -> String {
+        format!("{}-{service}-1", self.name)
+    }
+
+    fn address(&self) -> SocketAddr {
+        SocketAddr::new(ip(&self.container("service")), 8080)
+    }
+
+    fn psql(&self, command: &str) -> Command {
+        let mut psql = Command::new("docker");
+        psql.args(["exec", &self.container("postgres"), "psql"])
+            .args(["--username=service", "--tuples-only", "--no-align"])
+            .args(["--command", command]);
+        psql
+    }
+
+    fn sql(&self, command: &str) -> String {
+        output(&mut self.psql(command))
+    }
+
+    /// Under load: all five connections of the pool wait for a lock, for ten seconds from now, and
+    /// more requests for a connection. The child holds it.
+    fn exhaust_pool(&self) -> Child {
+        let lock = "BEGIN; LOCK TABLE visits; SELECT pg_sleep(10); COMMIT";
+        let holder = self.psql(lock).stdout(Stdio::null()).spawn().unwrap();
+        eventually("a request that found no connection", PATIENCE, || {
+            logs(&self.container("service"))
+                .contains("a visit was not counted")
+                .then_some(())
+        });
+        holder
+    }
+
+    fn state(&self, service: &str) -> Value {
+        state(&self.container(service))
+    }
+
+    fn turns(&self, service: &str, health: &str) -> Value {
+        turns(&self.container(service), health, PATIENCE)
+    }
+}
+
+impl Drop for Project {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            for service in ["service", "postgres"] {
+                eprintln!("{service} said:\n{}", logs(&self.container(service)));
+            }
+        }
+        let _ = self.compose(&["down", "--volumes", "--timeout=0"]).output();
+        let _ = fs::remove_file(&self.override_file);
+    }
+}

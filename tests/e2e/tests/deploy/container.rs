@@ -1,0 +1,316 @@
+//! A container under Docker alone: PID 1, small limits, and processes that break.
+//!
+//! `cargo test --manifest-path tests/e2e/Cargo.toml --test deploy container`
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::docker::{Container, Image, PATIENCE, Program, docker, eventually, get};
+
+/// The default of `drain_delay`.
+const DRAIN: Duration = Duration::from_secs(5);
+
+#[test]
+fn a_stop_in_the_middle_of_a_probe_takes_the_drain_and_leaves_no_zombie() {
+    let image = Image::of(Program::Service);
+    // It accepts and never answers, so that a probe of it lasts.
+    let silent = Container::run(&image.tag, &[], &[]);
+    silent.turns("healthy");
+    let url = format!("http://{}/health", silent.address(8080));
+    docker(["pause", &silent.name]);
+    let service = Container::run(&image.tag, &["--health-interval=100ms"], &[]);
+    service.turns("healthy");
+    let first = &service.state()["Pid"].to_string();
+    let shim = &parent(first);
+    let probe = [
+        "exec",
+        "--detach",
+        &service.name,
+        "/app",
+        "healthcheck",
+        "--timeout=60s",
+        &url,
+    ];
+    docker(probe);
+    let probes = processes();
+    assert!(
+        probes
+            .iter()
+            .any(|process| process.parent == *shim && process.pid != *first),
+        "no probe runs: {probes:?}"
+    );
+
+    let events = Events::of(&service, "kill", "{{.Actor.Attributes.signal}}");
+    let start = Instant::now();
+    let mut stop = service.stopping();
+    // Beside what comes next, which takes time of its own.
+    let stopped = thread::spawn(move || (stop.wait().unwrap().success(), start.elapsed()));
+    let during: Vec<_> = (0..2).map(|_| zombies(&[first, shim])).collect();
+    let (success, took) = stopped.join().unwrap();
+    assert!(success);
+
+    println!("stopped after {took:.2?}");
+    assert!(took >= DRAIN, "no drain: {took:?}");
+    assert!(
+        took <= DRAIN + Duration::from_secs(1),
+        "stopped after {took:?}"
+    );
+    let state = service.state();
+    assert_eq!(state["ExitCode"], 0, "{state:#}");
+    assert_eq!(events.so_far(), ["15"], "signals");
+    // One that is about to be reaped may be seen once.
+    let stayed: Vec<_> = during[0]
+        .iter()
+        .filter(|pid| during[1].contains(pid))
+        .collect();
+    assert!(stayed.is_empty(), "{during:?}");
+    eventually("no zombie", Duration::from_secs(2), || {
+        zombies(&[first, shim]).is_empty().then_some(())
+    });
+    docker(["unpause", &silent.name]);
+}
+
+#[test]
+fn a_broken_process_is_unhealthy_within_retries_times_interval_and_probe() {
+    let (interval, retries) = (Duration::from_secs(1), 3);
+    // Two seconds after its start it breaks; a heartbeat that stops is late two seconds later.
+    // Where a route answers, a probe takes no time; a blocked runtime lets each wait for its own deadline.
+    for (how, breaks, probe, reason) in [
+        ("panic", 2, 0, "503 fail: heartbeat worker ended"),
+        ("deadlock", 4, 0, "503 fail: heartbeat worker is late"),
+        ("block", 2, 3, "127.0.0.1:8080 sent nothing within 3s"),
+    ] {
+        let image = Image::with(Program::Broken, &format!("ENV BREAK={how}"));
+        let options = [
+            // So that it was healthy before it breaks, on a busy machine too.
+            "--health-start-interval=100ms".to_owned(),
+            format!("--health-interval={interval:?}"),
+            format!("--health-retries={retries}"),
+        ];
+        let container = Container::run(&image.tag, &options.each_ref().map(String::as_str), &[]);
+        let started = Instant::now();
+        container.turns("healthy");
+
+        let last = container.turns("unhealthy");
+
+        let took = started
+            .elapsed()
+            .saturating_sub(Duration::from_secs(breaks));
+        println!("{how}: unhealthy after {took:.2?}");
+        assert_eq!(last["Output"], format!("unhealthy: {reason}\n"), "{how}");
+        // The first failure comes within an interval; a busy engine has a second.
+        let bound = retries * (interval + Duration::from_secs(probe)) + Duration::from_secs(1);
+        assert!(took <= bound, "{how}: after {took:?}");
+    }
+}
+
+#[test]
+fn little_memory_little_cpu_and_few_processes_are_enough() {
+    let image = Image::of(Program::Service);
+    let limits = [
+        "--memory=16m",
+        "--memory-swap=16m",
+        "--cpus=0.1",
+        "--pids-limit=16",
+        // From the end of one probe to the start of the next. The retries are the image's own: once in some
+        // 1,600 probes the engine counted one as failed although all that ran had exited 0.
+        "--health-interval=500ms",
+    ];
+    let container = Container::run(&image.tag, &limits, &[]);
+    container.turns("healthy");
+    let probes = Events::of(&container, "exec_die", "{{.Actor.Attributes.exitCode}}");
+    let verdicts = Events::of(&container, "health_status", "{{.Action}}");
+
+    let start = Instant::now();
+    let patience = Duration::from_secs(240);
+    eventually("200 probes", patience, || {
+        let verdicts = verdicts.so_far();
+        assert!(verdicts.is_empty(), "{verdicts:?}: {:#}", container.state());
+        (probes.so_far().len() >= 200).then_some(())
+    });
+    let pace = start.elapsed() / 200;
+
+    println!("200 probes, one in {pace:.2?}");
+    assert!(
+        probes.so_far().iter().all(|code| code == "0"),
+        "{:?}",
+        probes.so_far()
+    );
+    assert!(pace <= Duration::from_secs(1), "{pace:?}");
+    let state = container.state();
+    assert_eq!(state["Health"]["Status"], "healthy", "{state:#}");
+    assert_eq!(state["OOMKilled"], false);
+}
+
+#[test]
+fn a_probe_adds_little_to_the_peak_of_memory() {
+    // With cgroup 2 the peak stays that of the start, which is more than any probe adds.
+    if docker(["info", "--format={{.CgroupVersion}}"]) != "1" {
+        println!(
+            "SKIPPED, NOTHING MEASURED: only cgroup 1 forgets a peak, and this engine has another"
+        );
+        return;
+    }
+    let image = Image::of(Program::Service);
+    let peak = |words: &[&str]| {
+        let container = Container::run(&image.tag, &["--no-healthcheck"], &[]);
+        let address = container.address(8080);
+        let answers = || (get(address, "/health").0 == 200).then_some(());
+        eventually("an answer", PATIENCE, answers);
+        // Starting a container takes more memory than this service ever does.
+        forget_peak(&container);
+        for _ in 0..50 {
+            assert_eq!(get(address, "/health").0, 200);
+            if !words.is_empty() {
+                docker([&["exec", &container.name], words].concat());
+            }
+        }
+        peak(&container)
+    };
+    // How much the engine's own start of a process takes varies by half a MiB, and only upwards.
+    let least = |words: &[&str]| (0..5).map(|_| peak(words)).min().expect("five");
+
+    let service = least(&[]);
+    // What the engine itself needs for any process that it starts in a container.
+    let exec = least(&["/app", "version"]);
+    let probe = least(&["/app", "healthcheck"]);
+
+    let kib = |bytes: u64| bytes / 1024;
+    println!(
+        "peak of the service: {} KiB, with `version` executed {} KiB, with probes {} KiB",
+        kib(service),
+        kib(exec),
+        kib(probe)
+    );
+    let added = probe.saturating_sub(exec);
+    assert!(
+        added <= 512 * 1024,
+        "{added} bytes more than for any other process"
+    );
+}
+
+/// What the engine tells of a container from now on.
+struct Events {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Events {
+    fn of(container: &Container, event: &str, format: &str) -> Self {
+        // From a moment that is over, so that none is lost before the engine listens.
+        let since = format!("--since={}", docker(["info", "--format={{.SystemTime}}"]));
+        let mut child = Command::new("docker")
+            .args(["events", &since, "--format", format])
+            .args(["--filter", &format!("container={}", container.name)])
+            .args(["--filter", &format!("event={event}")])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        thread::spawn({
+            let lines = Arc::clone(&lines);
+            move || {
+                for line in stdout.lines().map_while(Result::ok) {
+                    lines.lock().unwrap().push(line);
+                }
+            }
+        });
+        Self { child, lines }
+    }
+
+    fn so_far(&self) -> Vec<String> {
+        self.lines.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[derive(Debug)]
+struct Process {
+    pid: String,
+    state: String,
+    parent: String,
+}
+
+/// All processes of the engine's machine.
+fn processes() -> Vec<Process> {
+    let list = [
+        "run",
+        "--rm",
+        "--pid=host",
+        "debian:trixie-slim",
+        "sh",
+        "-c",
+    ];
+    let stat = "cat /proc/[0-9]*/stat 2>/dev/null || true";
+    let text = docker(list.into_iter().chain([stat]));
+    let process = |line: &str| {
+        // A name may hold spaces and parentheses.
+        let (pid, rest) = line.split_once(" (")?;
+        let mut rest = rest.rsplit_once(") ")?.1.split(' ').map(str::to_owned);
+        Some(Process {
+            pid: pid.to_owned(),
+            state: rest.next()?,
+            parent: rest.next()?,
+        })
+    };
+    text.lines().filter_map(process).collect()
+}
+
+fn parent(pid: &str) -> String {
+    let found = processes().into_iter().find(|process| process.pid == pid);
+    found.expect("the process").parent
+}
+
+/// Those whose parent has not asked for their end.
+fn zombies(parents: &[&str]) -> Vec<String> {
+    let zombie = |process: &Process| process.state == "Z" && parents.contains(&&*process.parent);
+    let processes = processes().into_iter();
+    processes
+        .filter(zombie)
+        .map(|process| process.pid)
+        .collect()
+}
+
+/// The most memory that a container has used, in bytes.
+fn peak(container: &Container) -> u64 {
+    let text = memory(
+        container,
+        "cat",
+        &["--volume=/sys/fs/cgroup:/sys/fs/cgroup:ro"],
+    );
+    text.lines().next().expect("a peak").parse().unwrap()
+}
+
+fn forget_peak(container: &Container) {
+    let options = ["--privileged", "--volume=/sys/fs/cgroup:/sys/fs/cgroup"];
+    memory(
+        container,
+        "sh -c 'echo 0 >\"$0\" && echo forgotten'",
+        &options,
+    );
+}
+
+fn memory(container: &Container, command: &str, options: &[&str]) -> String {
+    let id = docker(["inspect", "--format={{.Id}}", &container.name]);
+    // Groups of other containers end meanwhile, which `find` takes for an error.
+    let find = format!(
+        "find /sys/fs/cgroup -path '*{id}*' -name memory.max_usage_in_bytes -exec {command} {{}} ';'; true"
+    );
+    let run = ["run", "--rm", "--cgroupns=host"].into_iter();
+    let words = ["debian:trixie-slim", "sh", "-c", &find];
+    let text = docker(run.chain(options.iter().copied()).chain(words));
+    assert!(!text.is_empty(), "no memory of {id}");
+    text
+}

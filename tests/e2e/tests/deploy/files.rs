@@ -1,0 +1,194 @@
+//! The files of `examples/deploy` that no test can run: their schemas, and who asks what.
+//!
+//! `cargo test --manifest-path tests/e2e/Cargo.toml --test deploy files`
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+use serde_json::{Value, json};
+
+use lifesign_e2e::REPOSITORY;
+
+#[test]
+fn kubernetes_restarts_the_broken_and_routes_to_the_ready() {
+    let http = |path: &str| json!({ "httpGet": { "path": path, "port": "http" } });
+    let exec = |flag: &str| json!({ "exec": { "command": ["/app", "healthcheck", flag] } });
+    for (file, live, ready, timeout) in [
+        (
+            "kubernetes.yaml",
+            http("/health/live"),
+            http("/health/ready"),
+            1,
+        ),
+        // The probe's own deadline is 3 s.
+        ("kubernetes-exec.yaml", exec("--live"), exec("--ready"), 4),
+    ] {
+        let deployment = &files()[file][0];
+        assert_eq!(deployment["kind"], "Deployment");
+        let pod = &deployment["spec"]["template"]["spec"];
+        let container = &pod["containers"][0];
+        for (probe, asks) in [
+            ("startupProbe", &live),
+            ("livenessProbe", &live),
+            ("readinessProbe", &ready),
+        ] {
+            let probe = &container[probe];
+            for (key, value) in asks.as_object().unwrap() {
+                assert_eq!(probe[key], *value, "{file}");
+            }
+            assert!(
+                probe["timeoutSeconds"].as_u64().unwrap_or(1) >= timeout,
+                "{file}: {probe}"
+            );
+        }
+        // Out before the port closes: the drain lasts 5 s.
+        let ready = &container["readinessProbe"];
+        let number = |key: &str| ready[key].as_u64().unwrap();
+        assert!(
+            number("periodSeconds") * number("failureThreshold") < 5,
+            "{file}: {ready}"
+        );
+        assert!(pod["terminationGracePeriodSeconds"].as_u64().unwrap() > 5);
+        // Long enough to see a pod break: the reference service's heartbeat, and the readiness probe.
+        assert!(deployment["spec"]["minReadySeconds"].as_u64().unwrap() > 10 + 4);
+        assert_eq!(
+            deployment["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"],
+            0
+        );
+        assert_eq!(
+            pod["securityContext"],
+            json!({
+                "runAsNonRoot": true,
+                "runAsUser": 65532,
+                "runAsGroup": 65532,
+                "seccompProfile": { "type": "RuntimeDefault" },
+            })
+        );
+        assert_eq!(
+            container["securityContext"],
+            json!({
+                "allowPrivilegeEscalation": false,
+                "readOnlyRootFilesystem": true,
+                "capabilities": { "drop": ["ALL"] },
+            })
+        );
+    }
+}
+
+#[test]
+fn the_pods_of_the_deployment_are_those_that_are_served_and_kept() {
+    let [deployment, service, budget] = [0, 1, 2].map(|i| &files()["kubernetes.yaml"][i]);
+    let labels = &deployment["spec"]["template"]["metadata"]["labels"];
+
+    assert_eq!(service["kind"], "Service");
+    assert_eq!(service["spec"]["selector"], *labels);
+    assert_eq!(service["spec"]["ports"][0]["targetPort"], "http");
+    assert_eq!(budget["kind"], "PodDisruptionBudget");
+    assert_eq!(budget["spec"]["selector"]["matchLabels"], *labels);
+    assert_eq!(deployment["spec"]["selector"]["matchLabels"], *labels);
+    // In an outage no pod is ready, and a node can be emptied all the same.
+    assert_eq!(budget["spec"]["unhealthyPodEvictionPolicy"], "AlwaysAllow");
+}
+
+#[test]
+fn the_variant_with_exec_probes_differs_in_nothing_else() {
+    let without_probes = |file: &str| {
+        let mut deployment = files()[file][0].clone();
+        let containers = deployment
+            .pointer_mut("/spec/template/spec/containers/0")
+            .unwrap();
+        for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+            containers
+                .as_object_mut()
+                .unwrap()
+                .remove(probe)
+                .expect(probe);
+        }
+        deployment
+    };
+
+    assert_eq!(
+        without_probes("kubernetes.yaml"),
+        without_probes("kubernetes-exec.yaml")
+    );
+}
+
+#[test]
+fn nomad_restarts_the_broken_and_waits_for_the_ready() {
+    let job = &files()["nomad.hcl"]["job"][0]["\"my-service\""];
+    let group = &job["group"][0]["\"my-service\""];
+    // All of them, for no old one stops before.
+    assert_eq!(group["update"][0]["canary"], group["count"]);
+    let service = &job["group"][0]["\"my-service\""]["service"][0];
+    let checks = service["check"].as_array().unwrap();
+
+    let said = |check: &Value| {
+        [
+            check["path"].clone(),
+            check["check_restart"][0]["limit"].clone(),
+        ]
+    };
+    assert_eq!(
+        checks.iter().map(said).collect::<Vec<_>>(),
+        [
+            [json!("\"/health/ready\""), Value::Null],
+            [json!("\"/health/live\""), json!(3)],
+        ]
+    );
+}
+
+#[test]
+fn ecs_asks_with_the_program_and_waits_for_its_reason() {
+    let container = &files()["ecs-task.json"]["containerDefinitions"][0];
+
+    let check = &container["healthCheck"];
+    assert_eq!(check["command"], json!(["CMD", "/app", "healthcheck"]));
+    assert!(check["timeout"].as_u64().unwrap() > 3);
+    assert!(container["stopTimeout"].as_u64().unwrap() > 5);
+    assert_eq!(container["user"], "65532:65532");
+    assert_eq!(container["readonlyRootFilesystem"], true);
+    assert_eq!(
+        container["linuxParameters"]["capabilities"]["drop"],
+        json!(["ALL"])
+    );
+}
+
+/// What the files say, by name. They are valid.
+fn files() -> &'static Value {
+    static FILES: OnceLock<Value> = OnceLock::new();
+    FILES.get_or_init(|| {
+        let python = python();
+        let mut check = Command::new(python);
+        check.arg(format!("{REPOSITORY}/tests/e2e/schemas.py"));
+        check.arg(format!("{REPOSITORY}/examples/deploy"));
+        let output = check.output().expect("python");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    })
+}
+
+/// A Python with the packages that hold the schemas.
+fn python() -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("schemas");
+    let python = folder.join("bin/python");
+    let run = |command: &mut Command| {
+        let output = command.output().expect("python3");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{command:?}: {said}");
+    };
+    run(Command::new("python3").args(["-m", "venv"]).arg(&folder));
+    run(Command::new(&python).args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "botocore==1.44.8",
+        "kubernetes-validate==1.37.0",
+        "python-hcl2==8.1.4",
+    ]));
+    python
+}

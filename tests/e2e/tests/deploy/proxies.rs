@@ -1,0 +1,375 @@
+//! Proxies and monitors, real ones, configured by the snippets of `examples/deploy/README.md`.
+//!
+//! `cargo test --manifest-path tests/e2e/Cargo.toml --test deploy proxies`
+
+use std::{
+    net::SocketAddr,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    docker::{Container, Image, Network, PATIENCE, Program, docker, eventually, get, snippet},
+    load::Load,
+};
+
+/// How often an instance is drained and replaced, the two in turn.
+const REPLACEMENTS: u32 = 6;
+
+/// The page's promise: by then a proxy has taken a draining instance out. The port closes at 5 s.
+const OUT: Duration = Duration::from_millis(3500);
+
+/// And one that is frozen: it accepts and never answers.
+const FROZEN_OUT: Duration = Duration::from_millis(4500);
+
+/// A program of the tools' image: its heading on the page, and how it is started.
+type Tool = (&'static str, &'static [&'static str]);
+
+const HAPROXY: Tool = ("HAProxy", &["haproxy", "-f", "/etc/snippet"]);
+const TRAEFIK: Tool = (
+    "Traefik",
+    &[
+        "traefik",
+        "--entryPoints.http.address=:8000",
+        "--providers.file.filename=/etc/snippet.yaml",
+    ],
+);
+const ENVOY: Tool = (
+    "Envoy",
+    &[
+        "envoy",
+        "--concurrency",
+        "1",
+        "--log-level",
+        "warn",
+        "-c",
+        "/etc/snippet.yaml",
+    ],
+);
+const CADDY: Tool = (
+    "Caddy",
+    &[
+        "caddy",
+        "run",
+        "--adapter=caddyfile",
+        "--config=/etc/snippet",
+    ],
+);
+const VARNISH: Tool = (
+    "Varnish",
+    &[
+        "varnishd",
+        "-F",
+        "-a",
+        ":8000",
+        "-f",
+        "/etc/snippet",
+        "-s",
+        "malloc,16m",
+    ],
+);
+const NGINX: Tool = (
+    "nginx",
+    &["nginx", "-g", "daemon off;", "-c", "/etc/snippet"],
+);
+
+#[test]
+fn haproxy_loses_no_request() {
+    replace_under_load(HAPROXY, Drain::IsSeen);
+}
+
+#[test]
+fn traefik_loses_no_request() {
+    replace_under_load(TRAEFIK, Drain::IsSeen);
+}
+
+#[test]
+fn envoy_loses_no_request() {
+    replace_under_load(ENVOY, Drain::IsSeen);
+}
+
+#[test]
+fn caddy_loses_no_request() {
+    replace_under_load(CADDY, Drain::IsSeen);
+}
+
+#[test]
+fn varnish_loses_no_request() {
+    replace_under_load(VARNISH, Drain::IsSeen);
+}
+
+#[test]
+fn nginx_asks_nothing_and_loses_no_request_that_may_be_repeated() {
+    replace_under_load(NGINX, Drain::IsNotSeen);
+}
+
+#[test]
+fn an_instance_that_is_frozen_is_taken_out_and_where_none_is_ready_none_is_asked() {
+    let network = Network::new();
+    let image = Image::of(Program::Service);
+    let instances = [1, 2].map(|number| instance(&image, &network, number, &LONG_DRAIN));
+    let proxies = [HAPROXY, TRAEFIK, ENVOY, CADDY, VARNISH].map(|proxy| {
+        let container = tool(proxy, &network);
+        let address = container.address(8000);
+        (proxy.0, address, container)
+    });
+    for (name, address, _container) in &proxies {
+        for instance in &instances {
+            let own = instance.address(8080);
+            eventually(&format!("{name} asks both"), PATIENCE, || {
+                let first = visitor(own);
+                for _ in 0..4 {
+                    get(*address, "/");
+                }
+                (visitor(own) > first + 1).then_some(())
+            });
+        }
+    }
+
+    docker(["pause", &instances[0].name]);
+    thread::sleep(FROZEN_OUT);
+    for (name, address, _container) in &proxies {
+        for _ in 0..10 {
+            let start = Instant::now();
+            let answer = get(*address, "/");
+            assert_eq!(answer.0, 200, "{name}: {answer:?}");
+            let took = start.elapsed();
+            assert!(took < Duration::from_secs(1), "{name}: after {took:?}");
+        }
+    }
+    docker(["unpause", &instances[0].name]);
+
+    let mut stops = instances.each_ref().map(Container::stopping);
+    for (name, address, _container) in &proxies {
+        eventually(&format!("{name} answers by itself"), PATIENCE, || {
+            (get(*address, "/").0 == 503).then_some(())
+        });
+    }
+    for instance in &instances {
+        visitor(instance.address(8080));
+        drain_no_longer(instance);
+    }
+    for stop in &mut stops {
+        assert!(stop.wait().unwrap().success());
+    }
+}
+
+#[test]
+fn the_blackbox_exporter_tells_down_and_warnings_apart() {
+    let network = Network::new();
+    let image = Image::of(Program::Service);
+    let service = instance(&image, &network, 1, &[]);
+    let warning = instance(&image, &network, 2, &["--env=GREETING_FILE=/none"]);
+    let exporter = (
+        "Prometheus' blackbox exporter",
+        &[
+            "prometheus-blackbox-exporter",
+            "--config.file=/etc/snippet.yaml",
+        ][..],
+    );
+    let exporter = tool(exporter, &network);
+    let address = exporter.address(9115);
+    let success = |module: &str, service: u8| {
+        let path = format!("/probe?module={module}&target=http://service-{service}:8080/health");
+        eventually("an answer of the exporter", PATIENCE, || {
+            let (status, body) = get(address, &path);
+            let line = |line: &str| line.strip_prefix("probe_success ").map(str::to_owned);
+            (status == 200).then(|| body.lines().find_map(line).expect("a result"))
+        })
+    };
+
+    assert_eq!(success("health", 1), "1");
+    assert_eq!(success("health_without_warnings", 1), "1");
+    assert_eq!(success("health", 2), "1");
+    assert_eq!(success("health_without_warnings", 2), "0");
+    draining(&service, || assert_eq!(success("health", 1), "0"));
+    assert_eq!(success("health", 1), "0");
+    drop(warning);
+}
+
+#[test]
+fn monit_and_check_http_read_the_routes() {
+    let network = Network::new();
+    let image = Image::of(Program::Service);
+    let service = instance(&image, &network, 1, &LONG_DRAIN);
+    let warning = instance(&image, &network, 2, &["--env=GREETING_FILE=/none"]);
+    let control = "set daemon 1\nset log /dev/stdout\n\
+        set httpd unixsocket /run/monit.sock allow any:any\n";
+    // It refuses a file that others may read.
+    let words = [
+        "sh",
+        "-c",
+        "chmod 0600 /etc/monitrc; exec monit -I -c /etc/monitrc",
+    ];
+    let monitrc = format!("{control}{}", snippet("Monit"));
+    let monit = Container::tool(&network, &words, ("/etc/monitrc", &monitrc));
+    let summary = |state: &str| {
+        eventually(&format!("monit says {state}"), PATIENCE, || {
+            let summary = [
+                "exec",
+                &monit.name,
+                "monit",
+                "-c",
+                "/etc/monitrc",
+                "-B",
+                "summary",
+            ];
+            let output = Command::new("docker").args(summary).output().unwrap();
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let mut lines = text.lines().filter(|line| line.contains("my-service"));
+            lines.any(|line| line.contains(state)).then_some(())
+        });
+    };
+    let check_http = snippet("check_http, of Nagios, Icinga and others");
+    let check_http = |service: &str| {
+        let check_http = check_http.replace("service-1", service);
+        let command = ["exec", &monit.name, "sh", "-c", &check_http];
+        let output = Command::new("docker").args(command).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), text)
+    };
+
+    summary("OK");
+    let (code, text) = check_http("service-1");
+    assert_eq!(code, Some(0), "{text}");
+    // One of its checks passes, so a `pass` is in the body.
+    let (code, text) = check_http("service-2");
+    assert_eq!(code, Some(1), "{text}");
+    drop(warning);
+    draining(&service, || {
+        let (code, text) = check_http("service-1");
+        assert_eq!(code, Some(2), "{text}");
+        assert!(text.contains("503"), "{text}");
+        summary("failed");
+        // A closed port would be a failure too.
+        assert_eq!(get(service.address(8080), "/health").0, 503);
+        drain_no_longer(&service);
+    });
+    service.start();
+    summary("OK");
+}
+
+/// Whether a proxy has a way to see that an instance drains before its port closes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Drain {
+    IsSeen,
+    IsNotSeen,
+}
+
+/// For an instance that shall drain until [`drain_no_longer`].
+const LONG_DRAIN: [&str; 2] = ["--env=DRAIN_SECONDS=120", "--stop-timeout=180"];
+
+fn replace_under_load(proxy: Tool, drain: Drain) {
+    let network = Network::new();
+    let image = Image::of(Program::Service);
+    let instances = [1, 2].map(|number| instance(&image, &network, number, &[]));
+    let (name, _) = proxy;
+    let proxy = tool(proxy, &network);
+    let address = proxy.address(8000);
+    passes_on(name, address);
+
+    let load = Load::start(address);
+    for replacement in 0..REPLACEMENTS {
+        let instance = &instances[replacement as usize % 2];
+        let own = instance.address(8080);
+        let start = Instant::now();
+        let mut stop = instance.stopping();
+        thread::sleep(OUT.saturating_sub(start.elapsed()));
+        let first = visitor(own);
+        // A busy machine may need the rest until the port closes.
+        thread::sleep((OUT + Duration::from_millis(700)).saturating_sub(start.elapsed()));
+        let between = visitor(own) - first - 1;
+        assert!(stop.wait().unwrap().success());
+        match drain {
+            Drain::IsSeen => assert_eq!(between, 0, "requests when a drain is nearly over"),
+            Drain::IsNotSeen => assert!(between > 0, "so it does see: correct the page"),
+        }
+        instance.start();
+        // Or the other would be stopped while the proxy knows none.
+        gets_traffic(own);
+    }
+    let tally = load.stop();
+
+    println!("{name}: {REPLACEMENTS} replacements, {tally}");
+    // Who does not see the drain meets the port as it closes, and a POST may have been done by then.
+    let may_fail = |failure: &&String| drain == Drain::IsNotSeen && failure.contains("Post");
+    let lost = tally.failed.iter().filter(|failure| !may_fail(failure));
+    assert_eq!(lost.count(), 0, "{tally}");
+    assert!(
+        tally.kept > 1000 && tally.fresh > 1000 && tally.posts > 500,
+        "too little load: {tally}"
+    );
+}
+
+fn passes_on(name: &str, address: SocketAddr) {
+    eventually(&format!("{name} passes on"), PATIENCE, || {
+        (get(address, "/").0 == 200).then_some(())
+    });
+}
+
+/// Waits until an instance is asked by others than this test.
+fn gets_traffic(own: SocketAddr) {
+    eventually("the instance is ready", PATIENCE, || {
+        (get(own, "/health/ready").0 == 200).then_some(())
+    });
+    let first = visitor(own);
+    let mut asked = 0;
+    eventually("traffic of the proxy", PATIENCE, || {
+        asked += 1;
+        (visitor(own) > first + asked).then_some(())
+    });
+}
+
+/// The number of this visit.
+fn visitor(own: SocketAddr) -> u64 {
+    let (status, body) = get(own, "/");
+    assert_eq!(status, 200, "{body}");
+    let number = body.trim_end().strip_prefix("Hello, visitor ");
+    number
+        .unwrap_or_else(|| panic!("{body:?}"))
+        .parse()
+        .unwrap()
+}
+
+/// Does this while the instance drains, and waits for its end.
+fn draining(instance: &Container, act: impl FnOnce()) {
+    let mut stop = instance.stopping();
+    let own = instance.address(8080);
+    eventually("the instance drains", PATIENCE, || {
+        (get(own, "/health").0 == 503).then_some(())
+    });
+    act();
+    assert!(stop.wait().unwrap().success());
+}
+
+/// A second signal cuts a drain short.
+fn drain_no_longer(instance: &Container) {
+    docker(["kill", "--signal=TERM", &instance.name]);
+}
+
+/// `service-1` or `service-2` of the page. Its address stays over a restart, as its name would.
+fn instance(image: &Image, network: &Network, number: u8, options: &[&str]) -> Container {
+    let network_options = [
+        format!("--network={}", network.name),
+        format!("--network-alias=service-{number}"),
+        format!("--ip={}", network.ip(10 + number)),
+    ];
+    let network_options = network_options.each_ref().map(String::as_str);
+    let container = Container::run(&image.tag, &[&network_options, options].concat(), &[]);
+    container.turns("healthy");
+    container
+}
+
+/// Starts a tool with its snippet of the page in /etc.
+fn tool((heading, words): Tool, network: &Network) -> Container {
+    let snippet = snippet(heading);
+    let path = words
+        .iter()
+        .find_map(|word| word.find("/etc/snippet").map(|at| &word[at..]));
+    Container::tool(
+        network,
+        words,
+        (path.expect("the path of the snippet"), &snippet),
+    )
+}

@@ -1,0 +1,7 @@
+//! The image: what the repository's own Dockerfile builds, judged by a real Docker Engine.
+
+mod arm64;
+mod builds;
+mod images;
+mod reproducible;
+mod secrets;

@@ -1,0 +1,416 @@
+//! The scenarios of `tests/probe`, put to what people write into a HEALTHCHECK instead.
+//!
+//! Takes a minute or two, and writes `docs/hostile.md`. What is asserted is that our own probe is
+//! right everywhere, and that all of them can tell well from unwell when nobody misbehaves.
+#![cfg(target_os = "linux")]
+
+use std::{
+    collections::BTreeMap,
+    env,
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use lifesign_e2e::{
+    REPOSITORY,
+    support::{
+        example,
+        hostile::{Case, Scene, Table},
+        scenarios,
+    },
+};
+
+/// What does not end by then hangs: all of them were told to give up after 3 s.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What ends by then kept its own timeout: a busy machine makes curl a second late, and no more.
+const IN_TIME: Duration = Duration::from_secs(6);
+
+/// So many scenarios at a time: nearly all that they do is wait.
+const WORKERS: usize = 16;
+
+/// The first is ours.
+const PEERS: [&str; 6] = [
+    "`healthcheck`",
+    "`curl -fsS --max-time 3`",
+    "`busybox wget -q -T 3 -O /dev/null`",
+    "`wget -q -T 3 -t 1 -O /dev/null`",
+    "`wget -q -T 3 -t 1 --spider`",
+    "Go, `http.Client{Timeout: 3 s}`",
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Healthy,
+    Unhealthy,
+    /// By itself, but too late.
+    Late,
+    Hung,
+}
+
+#[test]
+#[ignore = "writes docs/hostile.md; needs curl, wget, busybox and Go"]
+fn the_probe_is_right_where_its_peers_differ() {
+    let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
+    let both = hosts
+        .lines()
+        .any(|line| line.starts_with("::1") && line.contains("localhost"));
+    assert!(
+        both,
+        "/etc/hosts must name ::1 localhost, as in Docker's containers"
+    );
+    let go = go();
+    let cases: Vec<(&str, Case)> = scenarios::tables()
+        .into_iter()
+        .flat_map(|(promise, Table { cases, .. })| cases.into_iter().map(move |c| (promise, c)))
+        .collect();
+
+    let verdicts = judge(&cases, &go);
+
+    let page = page(&cases, &verdicts);
+    let path = Path::new(REPOSITORY).join("docs/hostile.md");
+    fs::write(path, page).expect("the page can be written");
+    for ((promise, case), verdicts) in cases.iter().zip(&verdicts) {
+        assert_eq!(verdicts[0], expected(case), "{promise}: {}", case.name);
+    }
+    for (name, right) in [
+        ("200", Verdict::Healthy),
+        ("nobody listens", Verdict::Unhealthy),
+    ] {
+        let case = cases.iter().position(|(_, case)| case.name == name);
+        let case = case.expect("it is in the tables");
+        assert_eq!(verdicts[case], [right; PEERS.len()], "{name}");
+    }
+}
+
+/// What each of [`PEERS`] says to each scenario.
+fn judge(cases: &[(&str, Case)], go: &Path) -> Vec<[Verdict; PEERS.len()]> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some((_, case)) = cases.get(index) else {
+                return done;
+            };
+            let verdicts = std::array::from_fn(|peer| {
+                let scene = Scene::set(&case.stage).expect("there is a ::1");
+                verdict(&mut command(peer, &format!("{}/health", scene.url), go))
+            });
+            done.push((index, verdicts));
+        }
+    };
+    let done: BTreeMap<_, _> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..WORKERS).map(|_| scope.spawn(work)).collect();
+        let done = workers.into_iter().map(|worker| worker.join());
+        done.flat_map(|done| done.expect("a worker does not panic"))
+            .collect()
+    });
+    done.into_values().collect()
+}
+
+fn command(peer: usize, url: &str, go: &Path) -> Command {
+    let words = PEERS[peer].trim_matches('`').split(' ');
+    let mut command = match peer {
+        0 => Command::new(example("service")),
+        5 => Command::new(go),
+        _ => Command::new(words.clone().next().expect("a program")),
+    };
+    match peer {
+        0 => command.arg("healthcheck"),
+        5 => &mut command,
+        _ => command.args(words.skip(1)),
+    };
+    command.arg(url).env_clear();
+    // Where wget would leave a file.
+    command.env("HOME", env!("CARGO_TARGET_TMPDIR"));
+    command.env("PATH", env::var_os("PATH").unwrap_or_default());
+    command
+}
+
+fn verdict(command: &mut Command) -> Verdict {
+    let started = Instant::now();
+    let nothing = Stdio::null;
+    let mut child = command
+        .stdin(nothing())
+        .stdout(nothing())
+        .stderr(nothing())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    loop {
+        if let Some(status) = child.try_wait().expect("a child can be waited for") {
+            assert!(status.code().is_some(), "{command:?} crashed");
+            return match status.success() {
+                _ if started.elapsed() > IN_TIME => Verdict::Late,
+                true => Verdict::Healthy,
+                false => Verdict::Unhealthy,
+            };
+        }
+        if started.elapsed() > PATIENCE {
+            child.kill().expect("a child can be killed");
+            child.wait().expect("a killed child ends");
+            return Verdict::Hung;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn expected(case: &Case) -> Verdict {
+    if case.line.starts_with("healthy: ") {
+        Verdict::Healthy
+    } else {
+        Verdict::Unhealthy
+    }
+}
+
+/// `get.go`, which Go makes a program of.
+fn go() -> PathBuf {
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("get");
+    let source = Path::new(REPOSITORY).join("tests/e2e/get.go");
+    let mut build = Command::new("go");
+    build.args(["build", "-o"]).arg(&program).arg(source);
+    let status = build.env("CGO_ENABLED", "0").status().expect("go starts");
+    assert!(status.success(), "{build:?}");
+    program
+}
+
+/// A table, and some of its scenarios, or all.
+type Scenarios = (&'static str, &'static [&'static str]);
+
+/// Where another answer is as defensible as ours, and why. To be late is nowhere defended.
+const POLICIES: [(&str, &[Scenarios]); 6] = [
+    (
+        "It reads the body, as most of its users want, and an answer whose body has no certain end is \
+         one to discard\nby RFC 9112. A probe has its answer with the head.",
+        &[
+            (
+                "every_2xx_is_healthy",
+                &["chunked and with a length", "a length beyond all integers"],
+            ),
+            ("a_wrong_length_of_the_body_changes_nothing", &[]),
+            (
+                "a_complete_head_is_enough_whatever_becomes_of_the_body",
+                &[],
+            ),
+            ("sloppy_but_unambiguous_heads_are_healthy", &["no header"]),
+            (
+                "a_connection_reset_before_the_head_is_complete_is_unhealthy",
+                &["after the head"],
+            ),
+        ],
+    ),
+    (
+        "It wants 200, or a few other codes, as it was written to.",
+        &[
+            (
+                "every_2xx_is_healthy",
+                &["201", "202", "203", "204", "206", "299"],
+            ),
+            (
+                "a_page_in_the_place_of_a_report_is_healthy_and_named",
+                &["HTML with another code"],
+            ),
+        ],
+    ),
+    (
+        "It was not told what to think of redirects: curl's `-f` lets them pass, wget and Go follow \
+         them, and\nwhere they lead decides.",
+        &[
+            ("redirects_are_named_and_not_followed", &[]),
+            ("no_other_code_is_healthy", &["300", "304"]),
+        ],
+    ),
+    (
+        "How long a head may be, and how many interim answers may come before it, is up to each \
+         client.",
+        &[
+            ("head_of_more_than_16_kib_is_unhealthy", &[]),
+            ("up_to_eight_interim_answers_are_skipped", &["nine"]),
+        ],
+    ),
+    (
+        "RFC 9112 allows a client to be as lenient here, or as strict.",
+        &[
+            (
+                "a_status_line_that_is_not_quite_one_is_unhealthy_at_once",
+                &["HTTP/1.1  200 OK", "HTTP/1.1\t200 OK"],
+            ),
+            (
+                "sloppy_but_unambiguous_heads_are_healthy",
+                &[
+                    "a header of any bytes",
+                    "a header with a space before its colon",
+                    "a folded line without a header",
+                ],
+            ),
+        ],
+    ),
+    (
+        "It asks IPv6 first. The two are different services, and only a URL with an address says \
+         which is meant.",
+        &[(
+            "the_place_decides_and_the_first_answer_counts",
+            &[
+                "unwell on IPv4, well on IPv6",
+                "well on IPv4, unwell on IPv6",
+            ],
+        )],
+    ),
+];
+
+const MARKS: [char; POLICIES.len()] = ['¹', '²', '³', '⁴', '⁵', '⁶'];
+
+fn policy(promise: &str, case: &Case) -> Option<usize> {
+    let covers = |(table, names): &Scenarios| {
+        *table == promise && (names.is_empty() || names.contains(&&*case.name))
+    };
+    POLICIES
+        .iter()
+        .position(|(_, scenarios)| scenarios.iter().any(covers))
+}
+
+/// The page that tells it all.
+fn page(cases: &[(&str, Case)], verdicts: &[[Verdict; PEERS.len()]]) -> String {
+    let mut counts = [Count::default(); PEERS.len()];
+    let mut details = String::new();
+    let mut last = "";
+    for ((promise, case), verdicts) in cases.iter().zip(verdicts) {
+        let policy = policy(promise, case);
+        let cells: Vec<String> = verdicts
+            .iter()
+            .zip(&mut counts)
+            .map(|(verdict, count)| count.add(*verdict, expected(case), policy))
+            .collect();
+        // Where all agree there is nothing to tell.
+        if cells.iter().all(String::is_empty) {
+            continue;
+        }
+        if *promise != last {
+            last = promise;
+            let _ = writeln!(details, "| **{}** | | | | | | |", promise.replace('_', " "));
+        }
+        let name = case.name.replace('\t', r"\t");
+        let name = match *promise {
+            "another_version_of_http_is_unhealthy_at_once"
+            | "a_status_line_that_is_not_quite_one_is_unhealthy_at_once" => format!("`{name}`"),
+            _ => name,
+        };
+        let right = if expected(case) == Verdict::Healthy {
+            "healthy"
+        } else {
+            "unhealthy"
+        };
+        let _ = writeln!(details, "| {name} | {right} | {} |", cells[1..].join(" | "));
+    }
+
+    let mut summary = String::new();
+    for (peer, count) in PEERS.iter().zip(counts) {
+        let Count {
+            healthy,
+            unhealthy,
+            late,
+            hung,
+            policy,
+        } = count;
+        let _ = writeln!(
+            summary,
+            "| {peer} | {healthy} | {unhealthy} | {late} | {hung} | {policy} |"
+        );
+    }
+    let mut notes = String::new();
+    for (mark, (note, _)) in MARKS.iter().zip(POLICIES) {
+        let _ = writeln!(notes, "{mark} {note}\n");
+    }
+    PAGE.replace("{scenarios}", &cases.len().to_string())
+        .replace("{versions}", &versions())
+        .replace("{summary}", &summary)
+        .replace("{details}", &details)
+        .replace("{notes}", notes.trim_end())
+}
+
+/// How often a peer differed, and how.
+#[derive(Debug, Default, Clone, Copy)]
+struct Count {
+    healthy: u32,
+    unhealthy: u32,
+    late: u32,
+    hung: u32,
+    policy: u32,
+}
+
+impl Count {
+    /// Counts, and says what is to be read of it.
+    fn add(&mut self, verdict: Verdict, expected: Verdict, policy: Option<usize>) -> String {
+        let (count, text) = match verdict {
+            _ if verdict == expected => return String::new(),
+            Verdict::Healthy => (&mut self.healthy, "healthy"),
+            Verdict::Unhealthy => (&mut self.unhealthy, "unhealthy"),
+            Verdict::Late => (&mut self.late, "late"),
+            Verdict::Hung => (&mut self.hung, "hung"),
+        };
+        match policy {
+            Some(policy) if matches!(verdict, Verdict::Healthy | Verdict::Unhealthy) => {
+                self.policy += 1;
+                format!("{text} {}", MARKS[policy])
+            }
+            _ => {
+                *count += 1;
+                format!("**{text}**")
+            }
+        }
+    }
+}
+
+/// What was asked, as it names itself.
+fn versions() -> String {
+    let version = |words: &[&str], count| {
+        let output = Command::new(words[0]).args(&words[1..]).output();
+        let output = output.unwrap_or_else(|error| panic!("{words:?}: {error}"));
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.split(' ').take(count).collect::<Vec<_>>().join(" ")
+    };
+    [
+        version(&["curl", "--version"], 2),
+        version(&["busybox"], 2),
+        version(&["wget", "--version"], 3),
+        version(&["go", "version"], 3),
+    ]
+    .join(", ")
+}
+
+const PAGE: &str = "\
+# Hostile surroundings
+
+What `cargo test --manifest-path tests/e2e/Cargo.toml --test peers -- --ignored` writes: the {scenarios} scenarios by which the probe is tested, each a server
+that misbehaves in its own way ([tests/support/scenarios.rs](../tests/support/scenarios.rs)), put to what people write
+into a HEALTHCHECK instead. All were told to give up after 3 s.
+
+| probe | healthy, wrongly | unhealthy, wrongly | late | hung | another policy |
+|---|--:|--:|--:|--:|--:|
+{summary}
+- What is right is what [the README](../README.md#the-probe) says of our own probe: the tables are ours, and made to find
+  its faults. Where another answer is as defensible, or RFC 9112 even asks for it, it counts as another policy and not as
+  wrong; the notes say why.
+- Late is an end by itself after more than 6 s; what had not ended after 10 s hung. curl's `--max-time` and Go's `Timeout`
+  bound the whole, wget's `-T` each read.
+- Many an *unhealthy* is right by luck: where a server of another protocol keeps its connection open, GNU wget takes what
+  it said for the body of an answer, and fails only because the end of it does not come.
+- `--spider` asks with `HEAD`, and has no body to wait for.
+- {versions}. Debian 12's static busybox 1.35 is not in it:
+  with `-T` it crashes. `localhost` was `127.0.0.1` and `::1`, as in Docker's containers. Unix sockets, signals, outputs
+  and limits are tested for our own probe only.
+
+## Where they differ
+
+Bold is wrong, late or hung; an empty cell agrees with the second column. In the other scenarios all agree.
+
+| scenario | right | curl | busybox wget | GNU wget | GNU wget, `--spider` | Go |
+|---|---|---|---|---|---|---|
+{details}
+{notes}
+";

@@ -1,0 +1,349 @@
+//! The listener under floods: probes are answered throughout, and its memory is bounded.
+//!
+//! The listener is that of `examples/worker.rs`, a process of its own: what is measured is its alone.
+#![cfg(all(target_os = "linux", feature = "axum", feature = "listener"))]
+
+use std::{
+    fs::{self, File},
+    io::{self, BufRead, BufReader, ErrorKind, Read, Write},
+    net::{SocketAddr, TcpStream},
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::Path,
+    process::{self, Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use socket2::{Domain, Socket, Type};
+use tokio::{io::AsyncWriteExt, runtime::Builder, task::JoinSet, time::interval};
+
+use crate::support;
+
+/// What `healthcheck` allows by default. A machine with a core to spare is ten times faster.
+const DEADLINE: Duration = Duration::from_secs(3);
+
+/// Of each drip.
+const PERIOD: Duration = Duration::from_secs(2);
+
+/// What the listener keeps open at once.
+const CONNECTIONS: u64 = 256;
+
+/// What one connection may cost, in KiB: a buffer of 8 for each direction, and as much again.
+const COST: u64 = 32;
+
+const PROBE: &[u8] = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+
+const KEPT: &[u8] = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
+
+#[test]
+fn five_thousand_connections_that_send_a_byte_now_and_then_keep_no_probe_out() {
+    const DRIPS: u32 = 5000;
+    let worker = Worker::start();
+    allow_descriptors(process::id(), DRIPS + 100);
+    // On one core at most: the listener is to have another.
+    let mut attack = Builder::new_multi_thread();
+    let attack = attack.worker_threads(1).enable_all().build();
+    let attack = attack.expect("a runtime");
+    let address = worker.address;
+    attack.spawn(async move {
+        let mut drips = JoinSet::new();
+        let mut due = interval(PERIOD / DRIPS);
+        for _ in 0..DRIPS {
+            due.tick().await;
+            drips.spawn(drip(address));
+        }
+        drips.join_all().await
+    });
+
+    // In the first period they come, and then each drips once in every period.
+    let (since, mut slowest, mut answers) = (Instant::now(), Duration::ZERO, 0);
+    while since.elapsed() < 3 * PERIOD {
+        let asked = Instant::now();
+        let answer = ask(address);
+        slowest = slowest.max(asked.elapsed());
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer:?}");
+        answers += 1;
+    }
+    let (grown, open) = (worker.grown(), worker.descriptors());
+    attack.shutdown_background();
+
+    println!(
+        "{answers} probes answered, the slowest in {slowest:?}; {open} more open, {grown} KiB"
+    );
+    assert!(slowest < DEADLINE, "{slowest:?}");
+    // And those which are accepted, and for which others are closed, in one turn of the listener.
+    let bounds = CONNECTIONS - 10..=CONNECTIONS + 128;
+    assert!(bounds.contains(&open), "{open}");
+    assert!(grown <= CONNECTIONS * COST, "{grown} KiB");
+}
+
+#[test]
+fn a_flood_that_takes_all_descriptors_keeps_no_probe_out() {
+    let worker = Worker::start_with(64, Stdio::null());
+    let silent: Vec<_> = (0..200).map(|_| worker.connect()).collect();
+
+    let asked = Instant::now();
+    let answer = ask(worker.address);
+    let took = asked.elapsed();
+
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer:?}");
+    assert!(took < DEADLINE, "{took:?}");
+    drop(silent);
+}
+
+#[test]
+fn with_one_descriptor_to_spare_a_probe_is_answered() {
+    let worker = Worker::start();
+    worker.leave(1);
+
+    for _ in 0..20 {
+        let answer = ask(worker.address);
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer:?}");
+    }
+}
+
+#[test]
+fn without_a_descriptor_it_says_so_once_and_answers_when_there_is_one() {
+    let (log, end) = UnixStream::pair().expect("a pair");
+    let worker = Worker::start_with(1024, OwnedFd::from(end).into());
+    worker.leave(0);
+
+    let mut waiting = worker.connect();
+    waiting.write_all(PROBE).expect("the system takes it");
+    let patience = |limit| log.set_read_timeout(Some(limit)).expect("an option");
+    patience(DEADLINE);
+    let mut lines = BufReader::new(&log).lines();
+    let ready = lines.next().expect("a line").expect("text");
+    let said = lines.next().expect("a line").expect("it says so");
+    // In that time it tries twenty times.
+    patience(Duration::from_secs(1));
+    let more = lines.next().expect("no end").expect_err("only once");
+    waiting.set_nonblocking(true).expect("an option");
+    let early = waiting.read(&mut [0]).expect_err("no answer yet");
+    worker.leave(1);
+    waiting.set_nonblocking(false).expect("an option");
+    let mut answer = String::new();
+    waiting.read_to_string(&mut answer).expect("an answer");
+
+    assert!(ready.contains("INFO lifesign::registry: ready"), "{ready}");
+    let warning = "WARN lifesign::listener: the health listener cannot accept";
+    assert!(
+        said.contains(warning) && said.contains("os error 24"),
+        "{said}"
+    );
+    assert_eq!(
+        (more.kind(), early.kind()),
+        (ErrorKind::WouldBlock, ErrorKind::WouldBlock)
+    );
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer:?}");
+}
+
+/// A head that never ends, on one connection after the other.
+async fn drip(address: SocketAddr) {
+    let mut due = interval(PERIOD);
+    loop {
+        let connected = tokio::net::TcpStream::connect(address).await;
+        let mut stream = connected.expect("it is let in");
+        let mut sent = stream
+            .write_all(b"GET /health HTTP/1.1\r\nHost: x\r\nX: ")
+            .await;
+        while sent.is_ok() {
+            due.tick().await;
+            sent = stream.write_all(b"x").await;
+        }
+    }
+}
+
+#[test]
+fn a_hundred_thousand_requests_on_one_connection_are_answered() {
+    let worker = Worker::start();
+    let mut stream = worker.connect();
+    let mut answer = [0; 4096];
+    stream.write_all(KEPT).expect("it is sent");
+    let length = stream.read(&mut answer).expect("it is answered");
+    let answer = &answer[..length];
+    let mut one = answer.to_vec();
+    let mut asks = stream.try_clone().expect("a second handle");
+    let asks = thread::spawn(move || {
+        let requests = KEPT.repeat(100);
+        (0..1000).try_for_each(|_| asks.write_all(&requests))
+    });
+
+    for _ in 0..100_000 {
+        stream.read_exact(&mut one).expect("it is answered");
+        // But for the seconds of the date.
+        assert_eq!(one[..15], answer[..15]);
+        assert_eq!(one[length - 30..], answer[length - 30..]);
+    }
+
+    asks.join().unwrap().expect("all are sent");
+    let grown = worker.grown();
+    println!("{grown} KiB more");
+    assert!(grown <= 4 * COST, "{grown} KiB");
+}
+
+#[test]
+fn answers_that_nobody_reads_are_not_collected() {
+    let worker = Worker::start();
+    let stream = Socket::new(Domain::IPV4, Type::STREAM, None).expect("sockets are left");
+    // Nearly all that is taken is then on the other side.
+    let small = stream.set_send_buffer_size(4096);
+    small
+        .and_then(|()| stream.set_recv_buffer_size(4096))
+        .and_then(|()| stream.set_write_timeout(Some(DEADLINE)))
+        .and_then(|()| stream.connect(&worker.address.into()))
+        .expect("it is let in");
+
+    let requests = KEPT.repeat(1000);
+    let mut sent = 0;
+    let refused = loop {
+        match (&stream).write(&requests) {
+            Ok(count) => sent += count,
+            Err(error) => break error,
+        }
+        assert!(sent < 1 << 30, "a gigabyte is taken");
+    };
+
+    assert_eq!(refused.kind(), ErrorKind::WouldBlock, "{refused}");
+    assert!(ask(worker.address).starts_with("HTTP/1.1 200 OK\r\n"));
+    let grown = worker.grown();
+    println!("{sent} bytes of requests taken, {grown} KiB more");
+    assert!(grown <= 4 * COST, "{grown} KiB");
+    // The system doubles what it was told to keep, and counts its own for each packet.
+    assert!(sent < 8 * 16 * 1024, "{sent}");
+}
+
+#[test]
+fn bodies_that_nobody_reads_are_not_collected() {
+    let worker = Worker::start();
+    let body = vec![b'x'; 1_000_000];
+    let head = "POST /health HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n";
+
+    for _ in 0..100 {
+        let mut stream = worker.connect();
+        stream.write_all(head.as_bytes()).expect("it is sent");
+        // Cut off at some point.
+        let _ = stream.write_all(&body);
+        let mut answer = [0; 24];
+        stream.read_exact(&mut answer).expect("it is answered");
+        assert_eq!(&answer, b"HTTP/1.1 405 Method Not ");
+    }
+
+    let grown = worker.grown();
+    println!("{grown} KiB more");
+    assert!(grown <= 4 * COST, "{grown} KiB");
+}
+
+fn ask(address: SocketAddr) -> String {
+    let conversation = || -> io::Result<String> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(3 * DEADLINE))?;
+        stream.write_all(PROBE)?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    conversation().unwrap_or_else(|error| error.to_string())
+}
+
+/// For a process, up to what the machine allows.
+fn allow_descriptors(pid: u32, count: u32) {
+    let mut prlimit = Command::new("prlimit");
+    prlimit.args(["--pid", &pid.to_string()]);
+    let status = prlimit.arg(format!("--nofile={count}:")).status();
+    assert!(
+        status.expect("prlimit runs").success(),
+        "{count} descriptors"
+    );
+}
+
+/// `examples/worker.rs` in a process of its own.
+struct Worker {
+    process: Child,
+    address: SocketAddr,
+    /// One at a time: a flood takes both cores.
+    _alone: File,
+    /// The descriptor of its first connection.
+    free: u32,
+    /// Memory in KiB, and descriptors.
+    at_rest: (u64, u64),
+}
+
+impl Worker {
+    fn start() -> Self {
+        Self::start_with(1024, Stdio::null())
+    }
+
+    fn start_with(descriptors: u32, log: Stdio) -> Self {
+        let alone = support::exclusive("worker");
+        let mut process = Command::new("prlimit")
+            .arg(format!("--nofile={descriptors}:"))
+            .arg(support::example("worker"))
+            .env("HEALTH_ADDRESS", "127.0.0.1:0")
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .expect("it starts");
+        let stdout = process.stdout.take().expect("it is piped");
+        let mut line = String::new();
+        let read = BufReader::new(stdout).read_line(&mut line);
+        read.expect("it says where it listens");
+        let address = line.trim().strip_prefix("health on ").expect(&line);
+        let address = address.parse().expect("an address");
+        let pid = process.id();
+        let is_free = |n: &u32| !Path::new(&format!("/proc/{pid}/fd/{n}")).is_symlink();
+        let free = (0..).find(is_free).expect("it has few");
+        let mut worker = Self {
+            process,
+            address,
+            _alone: alone,
+            free,
+            at_rest: (0, 0),
+        };
+        // What the first answer needs is no growth.
+        while !ask(address).starts_with("HTTP/1.1 200 OK\r\n") {
+            thread::yield_now();
+        }
+        worker.at_rest = (worker.memory(), worker.descriptors());
+        worker
+    }
+
+    /// So many descriptors for its connections.
+    fn leave(&self, spare: u32) {
+        allow_descriptors(self.process.id(), self.free + spare);
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).expect("it listens");
+        let patience = Some(3 * DEADLINE);
+        stream.set_read_timeout(patience).expect("an option");
+        stream
+    }
+
+    /// By how much its peak is above what it had at rest, in KiB.
+    fn grown(&self) -> u64 {
+        self.memory() - self.at_rest.0
+    }
+
+    /// More than it had at rest.
+    fn descriptors(&self) -> u64 {
+        let all = fs::read_dir(format!("/proc/{}/fd", self.process.id()));
+        let all = all.expect("it lives").count();
+        all as u64 - self.at_rest.1
+    }
+
+    fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()));
+        let status = status.expect("it lives");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let number = line.and_then(|rest| rest.split_whitespace().next());
+        number.and_then(|n| n.parse().ok()).expect("a number")
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

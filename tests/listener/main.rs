@@ -1,0 +1,6 @@
+//! The listener for services without axum, on real sockets.
+
+mod clients;
+mod flood;
+#[path = "../support/mod.rs"]
+mod support;
