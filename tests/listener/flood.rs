@@ -125,8 +125,8 @@ fn without_a_descriptor_it_says_so_once_and_answers_when_there_is_one() {
     let mut answer = String::new();
     waiting.read_to_string(&mut answer).expect("an answer");
 
-    assert!(ready.contains("INFO lifesign::registry: ready"), "{ready}");
-    let warning = "WARN lifesign::listener: the health listener cannot accept";
+    assert!(ready.contains("INFO lifesign::health: ready"), "{ready}");
+    let warning = "WARN lifesign::serve::listener: the health listener cannot accept";
     assert!(
         said.contains(warning) && said.contains("os error 24"),
         "{said}"
