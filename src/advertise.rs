@@ -17,7 +17,42 @@
 
 use std::{io, iter};
 
-use crate::{Endpoint, Probe, endpoint::parse_path};
+use tracing::warn;
+
+use crate::{Endpoint, Health, Probe, endpoint::parse_path, health::lock};
+
+impl Health {
+    /// Advertises where the service listens to the `healthcheck` command of its container.
+    ///
+    /// Takes the address that the listener reports, or an [`Endpoint`] for HTTPS and Unix sockets.
+    /// A second call replaces the first. On Linux the endpoint is written to a file in `/dev/shm`,
+    /// which is named after the container's mount namespace and the service, and which is locked
+    /// for as long as this process lives. The file contains nothing but addresses and paths.
+    /// Without `/dev/shm` this logs a warning, and on other systems it does nothing: there
+    /// `healthcheck` uses `HEALTHCHECK_URL` or `PORT`.
+    pub fn advertise(&self, endpoint: impl Into<Endpoint>) -> &Self {
+        self.advertise_endpoint(&endpoint.into());
+        self
+    }
+
+    /// Not generic, so that it is compiled once.
+    fn advertise_endpoint(&self, endpoint: &Endpoint) {
+        let settings = &self.inner.settings;
+        let paths = settings.routes.each_ref();
+        let paths = paths.map(|route| route.outer_path.clone());
+        let mut advertisement = lock(&self.inner.advertisement);
+        // Removes the old file first, because two files would be two services.
+        *advertisement = None;
+        match Advertisement::write(settings.build.name(), endpoint, &paths) {
+            Ok(Some(written)) => *advertisement = Some(Box::new(written)),
+            Ok(None) => {}
+            Err(error) => warn!(
+                %endpoint, %error,
+                "the endpoint could not be advertised: healthcheck will use HEALTHCHECK_URL or PORT"
+            ),
+        }
+    }
+}
 
 /// What a service advertised.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -43,6 +43,6 @@ pub use crate::serve::Listener;
 pub use crate::{
     cli::Cli,
     endpoint::Endpoint,
-    health::{Health, HealthBuilder, Heartbeat, RegisterError},
-    report::{Probe, Report, Status},
+    health::{Health, HealthBuilder, Heartbeat, Probe, RegisterError, Status},
+    report::Report,
 };

@@ -31,7 +31,7 @@ impl Health {
         Ok(async move {
             let signal = signals.next().await;
             health.begin_drain();
-            let delay = health.inner.drain_delay;
+            let delay = health.inner.settings.drain_delay;
             info!(signal, ?delay, "the port stays open for the drain delay");
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}

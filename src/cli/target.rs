@@ -6,9 +6,7 @@ use std::{
 };
 
 use super::args::{Invalid, Options, Url};
-use crate::{
-    Endpoint, Probe, advertise::find, endpoint::parse_port, probe::Request, report::DEFAULT_PATHS,
-};
+use crate::{Endpoint, Probe, advertise::find, endpoint::parse_port, probe::Request};
 
 /// Port to probe when nothing names one.
 pub(super) const DEFAULT_PORT: u16 = 8080;
@@ -76,7 +74,7 @@ pub(crate) fn resolve(
             let probe = probe.unwrap_or(Probe::Health);
             match &advertised {
                 Some(advertised) => advertised.path(probe).to_owned(),
-                None => DEFAULT_PATHS[probe as usize].to_owned(),
+                None => probe.default_path().to_owned(),
             }
         }
     };

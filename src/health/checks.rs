@@ -1,64 +1,119 @@
-//! Step 1, register: one named check, what its failure means, and the errors of registering it.
+//! Checks: how they run, and the evaluation that all probers share.
 
-use std::{error::Error, fmt, future::Future, pin::Pin, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-/// Why a check, a heartbeat or a path was not accepted.
-///
-/// A mistake in a registry is an error when the program starts, not at 3 a.m.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RegisterError(pub(crate) Mistake);
+use tokio::{
+    sync::watch,
+    task::{AbortHandle, JoinHandle},
+    time::{Instant, timeout_at},
+};
+use tracing::{info, warn};
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Mistake {
-    Name(String),
-    Duplicate(String),
-    Path(String),
-    SamePath(String),
-    Period(String, Duration),
-}
+use super::{
+    builder::{Mistake, validate_name},
+    lock,
+};
 
-impl fmt::Display for RegisterError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Mistake::Name(name) => write!(
-                f,
-                "name {name:?}: expected 1 to {NAME_MAX} letters, digits, '-', '_' or '.'"
-            ),
-            Mistake::Duplicate(name) => write!(f, "name {name:?} is registered twice"),
-            Mistake::Path(path) => write!(
-                f,
-                "path {path:?}: expected '/' and then letters, digits, '/', '-', '_', '.' or '~'"
-            ),
-            Mistake::SamePath(path) => write!(f, "path {path:?} is given to two routes"),
-            Mistake::Period(name, within) => write!(
-                f,
-                "heartbeat {name:?}: a beat within {within:?} cannot be kept, expected 1ms or more"
-            ),
-        }
-    }
-}
+/// How long an evaluation serves all probers. Longer would delay the moment at which a load
+/// balancer learns of a failure.
+const CACHE_TTL: Duration = Duration::from_secs(1);
 
-impl Error for RegisterError {}
+/// Deadline that all checks of an evaluation share. The kubelet's default `timeoutSeconds` is 1 s:
+/// it would not wait for a later response.
+const DEADLINE: Duration = Duration::from_millis(800);
 
-/// What the failure of a check means for traffic.
+/// How long a prober waits for an evaluation. An evaluation that misses its own deadline is stuck
+/// on a blocked runtime, and a service can have several runtimes.
+const PATIENCE: Duration = Duration::from_millis(900);
+
+/// The consequence of a failing check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
-    /// Holds traffic back.
+    /// Readiness fails.
     Required,
-    /// Warns.
+    /// Health and readiness warn.
     Optional,
 }
 
-type Run = dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync;
-
-pub(crate) struct Check {
+/// Name of a check and what its failure means. Results share it, and do not keep the closure alive.
+#[derive(Debug)]
+pub(crate) struct Label {
     pub(crate) name: String,
     pub(crate) need: Need,
+    /// Whether the last line in the log about this check reports a failure.
+    logged_failure: AtomicBool,
+}
+
+/// How a check failed. Not `Debug`: the text of an error may hold secrets and is only logged.
+pub(crate) enum Failure {
+    Failed(String),
+    TimedOut,
+    Panicked(String),
+}
+
+/// Result of one run of a check.
+pub(crate) struct CheckResult {
+    pub(crate) check: Arc<Label>,
+    pub(crate) failure: Option<Failure>,
+    pub(crate) took: Duration,
+}
+
+/// The results of all checks, which ran at the same time.
+pub(crate) struct Evaluation {
+    started: Instant,
+    pub(crate) results: Vec<CheckResult>,
+}
+
+impl Evaluation {
+    pub(crate) fn failing(&self, need: Need) -> impl Iterator<Item = &CheckResult> {
+        let failing =
+            move |result: &&CheckResult| result.check.need == need && result.failure.is_some();
+        self.results.iter().filter(failing)
+    }
+
+    /// Returns the results that differ from what the log says.
+    fn unlogged(&self) -> Vec<&CheckResult> {
+        let changed = |result: &&CheckResult| {
+            let fails = result.failure.is_some();
+            result.check.logged_failure.swap(fails, Ordering::Relaxed) != fails
+        };
+        self.results.iter().filter(changed).collect()
+    }
+}
+
+impl CheckResult {
+    fn log(&self) {
+        let (check, took) = (&self.check.name, self.took);
+        let error = match &self.failure {
+            None => return info!(check, ?took, "check recovered"),
+            Some(Failure::Failed(error) | Failure::Panicked(error)) => error,
+            Some(Failure::TimedOut) => "timed out",
+        };
+        let required = self.check.need == Need::Required;
+        warn!(check, required, ?took, error, "check failed");
+    }
+}
+
+type Run = dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync;
+type Task = JoinHandle<(Result<(), String>, Duration)>;
+
+pub(super) struct Check {
+    label: Arc<Label>,
     run: Box<Run>,
+    last: Mutex<Option<AbortHandle>>,
 }
 
 impl Check {
-    pub(crate) fn new<F, Fut, T, E>(name: String, need: Need, check: F) -> Self
+    pub(super) fn new<F, Fut, T, E>(name: String, need: Need, check: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<T, E>> + Send + 'static,
@@ -66,38 +121,199 @@ impl Check {
     {
         let run = move || -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> {
             let future = check();
-            // `{:#}` so that anyhow and its like give the whole chain of causes.
+            // `{:#}` prints the whole chain of causes of anyhow's errors and similar ones.
             Box::pin(async move { future.await.map(drop).map_err(|e| format!("{e:#}")) })
         };
         Self {
-            name,
-            need,
+            label: Arc::new(Label {
+                name,
+                need,
+                logged_failure: AtomicBool::new(false),
+            }),
             run: Box::new(run),
+            last: Mutex::default(),
         }
     }
 
-    pub(crate) async fn run(&self) -> Result<(), String> {
-        (self.run)().await
+    pub(super) fn name(&self) -> &str {
+        &self.label.name
+    }
+
+    /// Starts a run, unless the last one still blocks a worker thread: it cannot be aborted, and a
+    /// second one would block a second thread.
+    fn start(self: &Arc<Self>) -> Option<Task> {
+        let mut last = lock(&self.last);
+        if last.as_ref().is_some_and(|task| !task.is_finished()) {
+            return None;
+        }
+        let check = Arc::clone(self);
+        let task = tokio::spawn(async move {
+            let started = Instant::now();
+            let result = (check.run)().await;
+            (result, started.elapsed())
+        });
+        *last = Some(task.abort_handle());
+        Some(task)
+    }
+
+    /// Waits for a run that was started at that moment.
+    async fn finish(&self, task: Option<Task>, started: Instant) -> CheckResult {
+        let Some(mut task) = task else {
+            return self.result(Some(Failure::TimedOut), DEADLINE);
+        };
+        match timeout_at(started + DEADLINE, &mut task).await {
+            // Timers fire late while a check blocks its thread, so the clock decides.
+            Ok(Ok((_, took))) if took > DEADLINE => self.result(Some(Failure::TimedOut), took),
+            Ok(Ok((result, took))) => self.result(result.err().map(Failure::Failed), took),
+            Ok(Err(error)) if error.is_panic() => {
+                let failure = Failure::Panicked(error.to_string());
+                self.result(Some(failure), started.elapsed())
+            }
+            _ => {
+                task.abort();
+                self.result(Some(Failure::TimedOut), DEADLINE)
+            }
+        }
+    }
+
+    fn result(&self, failure: Option<Failure>, took: Duration) -> CheckResult {
+        CheckResult {
+            check: Arc::clone(&self.label),
+            failure,
+            took,
+        }
     }
 }
 
 impl fmt::Debug for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Check")
-            .field("name", &self.name)
-            .field("need", &self.need)
-            .finish_non_exhaustive()
+        self.label.fmt(f)
     }
 }
 
-const NAME_MAX: usize = 64;
+/// All checks of a service. Clones share them.
+#[derive(Clone, Default)]
+pub(super) struct Checks(Arc<Mutex<Registry>>);
 
-/// Names go on the wire and into log lines: nothing that would need escaping, and no ':', which
-/// separates the component from the measurement in the health+json draft.
-pub(crate) fn valid_name(name: &str) -> Result<(), RegisterError> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    if name.is_empty() || name.len() > NAME_MAX || !name.bytes().all(plain) {
-        return Err(RegisterError(Mistake::Name(name.to_owned())));
+#[derive(Default)]
+struct Registry {
+    checks: Vec<Arc<Check>>,
+    last: Option<Arc<Evaluation>>,
+    running: Option<Running>,
+}
+
+/// The evaluation under way.
+#[derive(Clone)]
+struct Running {
+    started: Instant,
+    done: watch::Receiver<Option<Arc<Evaluation>>>,
+}
+
+impl Running {
+    /// Whether waiting for it makes sense: its runtime may be blocked, or may have ended.
+    fn is_alive(&self) -> bool {
+        self.started.elapsed() < PATIENCE && self.done.has_changed().is_ok()
     }
-    Ok(())
+}
+
+impl Checks {
+    pub(super) fn add(&self, check: Check) -> Result<(), Mistake> {
+        validate_name(check.name())?;
+        let mut registry = lock(&self.0);
+        if registry.contains(check.name()) {
+            return Err(Mistake::Duplicate(check.name().to_owned()));
+        }
+        registry.checks.push(Arc::new(check));
+        Ok(())
+    }
+
+    pub(super) fn contains(&self, name: &str) -> bool {
+        lock(&self.0).contains(name)
+    }
+
+    pub(super) fn any_required(&self) -> bool {
+        let required = |check: &Arc<Check>| check.label.need == Need::Required;
+        lock(&self.0).checks.iter().any(required)
+    }
+
+    /// Returns the cached evaluation, or waits for the one under way, or starts a new one. `None`
+    /// if there are no checks.
+    pub(super) async fn evaluate(&self) -> Option<Arc<Evaluation>> {
+        let mut running = {
+            let mut registry = lock(&self.0);
+            if registry.checks.is_empty() {
+                return None;
+            }
+            if let Some(last) = &registry.last
+                && last.started.elapsed() < CACHE_TTL
+            {
+                return Some(Arc::clone(last));
+            }
+            match &registry.running {
+                Some(running) if running.is_alive() => running.clone(),
+                _ => registry.start(self),
+            }
+        };
+        let deadline = running.started + PATIENCE;
+        let done = timeout_at(deadline, running.done.wait_for(Option::is_some)).await;
+        let evaluation = done.ok().and_then(|done| done.ok()?.clone());
+        Some(evaluation.unwrap_or_else(|| self.timed_out(running.started)))
+    }
+
+    /// The result of an evaluation that did not end.
+    fn timed_out(&self, started: Instant) -> Arc<Evaluation> {
+        let timed_out = |check: &Arc<Check>| check.result(Some(Failure::TimedOut), PATIENCE);
+        let results = lock(&self.0).checks.iter().map(timed_out).collect();
+        Arc::new(Evaluation { started, results })
+    }
+
+    async fn run(self, checks: Vec<Arc<Check>>, done: watch::Sender<Option<Arc<Evaluation>>>) {
+        let started = Instant::now();
+        let tasks: Vec<_> = checks.iter().map(|check| (check, check.start())).collect();
+        let mut results = Vec::with_capacity(tasks.len());
+        for (check, task) in tasks {
+            results.push(check.finish(task, started).await);
+        }
+        let evaluation = Arc::new(Evaluation { started, results });
+        let mut unlogged = Vec::new();
+        {
+            let mut registry = lock(&self.0);
+            let ours = done.subscribe();
+            let running = &mut registry.running;
+            running.take_if(|running| running.done.same_channel(&ours));
+            // An abandoned run can finish after the one that replaced it: its result is outdated.
+            if registry
+                .last
+                .as_ref()
+                .is_none_or(|last| last.started <= started)
+            {
+                registry.last = Some(Arc::clone(&evaluation));
+                unlogged = evaluation.unlogged();
+            }
+        }
+        done.send_replace(Some(Arc::clone(&evaluation)));
+        // Last and without a lock, because writing a log can block.
+        unlogged.into_iter().for_each(CheckResult::log);
+    }
+}
+
+impl fmt::Debug for Checks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        lock(&self.0).checks.fmt(f)
+    }
+}
+
+impl Registry {
+    fn contains(&self, name: &str) -> bool {
+        self.checks.iter().any(|check| check.name() == name)
+    }
+
+    /// Starts an evaluation in a task of its own, so that a prober that disconnects does not
+    /// cancel it for the others. The task ends by itself at the deadline.
+    fn start(&mut self, checks: &Checks) -> Running {
+        let (sender, done) = watch::channel(None);
+        tokio::spawn(checks.clone().run(self.checks.clone(), sender));
+        let started = Instant::now();
+        self.running.insert(Running { started, done }).clone()
+    }
 }

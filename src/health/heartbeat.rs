@@ -1,24 +1,27 @@
-//! Step 1, register: a worker loop that must keep beating.
+//! Heartbeats: worker loops that report regularly that they are alive.
 
 use std::{
+    mem,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU8, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use tokio::time::Instant;
+use tracing::{info, warn};
 
-/// A worker's sign of life, from [`Health::heartbeat`](crate::Health::heartbeat).
+use super::lock;
+
+/// A worker loop's sign of life, from [`Health::heartbeat`](crate::Health::heartbeat).
 ///
-/// The loop that holds it calls [`beat`](Self::beat) more often than the period that it
-/// registered. A late beat, or a handle that is dropped without [`finish`](Self::finish) because
-/// its task panicked, returned early or was cancelled, is a broken process: liveness fails and
-/// the orchestrator restarts it. A late beat recovers with the next beat; a dropped handle does
-/// not.
+/// Call [`beat`](Self::beat) in the loop, more often than the registered period. A late beat means
+/// that the process is broken: liveness fails and the orchestrator restarts it. The same holds
+/// for a handle that is dropped without [`finish`](Self::finish), because its task panicked,
+/// returned early or was cancelled. The next beat ends a lateness; nothing undoes a drop.
 ///
-/// Not `Clone`: two holders would hide each other's silence.
+/// It is not `Clone`, because one holder's beats would hide that another has stopped.
 ///
 /// ```
 /// # async fn next_job() -> Option<()> { None }
@@ -37,27 +40,16 @@ use tokio::time::Instant;
 /// # }
 /// ```
 #[derive(Debug)]
-#[must_use = "a heartbeat that is dropped without `finish` is a broken process"]
+#[must_use = "dropping a heartbeat without `finish` reports a broken process"]
 pub struct Heartbeat(Arc<Beat>);
 
 impl Heartbeat {
-    pub(crate) fn new(name: String, within: Duration) -> (Self, Arc<Beat>) {
-        let beat = Arc::new(Beat {
-            name,
-            within,
-            born: Instant::now(),
-            last: AtomicU64::new(0),
-            phase: AtomicU8::new(BEATING),
-        });
-        (Self(Arc::clone(&beat)), beat)
-    }
-
-    /// Says that the worker is alive. Costs one clock reading and one atomic store.
+    /// Reports that the worker is alive. Costs one reading of the clock and one atomic store.
     pub fn beat(&self) {
         self.0.last.store(self.0.age(), Ordering::Relaxed);
     }
 
-    /// Ends the heartbeat: the worker is done, and its silence means nothing from now on.
+    /// Ends the heartbeat of a worker that is done.
     pub fn finish(self) {
         self.0.phase.store(FINISHED, Ordering::Release);
     }
@@ -65,7 +57,7 @@ impl Heartbeat {
 
 impl Drop for Heartbeat {
     fn drop(&mut self) {
-        // Only from BEATING: `finish` drops its handle too.
+        // Only from BEATING, because `finish` drops its handle too.
         let _ =
             self.0
                 .phase
@@ -77,13 +69,13 @@ const BEATING: u8 = 0;
 const FINISHED: u8 = 1;
 const DROPPED: u8 = 2;
 
-/// The registry's side of a [`Heartbeat`].
+/// What a [`Heartbeat`] and the registry share.
 #[derive(Debug)]
-pub(crate) struct Beat {
-    pub(crate) name: String,
-    within: Duration,
-    born: Instant,
-    /// Nanoseconds from `born` to the last beat.
+struct Beat {
+    name: Arc<str>,
+    period: Duration,
+    registered: Instant,
+    /// Nanoseconds from `registered` to the last beat.
     last: AtomicU64,
     phase: AtomicU8,
 }
@@ -96,16 +88,22 @@ pub(crate) enum Pulse {
     Finished,
 }
 
+impl Pulse {
+    pub(crate) const fn is_failing(self) -> bool {
+        matches!(self, Self::Late | Self::Dropped)
+    }
+}
+
 impl Beat {
-    pub(crate) fn pulse(&self) -> Pulse {
+    fn pulse(&self) -> Pulse {
         match self.phase.load(Ordering::Acquire) {
             FINISHED => Pulse::Finished,
             DROPPED => Pulse::Dropped,
             _ => {
-                // `last` first: a beat between the two readings must not look like the future.
+                // `last` before the clock: a beat in between must not be in the future.
                 let last = self.last.load(Ordering::Relaxed);
                 let silence = Duration::from_nanos(self.age().saturating_sub(last));
-                if silence > self.within {
+                if silence > self.period {
                     Pulse::Late
                 } else {
                     Pulse::Beating
@@ -115,6 +113,70 @@ impl Beat {
     }
 
     fn age(&self) -> u64 {
-        u64::try_from(self.born.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        u64::try_from(self.registered.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Names of heartbeats, and how they are.
+pub(crate) type Pulses = Vec<(Arc<str>, Pulse)>;
+
+/// All heartbeats of a service.
+#[derive(Debug, Default)]
+pub(super) struct Heartbeats(Mutex<Vec<Registered>>);
+
+#[derive(Debug)]
+struct Registered {
+    beat: Arc<Beat>,
+    /// The pulse that the log has reported.
+    logged: Pulse,
+}
+
+impl Heartbeats {
+    /// Returns `None` if the name belongs to a heartbeat that has not finished.
+    pub(super) fn register(&self, name: &str, period: Duration) -> Option<Heartbeat> {
+        let mut heartbeats = lock(&self.0);
+        heartbeats.retain(|heartbeat| heartbeat.beat.pulse() != Pulse::Finished);
+        if heartbeats
+            .iter()
+            .any(|heartbeat| *heartbeat.beat.name == *name)
+        {
+            return None;
+        }
+        let beat = Arc::new(Beat {
+            name: name.into(),
+            period,
+            registered: Instant::now(),
+            last: AtomicU64::new(0),
+            phase: AtomicU8::new(BEATING),
+        });
+        heartbeats.push(Registered {
+            beat: Arc::clone(&beat),
+            logged: Pulse::Beating,
+        });
+        Some(Heartbeat(beat))
+    }
+
+    /// Returns the pulse of each heartbeat, and those that have changed since the last call.
+    pub(super) fn pulses(&self) -> (Pulses, Pulses) {
+        let (mut pulses, mut changed) = (Vec::new(), Vec::new());
+        for Registered { beat, logged } in lock(&self.0).iter_mut() {
+            let pulse = beat.pulse();
+            pulses.push((Arc::clone(&beat.name), pulse));
+            if mem::replace(logged, pulse) != pulse {
+                changed.push((Arc::clone(&beat.name), pulse));
+            }
+        }
+        (pulses, changed)
+    }
+}
+
+pub(super) fn log(changed: &[(Arc<str>, Pulse)]) {
+    for (name, pulse) in changed {
+        match pulse {
+            Pulse::Late => warn!(heartbeat = %name, "heartbeat late"),
+            Pulse::Dropped => warn!(heartbeat = %name, "heartbeat dropped without finish()"),
+            Pulse::Beating => info!(heartbeat = %name, "heartbeat recovered"),
+            Pulse::Finished => info!(heartbeat = %name, "heartbeat finished"),
+        }
     }
 }

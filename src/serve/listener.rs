@@ -365,9 +365,10 @@ impl Health {
     }
 
     async fn respond(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
-        match self.probe(path) {
-            Some(probe) if matches!(*method, Method::GET | Method::HEAD) => {
-                self.report(probe).await.into_http()
+        let routes = &self.inner.settings.routes;
+        match routes.iter().find(|route| route.outer_path == path) {
+            Some(route) if matches!(*method, Method::GET | Method::HEAD) => {
+                self.report(route.probe).await.into()
             }
             Some(_) => {
                 let mut response = empty(StatusCode::METHOD_NOT_ALLOWED);

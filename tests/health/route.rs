@@ -636,7 +636,7 @@ async fn error_texts_stay_in_the_log_which_tells_each_change_once() {
         next_second().await;
     }
     let log = log.text();
-    assert_eq!(log.matches("check fails").count(), 2, "{log}");
+    assert_eq!(log.matches("check failed").count(), 2, "{log}");
     assert_eq!(log.matches(SECRET).count(), 2, "{log}");
     assert_eq!(log.matches("check recovered").count(), 1, "{log}");
 }
@@ -730,7 +730,7 @@ fn mistakes_are_told_when_the_registry_is_built() {
         ),
         (
             paths("/a", "/b", "/a"),
-            "path \"/a\" is given to two routes".to_owned(),
+            "two routes have the path \"/a\"".to_owned(),
         ),
         (
             paths("a", "/b", "/c"),
@@ -766,7 +766,7 @@ async fn mistakes_in_heartbeats_are_told_when_they_are_registered() {
     );
     assert_eq!(
         text(health.heartbeat("worker", Duration::ZERO)),
-        "heartbeat \"worker\": a beat within 0ns cannot be kept, expected 1ms or more"
+        "heartbeat \"worker\": expected a period of at least 1ms, not 0ns"
     );
     let first = health.heartbeat("worker", second).unwrap();
     assert_eq!(

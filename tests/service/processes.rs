@@ -384,7 +384,7 @@ fn error_of_a_check_goes_to_the_log_once_per_transition_and_nowhere_else() {
         });
     }
     assert_eq!(logged("check recovered"), 2, "{}", service.stderr.text());
-    assert_eq!(logged("check fails"), 2, "{}", service.stderr.text());
+    assert_eq!(logged("check failed"), 2, "{}", service.stderr.text());
 }
 
 #[test]

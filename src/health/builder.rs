@@ -1,0 +1,264 @@
+//! Registration: the builder of a [`Health`], and the mistakes that it refuses.
+
+use std::{error::Error, fmt, future::Future, time::Duration};
+
+use super::{
+    Health,
+    checks::{Check, Checks, Need},
+    verdict::Probe,
+};
+use crate::BuildInfo;
+
+/// How long the port stays open after SIGTERM by default. Most load balancers send one or two
+/// probes in this time, and see them fail.
+const DRAIN_DELAY: Duration = Duration::from_secs(5);
+
+/// Maximum length of a name.
+const NAME_MAX: usize = 64;
+
+/// Shortest period of a heartbeat.
+const PERIOD_MIN: Duration = Duration::from_millis(1);
+
+/// Registers the checks of a [`Health`] and configures its routes. From [`Health::builder`].
+///
+/// [`build`](Self::build) reports mistakes in names and paths.
+#[derive(Debug)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct HealthBuilder {
+    checks: Vec<Check>,
+    nested_under: String,
+    settings: Settings,
+}
+
+/// What the builder decides once, for the whole life of the service.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) build: BuildInfo,
+    /// The routes, in the order of [`Probe::ALL`].
+    pub(crate) routes: [Route; 3],
+    pub(crate) status_only: bool,
+    pub(crate) drain_delay: Duration,
+}
+
+/// Where a probe is served.
+#[derive(Debug)]
+pub(crate) struct Route {
+    #[cfg_attr(
+        not(any(feature = "axum", feature = "listener")),
+        expect(dead_code, reason = "without routes there is nothing to serve")
+    )]
+    pub(crate) probe: Probe,
+    /// Path within the router.
+    pub(crate) path: String,
+    /// Path that clients request: with the prefix under which the router is nested.
+    pub(crate) outer_path: String,
+}
+
+impl HealthBuilder {
+    pub(super) fn new(build: BuildInfo) -> Self {
+        let route = |probe: Probe| Route {
+            probe,
+            path: probe.default_path().to_owned(),
+            outer_path: String::new(),
+        };
+        Self {
+            checks: Vec::new(),
+            nested_under: String::new(),
+            settings: Settings {
+                build,
+                routes: Probe::ALL.map(route),
+                status_only: false,
+                drain_delay: DRAIN_DELAY,
+            },
+        }
+    }
+
+    /// Adds a check of something the service cannot work without.
+    ///
+    /// While it fails, readiness fails and health warns. A check is a name and a closure that
+    /// returns a future of `Result<T, E>`, where `E` implements `Display`. The text of the error
+    /// is logged and never sent to a client.
+    ///
+    /// All checks run at the same time, at most once a second, and share a deadline of 800 ms. A
+    /// check that is late or panics has failed. (Panics must unwind: with `panic = "abort"` a
+    /// panic ends the process.) A late check is dropped at its current `.await`, and what it
+    /// borrowed from a pool goes back as it is; `examples/postgres` shows a pool that copes with
+    /// that. Blocking work belongs in `spawn_blocking` and must end by itself, because it cannot
+    /// be aborted.
+    ///
+    /// ```
+    /// # struct Pool;
+    /// # impl Pool { async fn ping(&self) -> std::io::Result<()> { Ok(()) } }
+    /// # let pool = std::sync::Arc::new(Pool);
+    /// let health = lifesign::Health::builder(lifesign::build_info!())
+    ///     .required("postgres", move || {
+    ///         let pool = pool.clone();
+    ///         async move { pool.ping().await }
+    ///     })
+    ///     .build()?;
+    /// # Ok::<(), lifesign::RegisterError>(())
+    /// ```
+    pub fn required<F, Fut, T, E>(mut self, name: impl Into<String>, check: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+        E: fmt::Display,
+    {
+        let check = Check::new(name.into(), Need::Required, check);
+        self.checks.push(check);
+        self
+    }
+
+    /// Adds a check of something the service can work without, such as a cache or a mail server.
+    ///
+    /// While it fails, health and readiness warn. Otherwise like [`required`](Self::required).
+    pub fn optional<F, Fut, T, E>(mut self, name: impl Into<String>, check: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+        E: fmt::Display,
+    {
+        let check = Check::new(name.into(), Need::Optional, check);
+        self.checks.push(check);
+        self
+    }
+
+    /// Sets the path of a probe's route.
+    ///
+    /// The defaults are `/health`, `/health/ready` and `/health/live`.
+    pub fn path(mut self, probe: Probe, path: impl Into<String>) -> Self {
+        self.settings.routes[probe as usize].path = path.into();
+        self
+    }
+
+    /// Sets the prefix under which the router is nested, so that `healthcheck` finds the routes.
+    ///
+    /// For `Router::new().nest("/api", health.routes())`, set `/api`. Routes that are merged have
+    /// no prefix.
+    pub fn nested_under(mut self, prefix: impl Into<String>) -> Self {
+        self.nested_under = prefix.into();
+        self
+    }
+
+    /// Reduces the response body to the status: no check names, no build metadata.
+    ///
+    /// For routes that the public can reach. The reason for a failure is then only in the log.
+    pub const fn status_only(mut self) -> Self {
+        self.settings.status_only = true;
+        self
+    }
+
+    /// Sets how long the port stays open after SIGTERM. The default is 5 s.
+    ///
+    /// Choose it longer than the load balancer's period × threshold. Together with the longest
+    /// request it must be shorter than the orchestrator's grace period (Docker 10 s, Kubernetes
+    /// 30 s). Choose zero if a `preStop` hook waits already.
+    pub const fn drain_delay(mut self, delay: Duration) -> Self {
+        self.settings.drain_delay = delay;
+        self
+    }
+
+    /// Validates names and paths, and creates the [`Health`] of a starting service.
+    ///
+    /// # Errors
+    ///
+    /// - A check's name is empty, is longer than 64 bytes, is registered twice, or contains
+    ///   anything but ASCII letters, digits, `-`, `_` and `.`.
+    /// - A path or prefix does not start with one `/`, or contains anything but ASCII letters,
+    ///   digits, `/`, `-`, `_`, `.` and `~`.
+    /// - Two routes have the same path.
+    pub fn build(mut self) -> Result<Health, RegisterError> {
+        let checks = Checks::default();
+        for check in self.checks {
+            checks.add(check)?;
+        }
+        if !self.nested_under.is_empty() {
+            validate_path(&self.nested_under)?;
+        }
+        let routes = &mut self.settings.routes;
+        for i in 0..routes.len() {
+            validate_path(&routes[i].path)?;
+            if routes[..i].iter().any(|route| route.path == routes[i].path) {
+                return Err(Mistake::SamePath(routes[i].path.clone()).into());
+            }
+            routes[i].outer_path = join(&self.nested_under, &routes[i].path);
+        }
+        Ok(Health::new(self.settings, checks))
+    }
+}
+
+/// Why a check, a heartbeat or a path was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegisterError(Mistake);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Mistake {
+    Name(String),
+    Duplicate(String),
+    Path(String),
+    SamePath(String),
+    Period(String, Duration),
+}
+
+impl From<Mistake> for RegisterError {
+    fn from(mistake: Mistake) -> Self {
+        Self(mistake)
+    }
+}
+
+impl fmt::Display for RegisterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Mistake::Name(name) => write!(
+                f,
+                "name {name:?}: expected 1 to {NAME_MAX} letters, digits, '-', '_' or '.'"
+            ),
+            Mistake::Duplicate(name) => write!(f, "name {name:?} is registered twice"),
+            Mistake::Path(path) => write!(
+                f,
+                "path {path:?}: expected '/' and then letters, digits, '/', '-', '_', '.' or '~'"
+            ),
+            Mistake::SamePath(path) => write!(f, "two routes have the path {path:?}"),
+            Mistake::Period(name, period) => write!(
+                f,
+                "heartbeat {name:?}: expected a period of at least {PERIOD_MIN:?}, not {period:?}"
+            ),
+        }
+    }
+}
+
+impl Error for RegisterError {}
+
+/// Names are written to responses and logs: nothing that needs escaping, and no `:`, which
+/// separates component and measurement in the health+json draft.
+pub(super) fn validate_name(name: &str) -> Result<(), Mistake> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if name.is_empty() || name.len() > NAME_MAX || !name.bytes().all(plain) {
+        return Err(Mistake::Name(name.to_owned()));
+    }
+    Ok(())
+}
+
+pub(super) fn validate_period(name: &str, period: Duration) -> Result<(), Mistake> {
+    if period < PERIOD_MIN {
+        return Err(Mistake::Period(name.to_owned(), period));
+    }
+    Ok(())
+}
+
+/// Paths are passed to axum's router, URLs and the lines of a file, which have special characters.
+fn validate_path(path: &str) -> Result<(), Mistake> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'-' | b'_' | b'.' | b'~');
+    if !path.starts_with('/') || path.starts_with("//") || !path.bytes().all(plain) {
+        return Err(Mistake::Path(path.to_owned()));
+    }
+    Ok(())
+}
+
+/// Joins a prefix and a path like axum's `nest`: a route at `/` has the path of its prefix.
+fn join(prefix: &str, path: &str) -> String {
+    match prefix.strip_suffix('/') {
+        None if path == "/" && !prefix.is_empty() => prefix.to_owned(),
+        trimmed => format!("{}{path}", trimmed.unwrap_or(prefix)),
+    }
+}

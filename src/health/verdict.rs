@@ -1,0 +1,90 @@
+//! The table of verdicts: what each probe reports in each state of the service.
+
+use std::fmt;
+
+/// The question that a prober asks. Each has its own route, and its own consequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Probe {
+    /// Is the service up? For Docker's `HEALTHCHECK`, Compose, Swarm and ECS.
+    Health,
+    /// May the service receive traffic? For load balancers and Kubernetes' readiness probe.
+    Readiness,
+    /// Must the service be restarted? For Kubernetes' liveness and startup probes.
+    Liveness,
+}
+
+impl Probe {
+    pub(crate) const ALL: [Self; 3] = [Self::Health, Self::Readiness, Self::Liveness];
+
+    /// Path of the probe's route, unless [`path`](crate::HealthBuilder::path) changes it.
+    pub(crate) const fn default_path(self) -> &'static str {
+        match self {
+            Self::Health => "/health",
+            Self::Readiness => "/health/ready",
+            Self::Liveness => "/health/live",
+        }
+    }
+}
+
+/// The verdict of a [`Report`](crate::Report), in the words of the health+json draft.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Status {
+    /// Everything works. Served with status code 200.
+    Pass,
+    /// Something fails, but this probe's consequence would not help. Served with status code 200.
+    Warn,
+    /// The prober should act. Served with status code 503.
+    Fail,
+}
+
+impl Status {
+    /// Returns the word in the response body: `pass`, `warn` or `fail`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Warn => "warn",
+            Self::Fail => "fail",
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// State of the service. It only moves forward, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum State {
+    Starting,
+    /// `set_ready` was called, but the required checks have not all passed yet.
+    Waiting,
+    Ready,
+    Draining,
+}
+
+/// What fails at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Failing {
+    pub(crate) required: bool,
+    pub(crate) optional: bool,
+    pub(crate) heartbeat: bool,
+}
+
+/// The table in the documentation of [`Health`](crate::Health).
+pub(crate) const fn verdict(state: State, probe: Probe, failing: Failing) -> Status {
+    match (state, probe) {
+        (State::Draining, Probe::Liveness) => Status::Pass,
+        (State::Draining, _) => Status::Fail,
+        _ if failing.heartbeat => Status::Fail,
+        (_, Probe::Liveness) => Status::Pass,
+        (State::Starting | State::Waiting, _) => Status::Fail,
+        (State::Ready, Probe::Readiness) if failing.required => Status::Fail,
+        (State::Ready, _) if failing.required || failing.optional => Status::Warn,
+        (State::Ready, _) => Status::Pass,
+    }
+}
