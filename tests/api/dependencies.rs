@@ -1,29 +1,50 @@
-//! The page of dependencies is true: it names what a service compiles, no more and no less.
+//! The documentation names and counts exactly the crates that a service compiles.
 
 use std::{collections::BTreeSet, process::Command};
 
 const PAGE: &str = include_str!("../../docs/dependencies.md");
+const README: &str = include_str!("../../README.md");
+const CRATE: &str = include_str!("../../src/lib.rs");
 
 #[test]
 fn the_page_names_every_crate_that_a_service_compiles() {
-    let mut tree = Command::new(env!("CARGO"));
-    tree.args(["tree", "--locked", "--offline", "--edges=normal,build"])
-        .args(["--prefix=none", "--format={p}", "--manifest-path"])
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
-    let output = tree.output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    let tree = String::from_utf8(output.stdout).unwrap();
-    let compiled: BTreeSet<_> = tree
-        .lines()
-        .filter_map(|line| line.split(' ').next())
-        .filter(|name| *name != "lifesign")
-        .collect();
+    let compiled = compiled(&[]);
 
     // Ours have a row each, and what they bring stands in the second column of another table.
     let (ours, brought) = PAGE.split_once("## Brought").expect("two tables");
     let named: BTreeSet<_> = crates(ours, 1).chain(crates(brought, 2)).collect();
 
-    assert_eq!(named, compiled);
+    assert_eq!(named, compiled.iter().map(String::as_str).collect());
+}
+
+#[test]
+fn feature_tables_count_the_crates_of_each_feature() {
+    for (page, start) in [(README, "| `"), (CRATE, "//! | `")] {
+        for feature in ["core", "axum", "listener", "https", "build"] {
+            let start = format!("{start}{feature}` | ");
+            let mut rows = page.lines().filter(|line| line.starts_with(&start));
+            let row = rows.find(|row| row.contains("| yes |") || row.contains("| no |"));
+            let count = row.and_then(|row| row.rsplit('|').nth(1)).map(str::trim);
+
+            let crates = compiled(&["--no-default-features", "--features", feature]);
+
+            assert_eq!(count, Some(&*crates.len().to_string()), "{feature}");
+        }
+    }
+}
+
+/// Names of the crates that are compiled for a service, without this one.
+fn compiled(features: &[&str]) -> BTreeSet<String> {
+    let mut tree = Command::new(env!("CARGO"));
+    tree.args(["tree", "--locked", "--offline", "--edges=normal,build"])
+        .args(["--prefix=none", "--format={p}", "--manifest-path"])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
+    let output = tree.args(features).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let tree = String::from_utf8(output.stdout).unwrap();
+    let names = tree.lines().filter_map(|line| line.split(' ').next());
+    let names = names.filter(|name| *name != "lifesign");
+    names.map(str::to_owned).collect()
 }
 
 /// What stands in that column, in the marks of code.
