@@ -1,40 +1,114 @@
-//! Health checks for containerized services: a probe, three routes, and build metadata.
+//! Health checks for containerized services: a `healthcheck` command, `/health` routes and build
+//! metadata.
 //!
-//! This is the README; [`Health`] and [`Cli`] are where the reference begins.
+//! - The image's `HEALTHCHECK` executes the service's own binary as `app healthcheck`, which
+//!   probes the running service over localhost. The image needs no shell and no curl.
+//! - Orchestrators and load balancers request `/health`, `/health/ready` or `/health/live`. An
+//!   outage of a database takes an instance out of traffic, and restarts nothing.
+//! - `/health`, `app version` and the image's labels report the same version, commit and date.
+//!
+//! ```no_run
+//! use std::{error::Error, process::ExitCode};
+//!
+//! use axum::{Router, routing::get};
+//! use lifesign::{Cli, Health, build_info};
+//! use tokio::net::TcpListener;
+//!
+//! fn main() -> Result<ExitCode, Box<dyn Error>> {
+//!     // First, because the probe needs no runtime, logger or configuration.
+//!     if let Some(code) = Cli::new(build_info!()).run() {
+//!         return Ok(code);
+//!     }
+//!     serve()
+//! }
+//!
+//! #[tokio::main]
+//! async fn serve() -> Result<ExitCode, Box<dyn Error>> {
+//!     let health = Health::builder(build_info!())
+//!         .required("disk", async || tokio::fs::metadata("/data").await)
+//!         .build()?;
+//!     let drained = health.handle_signals()?;
+//!     let app = Router::new()
+//!         .route("/", get(async || "hello"))
+//!         .merge(health.routes());
+//!     let listener = TcpListener::bind("0.0.0.0:8080").await?;
+//!     health.advertise(listener.local_addr()?).set_ready();
+//!     axum::serve(listener, app)
+//!         .with_graceful_shutdown(drained)
+//!         .await?;
+//!     Ok(ExitCode::SUCCESS)
+//! }
+//! ```
+//!
+//! # Where to start
+//!
+//! | to | use |
+//! |---|---|
+//! | add the `healthcheck` and `version` commands | [`Cli`] |
+//! | register checks and configure the routes | [`Health::builder`] |
+//! | watch a worker loop | [`Health::heartbeat`] |
+//! | serve the routes with axum | [`Health::routes`] |
+//! | serve them without an HTTP server | [`Health::listen`] |
+//! | serve them with another framework, or over gRPC | [`Health::report`] |
+//! | let `healthcheck` find the service | [`Health::advertise`] |
+//! | shut down without losing requests | [`Health::handle_signals`] |
+//! | embed version, commit and date | [`build_info!`], [`build::emit`] |
+//!
+//! # Features
+//!
+//! | feature | default | what it adds | crates |
+//! |---|---|---|--:|
+//! | `core` | yes | everything but the following: the commands, checks, reports, signals | 23 |
+//! | `axum` | yes | [`Health::routes`] | 38 |
+//! | `listener` | yes | [`Health::listen`] | 32 |
+//! | `https` | no | `healthcheck https://…` | 96 |
+//! | `build` | no | [`build::emit`], for build scripts | 0 |
+//!
+//! The last column counts the crates that are compiled with this feature alone. All features but
+//! `build` include `core`, which suffices for services on actix-web, tonic or no framework.
 #![cfg_attr(
-    not(all(feature = "axum", feature = "listener")),
-    expect(rustdoc::broken_intra_doc_links, reason = "features leave names out")
+    not(all(feature = "axum", feature = "listener", feature = "build")),
+    expect(
+        rustdoc::broken_intra_doc_links,
+        reason = "links to items of other features"
+    )
 )]
-// Only for rustdoc: to the compiler, a change of the README is none of the crate.
-#![cfg_attr(any(doc, doctest), doc = "", doc = include_str!("../README.md"))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     not(test),
     warn(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)
 )]
 
-#[cfg(feature = "core")]
-mod advertise;
-#[cfg(feature = "build")]
-pub mod build;
-mod build_info;
-#[cfg(feature = "core")]
-mod cli;
-#[cfg(feature = "core")]
-mod endpoint;
-#[cfg(all(fuzzing, feature = "listener"))]
-#[doc(hidden)]
-pub mod fuzzing;
+// The service's side, from the inside out: its state, the response's format, who serves it.
 #[cfg(feature = "core")]
 mod health;
-#[cfg(feature = "core")]
-mod probe;
 #[cfg(feature = "core")]
 mod report;
 #[cfg(any(feature = "axum", feature = "listener"))]
 mod serve;
 #[cfg(feature = "core")]
 mod shutdown;
+
+// Where the service listens, which one side writes and the other reads.
+#[cfg(feature = "core")]
+mod advertise;
+#[cfg(feature = "core")]
+mod endpoint;
+
+// The probe's side.
+#[cfg(feature = "core")]
+mod cli;
+#[cfg(feature = "core")]
+mod probe;
+
+// What both report about the build.
+#[cfg(feature = "build")]
+pub mod build;
+mod build_info;
+
+#[cfg(all(fuzzing, feature = "listener"))]
+#[doc(hidden)]
+pub mod fuzzing;
 
 pub use crate::build_info::BuildInfo;
 #[cfg(feature = "listener")]
@@ -46,3 +120,8 @@ pub use crate::{
     health::{Health, HealthBuilder, Heartbeat, Probe, RegisterError, Status},
     report::Report,
 };
+
+/// Compiles the code in the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
