@@ -355,16 +355,10 @@ impl Drop for Network {
     }
 }
 
-/// The first block of code below a heading of `examples/deploy/README.md`.
-pub fn snippet(heading: &str) -> String {
-    let page = fs::read_to_string(format!("{REPOSITORY}/examples/deploy/README.md")).unwrap();
-    let section = page
-        .split("\n### ")
-        .find(|section| section.starts_with(&format!("{heading}\n")));
-    let section = section.unwrap_or_else(|| panic!("no heading {heading}"));
-    let block = section.split("```").nth(1).expect("a block of code");
-    let (_language, text) = block.split_once('\n').unwrap();
-    text.to_owned()
+/// A configuration from `examples/deploy`.
+pub fn config(file: &str) -> String {
+    let path = format!("{REPOSITORY}/examples/deploy/{file}");
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// What the command prints.

@@ -1,4 +1,4 @@
-//! Proxies and monitors, real ones, configured by the snippets of `examples/deploy/README.md`.
+//! Real proxies and monitors, with the configurations of `examples/deploy`.
 //!
 //! `cargo test --manifest-path tests/e2e/Cargo.toml --test deploy proxies`
 
@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    docker::{Container, Image, Network, PATIENCE, Program, docker, eventually, get, snippet},
+    docker::{Container, Image, Network, PATIENCE, Program, config, docker, eventually, get},
     load::Load,
 };
 
@@ -23,20 +23,20 @@ const OUT: Duration = Duration::from_millis(3500);
 /// And one that is frozen: it accepts and never answers.
 const FROZEN_OUT: Duration = Duration::from_millis(4500);
 
-/// A program of the tools' image: its heading on the page, and how it is started.
+/// A program of the tools' image: its configuration in `examples/deploy`, and its command line.
 type Tool = (&'static str, &'static [&'static str]);
 
-const HAPROXY: Tool = ("HAProxy", &["haproxy", "-f", "/etc/snippet"]);
+const HAPROXY: Tool = ("proxies/haproxy.cfg", &["haproxy", "-f", "/etc/config"]);
 const TRAEFIK: Tool = (
-    "Traefik",
+    "proxies/traefik.yaml",
     &[
         "traefik",
         "--entryPoints.http.address=:8000",
-        "--providers.file.filename=/etc/snippet.yaml",
+        "--providers.file.filename=/etc/config.yaml",
     ],
 );
 const ENVOY: Tool = (
-    "Envoy",
+    "proxies/envoy.yaml",
     &[
         "envoy",
         "--concurrency",
@@ -44,34 +44,34 @@ const ENVOY: Tool = (
         "--log-level",
         "warn",
         "-c",
-        "/etc/snippet.yaml",
+        "/etc/config.yaml",
     ],
 );
 const CADDY: Tool = (
-    "Caddy",
+    "proxies/Caddyfile",
     &[
         "caddy",
         "run",
         "--adapter=caddyfile",
-        "--config=/etc/snippet",
+        "--config=/etc/config",
     ],
 );
 const VARNISH: Tool = (
-    "Varnish",
+    "proxies/varnish.vcl",
     &[
         "varnishd",
         "-F",
         "-a",
         ":8000",
         "-f",
-        "/etc/snippet",
+        "/etc/config",
         "-s",
         "malloc,16m",
     ],
 );
 const NGINX: Tool = (
-    "nginx",
-    &["nginx", "-g", "daemon off;", "-c", "/etc/snippet"],
+    "proxies/nginx.conf",
+    &["nginx", "-g", "daemon off;", "-c", "/etc/config"],
 );
 
 #[test]
@@ -162,10 +162,10 @@ fn the_blackbox_exporter_tells_down_and_warnings_apart() {
     let service = instance(&image, &network, 1, &[]);
     let warning = instance(&image, &network, 2, &["--env=GREETING_FILE=/none"]);
     let exporter = (
-        "Prometheus' blackbox exporter",
+        "monitors/blackbox.yaml",
         &[
             "prometheus-blackbox-exporter",
-            "--config.file=/etc/snippet.yaml",
+            "--config.file=/etc/config.yaml",
         ][..],
     );
     let exporter = tool(exporter, &network);
@@ -202,7 +202,7 @@ fn monit_and_check_http_read_the_routes() {
         "-c",
         "chmod 0600 /etc/monitrc; exec monit -I -c /etc/monitrc",
     ];
-    let monitrc = format!("{control}{}", snippet("Monit"));
+    let monitrc = format!("{control}{}", config("monitors/monit.conf"));
     let monit = Container::tool(&network, &words, ("/etc/monitrc", &monitrc));
     let summary = |state: &str| {
         eventually(&format!("monit says {state}"), PATIENCE, || {
@@ -221,7 +221,7 @@ fn monit_and_check_http_read_the_routes() {
             lines.any(|line| line.contains(state)).then_some(())
         });
     };
-    let check_http = snippet("check_http, of Nagios, Icinga and others");
+    let check_http = config("monitors/check_http.sh");
     let check_http = |service: &str| {
         let check_http = check_http.replace("service-1", service);
         let command = ["exec", &monit.name, "sh", "-c", &check_http];
@@ -361,15 +361,15 @@ fn instance(image: &Image, network: &Network, number: u8, options: &[&str]) -> C
     container
 }
 
-/// Starts a tool with its snippet of the page in /etc.
-fn tool((heading, words): Tool, network: &Network) -> Container {
-    let snippet = snippet(heading);
+/// Starts a tool with its configuration in /etc.
+fn tool((file, words): Tool, network: &Network) -> Container {
+    let config = config(file);
     let path = words
         .iter()
-        .find_map(|word| word.find("/etc/snippet").map(|at| &word[at..]));
+        .find_map(|word| word.find("/etc/config").map(|at| &word[at..]));
     Container::tool(
         network,
         words,
-        (path.expect("the path of the snippet"), &snippet),
+        (path.expect("the path of the configuration"), &config),
     )
 }

@@ -1,4 +1,4 @@
-//! A Swarm of one node: `examples/deploy/stack.yaml` behind the HAProxy of its page.
+//! A Swarm of one node: `examples/deploy/stack.yaml` behind `proxies/haproxy-swarm.cfg`.
 //!
 //! `cargo test --manifest-path tests/e2e/Cargo.toml --test deploy swarm`
 
@@ -17,8 +17,8 @@ use lifesign_e2e::REPOSITORY;
 
 use crate::{
     docker::{
-        Container, Image, Network, PATIENCE, Program, docker, eventually, get, output, remove,
-        snippet, tools, unique,
+        Container, Image, Network, PATIENCE, Program, config, docker, eventually, get, output,
+        remove, tools, unique,
     },
     load::Load,
 };
@@ -399,7 +399,7 @@ struct Proxy {
 impl Proxy {
     fn new(stack: &Stack) -> Self {
         let network = Network::new();
-        let config = snippet("HAProxy in front of Swarm");
+        let config = config("proxies/haproxy-swarm.cfg");
         let words = ["haproxy", "-f", "/etc/haproxy.cfg"];
         let container = Container::tool(&network, &words, ("/etc/haproxy.cfg", &config));
         let front = format!("{}_front", stack.name);
