@@ -1,5 +1,10 @@
 //! From a registered check to a served report, in process.
 
+mod checks;
+mod log;
 mod properties;
-mod route;
+mod registration;
+mod routes;
+mod service;
+mod states;
 mod stress;

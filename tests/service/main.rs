@@ -1,7 +1,15 @@
 //! The examples as real processes: started, probed, signalled and ended.
 #![cfg(all(unix, feature = "axum", feature = "listener"))]
 
-mod processes;
+mod checks;
+mod client;
+mod container;
+mod discovery;
+mod drain;
+mod forgery;
+mod process;
+mod redis;
 mod secrets;
+mod serving;
 #[path = "../support/mod.rs"]
 mod support;

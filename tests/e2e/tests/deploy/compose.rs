@@ -15,9 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
-
 use lifesign_e2e::REPOSITORY;
+use serde_json::Value;
 
 use crate::{
     docker::{

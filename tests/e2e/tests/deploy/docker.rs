@@ -17,12 +17,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
-
 use lifesign_e2e::{
     REPOSITORY,
     support::{self, scratch},
 };
+use serde_json::Value;
 
 pub const BASE: &str = "gcr.io/distroless/static-debian13:nonroot";
 

@@ -8,9 +8,8 @@ use std::{
     sync::OnceLock,
 };
 
-use serde_json::{Value, json};
-
 use lifesign_e2e::REPOSITORY;
+use serde_json::{Value, json};
 
 #[test]
 fn kubernetes_restarts_the_broken_and_routes_to_the_ready() {

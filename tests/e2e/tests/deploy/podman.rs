@@ -12,9 +12,8 @@ use std::{
     time::Duration,
 };
 
-use serde_json::{Value, json};
-
 use lifesign_e2e::REPOSITORY;
+use serde_json::{Value, json};
 
 use crate::docker::{
     BASE, Container, PATIENCE, Program, docker, eventually, parse, podman, tools, unique,

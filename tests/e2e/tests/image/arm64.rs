@@ -15,9 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::{Value, json};
-
 use lifesign_e2e::REPOSITORY;
+use serde_json::{Value, json};
 
 const VERSION: &str = "9.8.7-test.1";
 const GIT_COMMIT: &str = "6b1f0a53c8de947210fe3a85d4c6b79e02f18d3a";

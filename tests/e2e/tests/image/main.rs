@@ -2,6 +2,8 @@
 
 mod arm64;
 mod builds;
-mod images;
+mod engine;
+mod projects;
+mod reference;
 mod reproducible;
 mod secrets;

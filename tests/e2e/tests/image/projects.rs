@@ -1,0 +1,293 @@
+//! Images of other projects: workspaces, C, build scripts, and what the build refuses.
+
+use std::{
+    fs::{self, File},
+    path::Path,
+    sync::Arc,
+    time::SystemTime,
+};
+
+use crate::engine::{Container, Image, Project, bases, docker};
+
+#[test]
+fn without_arguments_the_image_says_what_it_does_not_know() {
+    let project = Project::new("anonymous", "1.2.3");
+    project.write("src/main.rs", "fn main() { println!(\"1.2.3\") }");
+
+    let image = Image::build(&project.folder, &[]).unwrap();
+
+    for label in [
+        "title",
+        "description",
+        "source",
+        "licenses",
+        "version",
+        "revision",
+        "created",
+    ] {
+        assert_eq!(image.label(label), "unknown", "{label}");
+    }
+}
+
+#[test]
+fn of_a_workspace_with_path_dependencies_a_change_compiles_its_own_crates_alone() {
+    let project = Project::workspace("workspace");
+    let member = "--build-arg=PACKAGE=api";
+    let first = Image::build(&project.folder, &[member]).unwrap();
+    let container = Container::run(&Arc::new(first), &[]);
+    container.turns("healthy");
+
+    // What an engine has built before, it takes from its cache.
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos();
+    project.write(
+        "crates/store/src/lib.rs",
+        &format!("pub fn greeting() -> &'static str {{ \"{now}\" }}"),
+    );
+    let changed = Image::build(&project.folder, &[member]).unwrap();
+    project.write("README.md", &format!("# {now}"));
+    let documented = Image::build(&project.folder, &[member]).unwrap();
+
+    assert_eq!(changed.compiled(), ["api", "lifesign", "store"]);
+    let said = docker(["run", "--rm", &changed.tag, "greeting"]);
+    assert_eq!(said, now.to_string());
+    assert!(
+        documented.compiled().is_empty(),
+        "{:?}",
+        documented.compiled()
+    );
+    assert_eq!(documented.layers(), changed.layers());
+}
+
+#[test]
+fn a_readme_that_is_compiled_in_is_a_source() {
+    let project = Project::new("documented", "1.0.0");
+    project.write(
+        "src/main.rs",
+        "fn main() { println!(\"{}{}\", include_str!(\"../README.md\"), env!(\"TOLD\")) }",
+    );
+    project.write(
+        "build.rs",
+        "fn main() { println!(\"cargo:rustc-env=TOLD=by its script\") }",
+    );
+
+    for page in ["first, ", "second, "] {
+        project.write("README.md", page);
+        let image = Image::build(&project.folder, &[]).unwrap();
+
+        assert_eq!(
+            docker(["run", "--rm", &image.tag]),
+            format!("{page}by its script")
+        );
+    }
+}
+
+#[test]
+fn a_dependency_in_c_is_linked_on_either_libc() {
+    let project = Project::new("compressed", "1.0.0");
+    project.write(
+        "src/main.rs",
+        "fn main() {
+             let version = unsafe { std::ffi::CStr::from_ptr(libz_sys::zlibVersion()) };
+             println!(\"zlib {}\", version.to_str().unwrap());
+         }",
+    );
+    project.depend(
+        "libz-sys = { version = \"1.1\", default-features = false, features = [\"static\"] }",
+    );
+
+    for target in ["from-scratch", "distroless-cc"] {
+        let image = Image::build(&project.folder, &["--target", target]).unwrap();
+
+        let said = docker(["run", "--rm", &image.tag]);
+        assert!(said.starts_with("zlib 1."), "{said}");
+    }
+}
+
+#[test]
+fn a_build_script_gets_the_packages_that_it_needs() {
+    let project = Project::new("packaged", "1.0.0");
+    project.write(
+        "src/main.rs",
+        "fn main() { println!(\"{}\", env!(\"BC\")) }",
+    );
+    project.write(
+        "build.rs",
+        "fn main() {
+             let bc = std::process::Command::new(\"bc\").arg(\"--version\").output();
+             let version = String::from_utf8(bc.expect(\"bc is installed\").stdout).unwrap();
+             println!(\"cargo:rustc-env=BC={}\", version.lines().next().unwrap());
+         }",
+    );
+
+    let image = Image::build(&project.folder, &["--build-arg=BUILD_PACKAGES=bc"]).unwrap();
+
+    let said = docker(["run", "--rm", &image.tag]);
+    assert!(said.starts_with("bc "), "{said}");
+}
+
+#[test]
+fn what_a_base_cannot_start_becomes_no_image() {
+    let project = Project::new("linked", "1.0.0");
+    project.write("src/main.rs", "fn main() { println!(\"started\") }");
+    let bases = bases();
+    let static_base = &bases
+        .iter()
+        .find(|(name, _)| name == "DISTROLESS_STATIC_IMAGE")
+        .unwrap()
+        .1;
+    let mistaken = format!("--build-arg=DISTROLESS_CC_IMAGE={static_base}");
+
+    // glibc on a base without it.
+    let log = Image::build(&project.folder, &["--target=distroless-cc", &mistaken]).unwrap_err();
+    assert!(
+        log.contains(", which this base does not have: choose another --target"),
+        "{log}"
+    );
+
+    // A library that one base has and the other has not.
+    project.write(
+        "build.rs",
+        "fn main() { println!(\"cargo:rustc-link-arg=-Wl,--no-as-needed,-lgomp\") }",
+    );
+    let image = Image::build(&project.folder, &["--target=distroless-cc"]).unwrap();
+    assert_eq!(docker(["run", "--rm", &image.tag]), "started");
+    let log = Image::build(&project.folder, &["--target=debian-slim"]).unwrap_err();
+    assert!(
+        log.contains("error: the executable needs libgomp.so.1, which this base"),
+        "{log}"
+    );
+}
+
+#[test]
+fn a_source_older_than_its_stub_is_compiled_all_the_same() {
+    // cargo-chef gives its stubs this version: no other difference than the time gives them away.
+    let project = Project::new("old", "0.0.1");
+
+    for code in ["first", "second"] {
+        let main = project.write(
+            "src/main.rs",
+            &format!("fn main() {{ println!({code:?}) }}"),
+        );
+        let main = File::options().write(true).open(main).unwrap();
+        main.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        let image = Image::build(&project.folder, &["--build-arg=BIN=old"]).unwrap();
+
+        assert_eq!(docker(["run", "--rm", &image.tag]), code);
+        let title = &image.config()["Labels"]["org.opencontainers.image.title"];
+        assert_eq!(title, "old");
+    }
+}
+
+#[test]
+fn where_there_is_a_choice_the_build_asks() {
+    let project = Project::new("choice", "1.0.0");
+    let refusal = |options: &[&str]| Image::build(&project.folder, options).unwrap_err();
+
+    project.write("src/lib.rs", "");
+    let none = refusal(&[]);
+    project.write("src/bin/one.rs", "fn main() {}");
+    project.write("src/bin/two.rs", "fn main() {}");
+    let two = refusal(&[]);
+    let both = refusal(&["--build-arg=BIN=one", "--build-arg=EXAMPLE=three"]);
+
+    for (log, error) in [
+        (none, "nothing to build: pass --build-arg PACKAGE=… of"),
+        (
+            two,
+            "several binaries: pass --build-arg BIN=…, one of: one two",
+        ),
+        (both, "both --build-arg BIN and EXAMPLE: pass one of them"),
+    ] {
+        assert!(log.contains(&format!(" error: {error}")), "{log}");
+    }
+}
+
+#[test]
+fn a_binary_that_says_nothing_becomes_no_image() {
+    let project = Project::new("silent", "1.0.0");
+    project.write("src/main.rs", "fn main() {}");
+
+    let log = Image::build(&project.folder, &[]).unwrap_err();
+
+    assert!(log.contains("version: printed nothing"), "{log}");
+}
+
+#[test]
+fn the_builder_gets_sources_and_no_secrets() {
+    let sources = [
+        ".cargo/config.toml",
+        ".sqlx/query-1.json",
+        "CHANGELOG.md",
+        "Cargo.lock",
+        "Cargo.toml",
+        "README.md",
+        "benches/speed.rs",
+        "build.rs",
+        "crates/store/migrations/1.sql",
+        "crates/store/page.html",
+        "examples/tls/Cargo.toml",
+        "examples/tls/src/main.rs",
+        "migrations/1.sql",
+        "proto/service.proto",
+        "rust-toolchain.toml",
+        "services/api/Cargo.toml",
+        "services/api/README.md",
+        "services/api/build.rs",
+        "services/api/src/main.rs",
+        "src/main.rs",
+        "src/target/mod.rs",
+        "templates/page.html",
+        "tests/api.rs",
+        "vendor/ring/.cargo-checksum.json",
+        "vendor/ring/tests/server.pem",
+    ];
+    let others = [
+        ".cargo/credentials.toml",
+        ".env",
+        ".git/config",
+        "compose.yaml",
+        "crates/store/.env.local",
+        "crates/store/.git",
+        "crates/store/credentials.json",
+        "crates/store/id_ed25519",
+        "examples/tls/server.key",
+        "examples/tls/target/debug/tls",
+        "node_modules/left-pad/src/index.js",
+        "notes.txt",
+        "src/server.pem",
+        "target/package/service-1.0.0/src/main.rs",
+        "target/release/service",
+        "tests/client.p12",
+    ];
+    let project = Project::new("context", "1.0.0");
+    for file in sources.iter().chain(&others) {
+        project.write(file, "");
+    }
+    project.write("Dockerfile", "FROM scratch\nCOPY . /\n");
+
+    let sent = project.folder.with_extension("sent");
+    let folders = [&sent, &project.folder].map(|folder| folder.to_str().unwrap());
+    docker(["build", "--quiet", "--output"].into_iter().chain(folders));
+
+    assert_eq!(files(&sent), sources);
+    fs::remove_dir_all(sent).unwrap();
+}
+
+/// Every file below the folder, by its path from there.
+fn files(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let path = path.strip_prefix(folder).unwrap();
+                found.push(path.display().to_string());
+            }
+        }
+    }
+    found.sort();
+    found
+}

@@ -1,0 +1,240 @@
+//! The image of the reference service, as `make image` builds it from this repository.
+//!
+//! `cargo test --manifest-path tests/e2e/Cargo.toml --test image reference`. The first build takes
+//! minutes, the next ones find its layers. Needs git, make and tar beside Docker.
+
+use std::{
+    path::Path,
+    process::Command,
+    time::{Duration, Instant, SystemTime},
+};
+
+use lifesign_e2e::{REPOSITORY, manifest_field};
+use serde_json::{Value, json};
+
+use crate::engine::{
+    Container, Files, Image, TARGETS, bases, docker, get, git, image, nanoseconds, parse, run,
+    targets,
+};
+
+#[test]
+fn a_container_turns_healthy_within_two_seconds_and_the_engine_keeps_why() {
+    let container = Container::run(&image(), &[]);
+
+    let probe = container.turns("healthy");
+
+    let log = container.log();
+    let ready = log
+        .lines()
+        .find(|line| line.ends_with(" ready"))
+        .expect("its log");
+    let ready = nanoseconds(ready.split(' ').next().unwrap());
+    let healthy = nanoseconds(probe["End"].as_str().unwrap());
+    let took = Duration::from_nanos(healthy.saturating_sub(ready));
+    assert!(took < Duration::from_secs(2), "{took:?}");
+
+    assert_eq!(probe["ExitCode"], 0);
+    let output = probe["Output"].as_str().unwrap();
+    assert!(output.starts_with("healthy: pass in "), "{output:?}");
+    assert!(output.ends_with(" ms\n"), "{output:?}");
+}
+
+#[test]
+fn route_subcommand_and_labels_name_the_same_build() {
+    let image = image();
+    let container = Container::run(&image, &["--publish=127.0.0.1::8080"]);
+    container.turns("healthy");
+
+    let route = get(&docker(["port", &container.name, "8080/tcp"]), "/health");
+    let subcommand = parse(&docker(["run", "--rm", &image.tag, "version", "--json"]));
+
+    // What git says, by way of the Makefile.
+    let commit = git(&["rev-parse", "HEAD"]);
+    let date = git(&["show", "--no-patch", "--format=%ct", "HEAD"]);
+    for told in [&route, &subcommand] {
+        assert_eq!(told["commit"], commit);
+        assert_eq!(told["version"], image.label("version"));
+        assert_eq!(told["buildDate"], image.label("created"));
+    }
+    assert_eq!(image.label("revision"), commit);
+    let seconds = run(Command::new("date").args(["--date", &image.label("created"), "+%s"]));
+    assert_eq!(seconds, date);
+    assert_eq!(image.label("title"), "lifesign");
+    assert_eq!(image.label("description"), manifest_field("description"));
+    assert_eq!(image.label("licenses"), manifest_field("license"));
+    // There is no public repository yet.
+    assert_eq!(image.label("source"), "unknown");
+}
+
+#[test]
+fn every_target_has_user_port_probe_and_labels() {
+    let seconds = |seconds: u64| seconds * 1_000_000_000;
+    let bases = bases();
+    for (image, (target, base)) in targets().iter().zip(TARGETS) {
+        let config = image.config();
+
+        assert_eq!(config["User"], "65532:65532", "{target}");
+        assert_eq!(config["WorkingDir"], "/", "{target}");
+        assert_eq!(
+            config["ExposedPorts"],
+            json!({ "8080/tcp": {} }),
+            "{target}"
+        );
+        assert_eq!(config["Entrypoint"], json!(["/app"]), "{target}");
+        assert_eq!(config["Cmd"], Value::Null, "{target}");
+        assert_eq!(
+            config["Healthcheck"],
+            json!({
+                "Test": ["CMD", "/app", "healthcheck"],
+                "Interval": seconds(30),
+                "Timeout": seconds(5),
+                "StartPeriod": seconds(30),
+                "StartInterval": seconds(1),
+                "Retries": 3,
+            }),
+            "{target}"
+        );
+        let base = bases.iter().find(|(argument, _)| argument == base);
+        let base = base.map_or("scratch", |(_, image)| image);
+        assert_eq!(image.label("base.name"), base, "{target}");
+        assert_eq!(image.label("title"), "lifesign", "{target}");
+        assert_eq!(
+            image.label("revision"),
+            git(&["rev-parse", "HEAD"]),
+            "{target}"
+        );
+    }
+}
+
+#[test]
+fn the_default_image_is_under_four_megabytes_with_its_base() {
+    let size = docker(["image", "inspect", "--format={{.Size}}", &image().tag]);
+
+    let size: u64 = size.parse().unwrap();
+    assert!(size < 4_000_000, "{size} bytes");
+}
+
+#[test]
+fn no_target_needs_a_user_a_right_a_network_a_writable_file_or_more_memory_than_16_mib() {
+    let containers = targets().map(|image| {
+        let locked_down = [
+            "--read-only",
+            "--cap-drop=ALL",
+            "--security-opt=no-new-privileges",
+            "--network=none",
+            "--user=12345:12345",
+            "--memory=16m",
+            "--pids-limit=16",
+            // Until the end of the test, not only at the start.
+            "--health-interval=1s",
+        ];
+        Container::run(&image, &locked_down)
+    });
+
+    for container in &containers {
+        container.turns("healthy");
+    }
+    for container in &containers {
+        let state = container.state();
+        assert_eq!(state["Health"]["Status"], "healthy", "{state:#}");
+        assert_eq!(state["OOMKilled"], false);
+    }
+}
+
+#[test]
+fn an_image_is_its_base_and_the_executable() {
+    let bases = bases();
+    for (image, (target, base)) in targets().iter().zip(TARGETS) {
+        let base = bases.iter().find(|(argument, _)| argument == base);
+        let base = match base {
+            Some((_, base)) => Files::of(base),
+            None => Files::of(&Image::empty().tag),
+        };
+        let files = Files::of(&image.tag);
+
+        let added: Vec<_> = files
+            .0
+            .iter()
+            .filter(|file| !base.0.contains(file))
+            .collect();
+        assert_eq!(added.len(), 1, "{target}: {added:?}");
+        assert_eq!(added[0].name, "app", "{target}");
+        assert_eq!(added[0].mode, "-r-xr-xr-x", "{target}");
+        let lost: Vec<_> = base
+            .0
+            .iter()
+            .filter(|file| !files.0.contains(file))
+            .collect();
+        assert!(lost.is_empty(), "{target}: {lost:?}");
+
+        if !target.contains("scratch") && !target.contains("distroless") {
+            continue;
+        }
+        let tools = [
+            "apk", "apt", "apt-get", "ash", "bash", "busybox", "dash", "dpkg", "perl", "python3",
+            "sh",
+        ];
+        for file in &files.0 {
+            let name = file.name.rsplit('/').next().unwrap_or_default();
+            let runs = file.mode.starts_with(['-', 'l']) && file.mode.contains('x');
+            assert!(!(runs && tools.contains(&name)), "{target}: {file:?}");
+            assert!(!file.mode[..7].contains(['s', 'S']), "{target}: {file:?}");
+        }
+    }
+}
+
+#[test]
+fn the_probe_finds_the_service_wherever_it_listens() {
+    for elsewhere in [["PORT=9090", "HOST=0.0.0.0"], ["PORT=0", "HOST=127.0.0.2"]] {
+        let options = elsewhere.map(|variable| format!("--env={variable}"));
+        let container = Container::run(&image(), &options.each_ref().map(String::as_str));
+
+        container.turns("healthy");
+    }
+}
+
+#[test]
+fn a_service_that_hangs_is_unhealthy_and_the_engine_keeps_why() {
+    let container = Container::run(&image(), &["--health-interval=1s"]);
+    container.turns("healthy");
+
+    // Not `docker pause`: that stops the engine's probes as well.
+    docker(["kill", "--signal=STOP", &container.name]);
+    let probe = container.turns("unhealthy");
+
+    assert_eq!(probe["ExitCode"], 1);
+    assert_eq!(
+        probe["Output"],
+        "unhealthy: 127.0.0.1:8080 sent nothing within 3s\n"
+    );
+    assert_eq!(container.state()["Health"]["FailingStreak"], 3);
+    docker(["kill", "--signal=CONT", &container.name]);
+    container.turns("healthy");
+}
+
+#[test]
+fn a_stopped_container_drains_and_exits_by_itself() {
+    let container = Container::run(&image(), &[]);
+    container.turns("healthy");
+
+    let start = Instant::now();
+    docker(["stop", &container.name]);
+    let took = start.elapsed();
+
+    // 5 s is the drain delay. After 10 s Docker would have killed it, and the code would be 137.
+    assert!(took >= Duration::from_secs(5), "no drain: {took:?}");
+    assert_eq!(container.state()["ExitCode"], 0, "after {took:?}");
+}
+
+#[test]
+fn a_new_commit_or_version_compiles_the_last_crate_alone() {
+    let _layers = image();
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos();
+
+    for argument in ["GIT_COMMIT", "VERSION"] {
+        let argument = format!("--build-arg={argument}={now:040}");
+        let image = Image::build(Path::new(REPOSITORY), &[&argument]).unwrap();
+
+        assert_eq!(image.compiled(), ["lifesign"]);
+    }
+}

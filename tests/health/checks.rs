@@ -1,0 +1,252 @@
+//! How checks are run: on demand, once for all who ask, cached, and bounded by one deadline.
+
+use std::{
+    future::pending,
+    io,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use lifesign::{Probe, Status};
+use tokio::time::{advance, sleep};
+
+use crate::service::{Dependency, SECRET, ask, builder, next_second, row};
+
+#[tokio::test(start_paused = true)]
+async fn liveness_runs_no_check() {
+    let db = Dependency::default();
+    let health = builder().required("db", db.check()).build().unwrap();
+    health.set_ready();
+    ask(&health, "/health/live").await;
+    assert_eq!(db.asked(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_simultaneous_probes_run_a_slow_check_once() {
+    let db = Dependency::default();
+    let check = db.check();
+    let health = builder()
+        .required("db", move || {
+            let answer = check();
+            async move {
+                sleep(Duration::from_millis(500)).await;
+                answer.await
+            }
+        })
+        .build()
+        .unwrap();
+    health.set_ready();
+    let probes: Vec<_> = (0..1000)
+        .map(|_| {
+            let health = health.clone();
+            tokio::spawn(async move { ask(&health, "/health/ready").await.0 })
+        })
+        .collect();
+    for probe in probes {
+        assert_eq!(probe.await.unwrap(), 200);
+    }
+    assert_eq!(db.asked(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_answers_for_one_second_from_its_start() {
+    let db = Dependency::default();
+    let health = builder().required("db", db.check()).build().unwrap();
+    health.set_ready();
+    for _ in 0..3 {
+        ask(&health, "/health").await;
+        ask(&health, "/health/ready").await;
+    }
+    assert_eq!(db.asked(), 1);
+    advance(Duration::from_millis(999)).await;
+    ask(&health, "/health").await;
+    assert_eq!(db.asked(), 1);
+    advance(Duration::from_millis(1)).await;
+    ask(&health, "/health").await;
+    assert_eq!(db.asked(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_hangs_fails_at_the_deadline_and_is_aborted() {
+    struct Running(Arc<AtomicBool>);
+    impl Drop for Running {
+        fn drop(&mut self) {
+            self.0.store(true, SeqCst);
+        }
+    }
+    let ended = Arc::new(AtomicBool::new(false));
+    let health = builder()
+        .required("hangs", {
+            let ended = Arc::clone(&ended);
+            move || {
+                let running = Running(Arc::clone(&ended));
+                async move {
+                    let _running = running;
+                    pending::<Result<(), io::Error>>().await
+                }
+            }
+        })
+        .optional("well", Dependency::default().check())
+        .build()
+        .unwrap();
+    let asked = tokio::time::Instant::now();
+    let (code, body) = ask(&health, "/health/ready").await;
+    assert_eq!(asked.elapsed(), Duration::from_millis(800));
+    assert_eq!(code, 503);
+    assert_eq!(body["output"], "starting, waiting for hangs");
+    assert_eq!(body["checks"]["hangs:responseTime"][0]["status"], "fail");
+    assert_eq!(body["checks"]["well:responseTime"][0]["status"], "pass");
+    tokio::task::yield_now().await;
+    assert!(ended.load(SeqCst), "the task was left running");
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_checks_share_one_deadline() {
+    let mut builder = builder();
+    for name in ["a", "b", "c", "d"] {
+        builder = builder.required(name, async || pending::<Result<(), io::Error>>().await);
+    }
+    let health = builder.build().unwrap();
+    let asked = tokio::time::Instant::now();
+    ask(&health, "/health").await;
+    assert_eq!(asked.elapsed(), Duration::from_millis(800));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_a_check_is_a_failure_of_that_check_alone() {
+    let calls = AtomicUsize::new(0);
+    let health = builder()
+        .required("panics", move || {
+            // Once in the closure, once in the future, then never again.
+            let call = calls.fetch_add(1, SeqCst);
+            assert!(call != 0, "in the closure: {SECRET}");
+            async move {
+                assert!(call != 1, "in the future: {SECRET}");
+                Ok::<_, io::Error>(())
+            }
+        })
+        .optional("well", Dependency::default().check())
+        .build()
+        .unwrap();
+    health.set_ready();
+    for _ in 0..2 {
+        let (code, body) = ask(&health, "/health/ready").await;
+        assert_eq!(code, 503);
+        assert_eq!(body["checks"]["panics:responseTime"][0]["status"], "fail");
+        assert_eq!(body["checks"]["well:responseTime"][0]["status"], "pass");
+        next_second().await;
+    }
+    assert_eq!(ask(&health, "/health/ready").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_late_success_is_a_failure() {
+    let health = builder()
+        // It blocks the only thread, so that no timer can fire before it succeeds.
+        .required("late", async || {
+            thread::sleep(Duration::from_millis(900));
+            Ok::<_, io::Error>(())
+        })
+        .build()
+        .unwrap();
+    health.set_ready();
+    let (code, body) = ask(&health, "/health/ready").await;
+    assert_eq!(code, 503);
+    assert_eq!(body["checks"]["late:responseTime"][0]["status"], "fail");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_check_that_blocks_its_thread_is_late_and_not_started_again() {
+    let (unblock, blocked) = std::sync::mpsc::channel::<()>();
+    let blocked = Arc::new(Mutex::new(blocked));
+    let calls = Arc::new(AtomicUsize::new(0));
+    let health = builder()
+        .required("blocks", {
+            let calls = Arc::clone(&calls);
+            move || {
+                calls.fetch_add(1, SeqCst);
+                let blocked = Arc::clone(&blocked);
+                async move {
+                    let _ = blocked
+                        .lock()
+                        .unwrap()
+                        .recv_timeout(Duration::from_secs(20));
+                    Ok::<_, io::Error>(())
+                }
+            }
+        })
+        .build()
+        .unwrap();
+    health.set_ready();
+    for _ in 0..2 {
+        let asked = Instant::now();
+        let report = health.report(Probe::Readiness).await;
+        assert_eq!(report.status(), Status::Fail);
+        assert!(asked.elapsed() < Duration::from_millis(1500));
+        sleep(Duration::from_millis(1001)).await;
+    }
+    assert_eq!(calls.load(SeqCst), 1);
+    assert_eq!(health.report(Probe::Liveness).await.status(), Status::Pass);
+    unblock.send(()).unwrap();
+}
+
+#[test]
+fn a_runtime_that_is_blocked_holds_up_no_prober_of_another() {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    let db = Dependency::default();
+    let health = builder().required("db", db.check()).build().unwrap();
+    health.set_ready();
+    // The run is started here, and then nobody drives this runtime: its thread does other things.
+    let blocked = runtime();
+    blocked.block_on(async {
+        tokio::select! {
+            biased;
+            _ = health.report(Probe::Readiness) => panic!("nobody has run it"),
+            () = std::future::ready(()) => {}
+        }
+    });
+
+    let (tells, told) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        let row = || runtime().block_on(row(&health));
+        tells.send([row(), row()]).unwrap();
+    });
+    let [first, second] = told
+        .recv_timeout(Duration::from_secs(5))
+        .expect("an answer within the deadline");
+    assert_eq!(first, ["503 fail", "200 pass", "200 pass"]);
+    assert_eq!(second, ["200 pass", "200 pass", "200 pass"]);
+    assert_eq!(db.asked(), 1);
+    drop(blocked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_prober_that_hangs_up_spoils_nobodys_answer() {
+    let db = Dependency::default();
+    let check = db.check();
+    let health = builder()
+        .required("db", move || {
+            let answer = check();
+            async move {
+                sleep(Duration::from_millis(500)).await;
+                answer.await
+            }
+        })
+        .build()
+        .unwrap();
+    health.set_ready();
+    let impatient = tokio::time::timeout(Duration::from_millis(100), ask(&health, "/health"));
+    assert!(impatient.await.is_err());
+
+    let (code, _) = ask(&health, "/health").await;
+    assert_eq!((code, db.asked()), (200, 1));
+}

@@ -1,0 +1,160 @@
+//! What is logged, and that a log which blocks holds nothing up.
+
+use std::{
+    io,
+    sync::{
+        Arc, Barrier, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    thread,
+    time::Duration,
+};
+
+use axum::{body::to_bytes, http::Method};
+use lifesign::{Probe, Status};
+
+use crate::service::{Dependency, ROUTES, SECRET, ask, builder, next_second, send};
+
+#[tokio::test(start_paused = true)]
+async fn error_texts_stay_in_the_log_which_tells_each_change_once() {
+    let log = Log::default();
+    let _guard = tracing::subscriber::set_default(
+        tracing_subscriber::fmt()
+            .with_ansi(false)
+            .without_time()
+            .with_writer(log.clone())
+            .finish(),
+    );
+    let db = Dependency::default();
+    let health = builder().required("db", db.check()).build().unwrap();
+    health.set_ready();
+    for broken in [true, true, true, false, false, true] {
+        db.set_broken(broken);
+        for path in ROUTES {
+            let response = send(health.routes(), Method::GET, path).await;
+            let head = format!("{:?}", response.headers());
+            let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+            let body = String::from_utf8(body.to_vec()).unwrap();
+            assert!(!(head + &body).contains("hunter2"), "{path}");
+        }
+        next_second().await;
+    }
+    let log = log.text();
+    assert_eq!(log.matches("check failed").count(), 2, "{log}");
+    assert_eq!(log.matches(SECRET).count(), 2, "{log}");
+    assert_eq!(log.matches("check recovered").count(), 1, "{log}");
+}
+
+#[tokio::test]
+async fn a_log_that_blocks_holds_up_no_worker() {
+    let log = BlockedLog::default();
+    let entered = Arc::clone(&log.entered);
+    let health = builder().build().unwrap();
+    drop(health.heartbeat("dies", Duration::MAX).unwrap());
+    let asked = health.clone();
+    let asking = thread::spawn(move || in_runtime(log, asked.report(Probe::Liveness)).status());
+    entered.wait();
+
+    // The asking thread stands in its log now, and stays there until it is let go.
+    let (tells, told) = std::sync::mpsc::channel();
+    let other = health.clone();
+    thread::spawn(move || tells.send(other.heartbeat("lives", Duration::MAX)));
+    let heartbeat = told.recv_timeout(Duration::from_secs(5));
+
+    entered.wait();
+    assert_eq!(asking.join().unwrap(), Status::Fail);
+    heartbeat.expect("no lock is held").unwrap().finish();
+}
+
+#[tokio::test]
+async fn a_log_that_blocks_holds_up_no_answer() {
+    let log = BlockedLog::default();
+    let entered = Arc::clone(&log.entered);
+    let health = builder()
+        .required("down", async || Err::<(), _>("down"))
+        .optional("well", async || Ok::<_, io::Error>(()))
+        .build()
+        .unwrap();
+    health.set_ready();
+    let first = health.clone();
+    let asking = thread::spawn(move || in_runtime(log, first.report(Probe::Readiness)).status());
+    entered.wait();
+
+    // The run stands in its log now, and has ended all the same.
+    let (code, body) = ask(&health, "/health/ready").await;
+
+    entered.wait();
+    assert_eq!(asking.join().unwrap(), Status::Fail);
+    assert_eq!(code, 503);
+    assert_eq!(body["checks"]["down:responseTime"][0]["status"], "fail");
+    assert_eq!(body["checks"]["well:responseTime"][0]["status"], "pass");
+}
+
+/// With a runtime and a log of its own.
+fn in_runtime<T>(log: BlockedLog, future: impl Future<Output = T>) -> T {
+    let subscriber = tracing_subscriber::fmt().with_writer(move || log.clone());
+    let _guard = tracing::subscriber::set_default(subscriber.finish());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
+    runtime.unwrap().block_on(future)
+}
+
+/// A log that a test reads.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl tracing_subscriber::fmt::MakeWriter<'_> for Log {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+/// A log whose first line waits to be let go.
+#[derive(Clone)]
+struct BlockedLog {
+    entered: Arc<Barrier>,
+    blocks: Arc<AtomicBool>,
+}
+
+impl Default for BlockedLog {
+    fn default() -> Self {
+        Self {
+            entered: Arc::new(Barrier::new(2)),
+            blocks: Arc::new(AtomicBool::new(true)),
+        }
+    }
+}
+
+impl io::Write for BlockedLog {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.blocks.swap(false, SeqCst) {
+            self.entered.wait();
+            self.entered.wait();
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,133 @@
+//! What is on the wire: exact bodies, headers, methods and paths.
+
+use std::{io, time::Duration};
+
+use axum::{
+    Router,
+    body::to_bytes,
+    http::{Method, StatusCode, header},
+    middleware,
+    routing::get,
+};
+use lifesign::{Probe, build_info};
+use serde_json::json;
+use tokio::time::sleep;
+
+use crate::service::{Dependency, ROUTES, ask, builder, send};
+
+#[tokio::test(start_paused = true)]
+async fn body_is_exactly_this() {
+    let cache = Dependency::default();
+    cache.set_broken(true);
+    let health = builder()
+        .required("db", async || {
+            sleep(Duration::from_millis(12)).await;
+            Ok::<_, io::Error>(())
+        })
+        .optional("cache", cache.check())
+        .build()
+        .unwrap();
+    let _heartbeat = health.heartbeat("mailer", Duration::from_secs(30)).unwrap();
+    health.set_ready();
+
+    let response = send(health.routes(), Method::GET, "/health").await;
+    let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+
+    let build = build_info!();
+    let known = [
+        ("releaseId", build.commit()),
+        ("commit", build.commit()),
+        ("commitDate", build.commit_date()),
+        ("buildDate", build.build_date()),
+    ];
+    let known: String = known
+        .iter()
+        .filter_map(|(key, value)| Some(format!(r#""{key}":"{}","#, (*value)?)))
+        .collect();
+    let expected = format!(
+        "{}{}{known}{}",
+        r#"{"status":"warn","output":"cache fails","serviceId":"lifesign","#,
+        format_args!(r#""version":"{}","#, build.version()),
+        concat!(
+            r#""checks":{"db:responseTime":"#,
+            r#"[{"status":"pass","observedValue":12.0,"observedUnit":"ms"}],"#,
+            r#""cache:responseTime":"#,
+            r#"[{"status":"fail","observedValue":0.0,"observedUnit":"ms"}],"#,
+            r#""mailer":[{"status":"pass"}]}}"#
+        )
+    );
+    assert_eq!(str::from_utf8(&body).unwrap(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_only_is_exactly_that() {
+    let db = Dependency::default();
+    db.set_broken(true);
+    let health = builder()
+        .required("db", db.check())
+        .status_only()
+        .build()
+        .unwrap();
+    let (code, body) = ask(&health, "/health").await;
+    assert_eq!((code, body), (503, json!({"status": "fail"})));
+}
+
+#[tokio::test(start_paused = true)]
+async fn head_has_the_headers_of_get_and_no_body() {
+    let health = builder().build().unwrap();
+    for path in ROUTES {
+        for method in [Method::GET, Method::HEAD] {
+            let response = send(health.routes(), method.clone(), path).await;
+            let headers = response.headers();
+            assert_eq!(headers[header::CONTENT_TYPE], "application/health+json");
+            assert_eq!(headers[header::CACHE_CONTROL], "no-store");
+            let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+            assert_eq!(body.is_empty(), method == Method::HEAD, "{method} {path}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_methods_are_not_allowed() {
+    let health = builder().build().unwrap();
+    for method in [Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS] {
+        let response = send(health.routes(), method, "/health").await;
+        assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(response.headers()[header::ALLOW], "GET,HEAD");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn layers_before_the_merge_do_not_touch_the_routes() {
+    let health = builder().build().unwrap();
+    health.set_ready();
+    let app = Router::new()
+        .route("/", get(async || "hello"))
+        .layer(middleware::from_fn(
+            async |_: axum::extract::Request, _: middleware::Next| StatusCode::UNAUTHORIZED,
+        ))
+        .merge(health.routes());
+    let root = send(app.clone(), Method::GET, "/").await;
+    let probe = send(app, Method::GET, "/health").await;
+    assert_eq!(root.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(probe.status(), StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn paths_are_the_services_to_choose() {
+    let health = builder()
+        .path(Probe::Health, "/healthz")
+        .path(Probe::Readiness, "/readyz")
+        .path(Probe::Liveness, "/livez")
+        .build()
+        .unwrap();
+    for (path, code) in [
+        ("/healthz", 503),
+        ("/readyz", 503),
+        ("/livez", 200),
+        ("/health", 404),
+    ] {
+        let response = send(health.routes(), Method::GET, path).await;
+        assert_eq!(response.status(), code, "{path}");
+    }
+}

@@ -1,0 +1,87 @@
+//! A service in process, and what a prober sees of it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    http::{Method, Request, Response},
+};
+use lifesign::{Health, HealthBuilder, build_info};
+use serde_json::Value;
+use tokio::time::advance;
+use tower::ServiceExt;
+
+pub(crate) const ROUTES: [&str; 3] = ["/health", "/health/ready", "/health/live"];
+pub(crate) const SECRET: &str = "postgres://svc:hunter2@db.internal/prod";
+
+pub(crate) fn builder() -> HealthBuilder {
+    Health::builder(build_info!())
+}
+
+/// A dependency that a test breaks and mends.
+#[derive(Clone, Default)]
+pub(crate) struct Dependency {
+    pub(crate) broken: Arc<AtomicBool>,
+    pub(crate) asked: Arc<AtomicUsize>,
+}
+
+impl Dependency {
+    pub(crate) fn set_broken(&self, broken: bool) {
+        self.broken.store(broken, SeqCst);
+    }
+
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.load(SeqCst)
+    }
+
+    pub(crate) fn check(
+        &self,
+    ) -> impl Fn() -> std::future::Ready<Result<(), String>> + Send + Sync + 'static {
+        let this = self.clone();
+        move || {
+            this.asked.fetch_add(1, SeqCst);
+            std::future::ready(match this.broken.load(SeqCst) {
+                true => Err(format!("connect to {SECRET}: refused")),
+                false => Ok(()),
+            })
+        }
+    }
+}
+
+pub(crate) async fn send(app: Router, method: Method, path: &str) -> Response<Body> {
+    let request = Request::builder().method(method).uri(path);
+    let request = request.body(Body::empty()).expect("a fixed request");
+    app.oneshot(request).await.expect("routers do not fail")
+}
+
+pub(crate) async fn ask(health: &Health, path: &str) -> (u16, Value) {
+    let response = send(health.routes(), Method::GET, path).await;
+    let code = response.status().as_u16();
+    let body = to_bytes(response.into_body(), usize::MAX)
+        .await
+        .expect("the body is in memory");
+    (code, serde_json::from_slice(&body).expect("JSON"))
+}
+
+/// Code and status of each route: `200 pass`.
+pub(crate) async fn row(health: &Health) -> [String; 3] {
+    let mut row = [const { String::new() }; 3];
+    for (cell, path) in row.iter_mut().zip(ROUTES) {
+        let (code, body) = ask(health, path).await;
+        let status = body["status"].as_str().expect("a status");
+        *cell = format!("{code} {status}");
+    }
+    row
+}
+
+/// The cache has expired.
+pub(crate) async fn next_second() {
+    advance(Duration::from_millis(1001)).await;
+}

@@ -1,0 +1,178 @@
+//! Checks that fail, hang and recover, as clients and the probe see them.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    client::ROUTES,
+    container::{Container, LONG_DRAIN, assert_healthy, assert_unhealthy},
+    process::{AT_ONCE, Folder, PATIENCE, eventually, make_fifo},
+    redis::Redis,
+};
+
+#[test]
+fn required_store_holds_traffic_back_until_it_comes_up() {
+    let container = Container::new();
+    let mut redis = Redis::refusing();
+    let service = container.service(&[redis.variable()]);
+
+    for path in ["/health", "/health/ready"] {
+        let answer = service.get(path);
+        assert_eq!(
+            answer.verdict(),
+            "503 fail: starting, waiting for store",
+            "{path}"
+        );
+    }
+    assert_eq!(service.get("/health/live").verdict(), "200 pass");
+    let waiting = "503 fail: starting, waiting for store";
+    assert_unhealthy(&service.healthcheck(&[]), waiting);
+    assert_unhealthy(&service.healthcheck(&["--ready"]), waiting);
+    assert_healthy(&service.healthcheck(&["--live"]), "pass");
+
+    redis.listen();
+    eventually("the service is ready", Duration::from_secs(2), || {
+        (service.get("/health/ready").verdict() == "200 pass").then_some(())
+    });
+    assert_eq!(service.get("/health").verdict(), "200 pass");
+    assert_healthy(&service.healthcheck(&[]), "pass");
+}
+
+#[test]
+fn store_that_hangs_takes_the_traffic_away_and_nothing_else() {
+    let container = Container::new();
+    let redis = Redis::running();
+    let service = container.service(&[redis.variable()]);
+    assert_eq!(service.get("/health/ready").verdict(), "200 pass");
+
+    redis.answer("PING", None);
+    let mut slowest = Duration::ZERO;
+    eventually("traffic is turned away", Duration::from_secs(2), || {
+        let asked = Instant::now();
+        let answer = service.get("/health/ready");
+        slowest = slowest.max(asked.elapsed());
+        (answer.verdict() == "503 fail: store timed out").then_some(())
+    });
+    let asked = Instant::now();
+    let health = service.get("/health");
+    slowest = slowest.max(asked.elapsed());
+
+    assert_eq!(health.verdict(), "200 warn: store timed out");
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    assert_eq!(service.get("/health/live").verdict(), "200 pass");
+    assert_healthy(&service.healthcheck(&[]), "warn: store timed out");
+    assert_unhealthy(
+        &service.healthcheck(&["--ready"]),
+        "503 fail: store timed out",
+    );
+    assert_healthy(&service.healthcheck(&["--live"]), "pass");
+
+    redis.answer("PING", Some("+PONG"));
+    eventually("traffic is taken again", Duration::from_secs(2), || {
+        (service.get("/health/ready").verdict() == "200 pass").then_some(())
+    });
+    assert_eq!(service.get("/health").verdict(), "200 pass");
+}
+
+#[test]
+fn error_of_a_check_goes_to_the_log_once_per_transition_and_nowhere_else() {
+    const SECRET: &str = "hunter2";
+    let container = Container::new();
+    let redis = Redis::running();
+    let service = container.service(&[redis.variable()]);
+    assert_eq!(service.get("/health").verdict(), "200 pass");
+    let logged = |word: &str| {
+        let log = service.stderr.text();
+        log.lines().filter(|line| line.contains(word)).count()
+    };
+
+    for outage in 1..=2 {
+        redis.answer("PING", Some("-ERR cannot reach redis://svc:hunter2@db"));
+        let runs = redis.asked("PING");
+        let mut told = String::new();
+        eventually("the check is run again and again", PATIENCE, || {
+            for path in ROUTES {
+                let answer = service.get(path);
+                told.push_str(&answer.head);
+                told.push_str(&answer.body);
+            }
+            for option in [&[][..], &["--ready"], &["--live"]] {
+                let said = service.healthcheck(option);
+                told.push_str(&said.stdout);
+                told.push_str(&said.stderr);
+            }
+            (redis.asked("PING") >= runs + 3).then_some(())
+        });
+        assert!(told.contains("unhealthy: 503 fail: store fails"));
+        assert!(!told.contains(SECRET), "{told}");
+        assert_eq!(logged(SECRET), outage, "{}", service.stderr.text());
+
+        redis.answer("PING", Some("+PONG"));
+        eventually("the log says so", PATIENCE, || {
+            let ready = service.get("/health/ready").verdict() == "200 pass";
+            (ready && logged("check recovered") >= outage).then_some(())
+        });
+    }
+    assert_eq!(logged("check recovered"), 2, "{}", service.stderr.text());
+    assert_eq!(logged("check failed"), 2, "{}", service.stderr.text());
+}
+
+#[test]
+fn optional_check_that_fails_warns_and_changes_nothing_else() {
+    let container = Container::new();
+    let service = container.service(&[("GREETING_FILE", "/nowhere/greeting")]);
+
+    for path in ["/health", "/health/ready"] {
+        let answer = service.get(path);
+        assert_eq!(answer.verdict(), "200 warn: greeting fails", "{path}");
+        assert!(!answer.body.contains("nowhere"), "{answer:?}");
+    }
+    assert_eq!(service.get("/health/live").verdict(), "200 pass");
+    assert_healthy(&service.healthcheck(&[]), "warn: greeting fails");
+    assert_healthy(&service.healthcheck(&["--ready"]), "warn: greeting fails");
+    assert_eq!(service.get("/").body, "Hello, visitor 1\n");
+}
+
+#[test]
+fn check_that_blocks_forever_does_not_hold_the_exit_back() {
+    let container = Container::new();
+    let folder = Folder::new("fifo");
+    let fifo = folder.path("greeting");
+    make_fifo(&fifo);
+    let greeting = fifo.to_str().expect("UTF-8");
+    let service = container.service(&[LONG_DRAIN, ("GREETING_FILE", greeting)]);
+    assert_eq!(
+        service.get("/health").verdict(),
+        "200 warn: greeting timed out"
+    );
+
+    service.signal("TERM");
+    service.drains();
+    service.signal("TERM");
+    let said = service.finish(AT_ONCE);
+
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+}
+
+#[test]
+fn service_that_is_stopped_is_unhealthy_within_the_timeout() {
+    let container = Container::new();
+    let service = container.service(&[]);
+    assert_healthy(&service.healthcheck(&[]), "pass");
+
+    service.signal("STOP");
+    let said = service.healthcheck(&["--timeout", "500ms"]);
+    service.signal("CONT");
+
+    assert_unhealthy(
+        &said,
+        &format!(
+            "127.0.0.1:{} sent nothing within 500ms",
+            service.address.port()
+        ),
+    );
+    let expected = Duration::from_millis(500)..Duration::from_millis(1500);
+    assert!(expected.contains(&said.took), "{said:?}");
+    eventually("the service is well again", PATIENCE, || {
+        (service.healthcheck(&[]).code == Some(0)).then_some(())
+    });
+}

@@ -1,0 +1,65 @@
+//! One request over HTTP, and its response.
+
+use std::{
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
+};
+
+use serde_json::Value;
+
+use crate::process::PATIENCE;
+
+pub(crate) const ROUTES: [&str; 3] = ["/health", "/health/ready", "/health/live"];
+
+/// An answer over HTTP.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) code: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        let mut fields = self.head.lines().filter_map(|line| line.split_once(": "));
+        let field = fields.find(|(field, _)| field.eq_ignore_ascii_case(name));
+        field.unwrap_or_else(|| panic!("{name} in {self:?}")).1
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+
+    /// Code, status and reason: `503 fail: draining`.
+    pub(crate) fn verdict(&self) -> String {
+        let report = self.json();
+        let status = report["status"].as_str().expect("a status");
+        match report.get("output") {
+            Some(output) => format!("{} {status}: {}", self.code, output.as_str().expect("text")),
+            None => format!("{} {status}", self.code),
+        }
+    }
+}
+
+pub(crate) fn get(address: SocketAddr, path: &str) -> io::Result<Answer> {
+    ask(address, "GET", path)
+}
+
+/// One request on a connection of its own.
+pub(crate) fn ask(address: SocketAddr, method: &str, path: &str) -> io::Result<Answer> {
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    let incomplete = || io::Error::from(io::ErrorKind::UnexpectedEof);
+    let (head, body) = text.split_once("\r\n\r\n").ok_or_else(incomplete)?;
+    let code = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+    Ok(Answer {
+        code: code.ok_or_else(incomplete)?,
+        head: head.to_owned(),
+        body: body.to_owned(),
+    })
+}

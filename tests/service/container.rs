@@ -1,0 +1,368 @@
+//! Where the processes of one test run.
+//!
+//! Where it is permitted (root on Linux), every test has a mount namespace of its own, which is what
+//! lifesign tells containers apart by; elsewhere the tests take turns, and those that need namespaces
+//! or other users say that they were skipped.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::{self, File},
+    io::{self, BufRead, BufReader},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    ops::{Deref, Range},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    client::{Answer, get},
+    process::{AT_ONCE, PATIENCE, POLL, Process, eventually},
+    support::{Outcome, example, exclusive, run},
+};
+
+/// Longer than any test: a drain that ends before was ended by the test.
+pub(crate) const LONG_DRAIN: (&str, &str) = ("DRAIN_SECONDS", "600");
+
+pub(crate) fn assert_healthy(said: &Outcome, report: &str) {
+    assert!(
+        is_healthy(said, report),
+        "expected healthy: {report}, not {said:?}"
+    );
+}
+
+/// Whether a probe said `healthy: pass in 0.4 ms` for the report `pass`, and
+/// `healthy: warn in 0.4 ms: mail fails` for `warn: mail fails`, and nothing else.
+pub(crate) fn is_healthy(said: &Outcome, report: &str) -> bool {
+    let (status, reason) = report.split_at(report.find(':').unwrap_or(report.len()));
+    let took = said
+        .stdout
+        .strip_prefix(&format!("healthy: {status} in "))
+        .and_then(|rest| rest.strip_suffix(&format!(" ms{reason}\n")));
+    (said.code, said.stderr.as_str()) == (Some(0), "")
+        && took.is_some_and(|took| took.parse::<f64>().is_ok())
+}
+
+pub(crate) fn assert_unhealthy(said: &Outcome, reason: &str) {
+    assert_said(said, 1, "", &format!("unhealthy: {reason}\n"));
+}
+
+pub(crate) fn assert_said(said: &Outcome, code: i32, stdout: &str, stderr: &str) {
+    let all = (said.code, said.stdout.as_str(), said.stderr.as_str());
+    assert_eq!(all, (Some(code), stdout, stderr));
+}
+
+/// Ends the service with one SIGTERM: every answer on its way is "draining", and port and process
+/// end when the delay does.
+pub(crate) fn assert_drains_for(service: Running<'_>, expected: Range<Duration>) {
+    let signalled = Instant::now();
+    service.signal("TERM");
+    service.drains();
+    let mut answered = signalled.elapsed();
+    while let Ok(answer) = get(service.address, "/health/ready") {
+        assert_eq!(answer.verdict(), "503 fail: draining");
+        answered = signalled.elapsed();
+        assert!(answered < expected.end, "the port is still open");
+        thread::sleep(POLL);
+    }
+    let said = service.finish(AT_ONCE);
+    let took = signalled.elapsed();
+
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    // The last answer that was seen: half, because a busy machine asks seldom.
+    assert!(answered >= expected.start / 2, "closed after {answered:?}");
+    assert!(expected.contains(&took), "exited after {took:?}");
+}
+
+/// Runs a program as a user that is nobody's.
+pub(crate) const AS_STRANGER: [&str; 4] = [
+    "setpriv",
+    "--reuid=12345",
+    "--regid=12345",
+    "--clear-groups",
+];
+
+/// Where the processes of one test run.
+pub(crate) struct Container(pub(crate) Namespace);
+
+pub(crate) enum Namespace {
+    /// A mount namespace with a `/dev/shm` of its own, as long as `holder` lives.
+    Own { holder: Child },
+    /// That of another process, and the process namespace of its children.
+    #[cfg(target_os = "linux")]
+    Inside { process: u32 },
+    /// That of the test, for one test at a time.
+    Everyones { _turns: [File; 3] },
+}
+
+impl Container {
+    pub(crate) fn new() -> Self {
+        Self(
+            Namespace::unshare("", &[]).unwrap_or_else(|_| Namespace::Everyones {
+                _turns: ["hello", "service", "worker"].map(exclusive),
+            }),
+        )
+    }
+
+    /// `program` behind the words of a `wrapper` such as `setpriv`, with nothing in its
+    /// environment that would configure an example.
+    pub(crate) fn command(&self, wrapper: &[&str], program: impl AsRef<OsStr>) -> Command {
+        let mut words = self.0.entrance();
+        words.extend(wrapper.iter().map(OsString::from));
+        words.push(program.as_ref().to_owned());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
+        for name in [
+            "DRAIN_SECONDS",
+            "GREETING_FILE",
+            "HEALTHCHECK_URL",
+            "HEALTH_ADDRESS",
+            "HOST",
+            "NO_COLOR",
+            "PORT",
+            "REDIS",
+            "RUST_LOG",
+        ] {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    pub(crate) fn example(&self, name: &str) -> Command {
+        self.command(&[], example(name))
+    }
+
+    pub(crate) fn service(&self, variables: &[(&str, &str)]) -> Running<'_> {
+        let mut command = self.example("service");
+        self.start("service", command.envs(variables.iter().copied()))
+    }
+
+    pub(crate) fn worker(&self) -> Running<'_> {
+        self.start("worker", &mut self.example("worker"))
+    }
+
+    /// Starts an example on a port of the system's choice, and returns when it has answered.
+    pub(crate) fn start(&self, name: &'static str, command: &mut Command) -> Running<'_> {
+        command
+            .env("PORT", "0")
+            .env("HEALTH_ADDRESS", "127.0.0.1:0");
+        let process = Process::spawn(command);
+        let mut address: SocketAddr = eventually("the address is printed", PATIENCE, || {
+            let text = process.stdout.text();
+            let line = text.split_inclusive('\n').next()?.strip_suffix('\n')?;
+            line.rsplit(' ').next()?.parse().ok()
+        });
+        if address.ip().is_unspecified() {
+            address.set_ip(match address.ip() {
+                IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        eventually("the service lives", PATIENCE, || {
+            get(address, "/health/live").ok()
+        });
+        Running {
+            container: self,
+            name,
+            address,
+            process,
+        }
+    }
+}
+
+impl Namespace {
+    /// The error says why that cannot be had here.
+    pub(crate) fn unshare(setup: &str, options: &[&str]) -> Result<Self, String> {
+        let script = format!(
+            "mount -t tmpfs -o mode=1777 tmpfs /dev/shm && {} && echo ready && exec cat",
+            if setup.is_empty() { "true" } else { setup }
+        );
+        let holder = Command::new("unshare")
+            .arg("--mount")
+            .args(options)
+            .args(["--", "sh", "-c", &script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| format!("unshare: {error}"))?;
+        let mut own = Self::Own { holder };
+        let Self::Own { holder } = &mut own else {
+            unreachable!("it was made one line above");
+        };
+        let mut ready = String::new();
+        let mut stdout = BufReader::new(holder.stdout.take().expect("it is piped"));
+        match stdout.read_line(&mut ready) {
+            Ok(1..) => Ok(own),
+            _ => Err(format!(
+                "not permitted here: unshare --mount {options:?}, {setup:?}"
+            )),
+        }
+    }
+
+    /// The words that bring a program into this namespace.
+    pub(crate) fn entrance(&self) -> Vec<OsString> {
+        match self {
+            Self::Own { holder } => {
+                let id = holder.id();
+                vec![
+                    "nsenter".into(),
+                    format!("--mount=/proc/{id}/ns/mnt").into(),
+                    format!("--net=/proc/{id}/ns/net").into(),
+                    "--".into(),
+                ]
+            }
+            #[cfg(target_os = "linux")]
+            Self::Inside { process } => vec![
+                "nsenter".into(),
+                format!("--mount=/proc/{process}/ns/mnt").into(),
+                format!("--pid=/proc/{process}/ns/pid_for_children").into(),
+                "--".into(),
+            ],
+            Self::Everyones { .. } => Vec::new(),
+        }
+    }
+
+    /// A process that is in this namespace.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn process(&self) -> PathBuf {
+        match self {
+            Self::Own { holder } => Path::new("/proc").join(holder.id().to_string()),
+            Self::Inside { process } => Path::new("/proc").join(process.to_string()),
+            Self::Everyones { .. } => "/proc/self".into(),
+        }
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        if let Self::Own { holder } = self {
+            let _ = holder.kill();
+            let _ = holder.wait();
+        }
+    }
+}
+
+/// An example that serves.
+pub(crate) struct Running<'c> {
+    pub(crate) container: &'c Container,
+    pub(crate) name: &'static str,
+    /// Where it can be reached.
+    pub(crate) address: SocketAddr,
+    pub(crate) process: Process,
+}
+
+impl Running<'_> {
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        get(self.address, path).unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    /// A request for `/` on its way.
+    pub(crate) fn visit(&self) -> thread::JoinHandle<io::Result<Answer>> {
+        let address = self.address;
+        thread::spawn(move || get(address, "/"))
+    }
+
+    /// What the engine executes.
+    pub(crate) fn healthcheck(&self, arguments: &[&str]) -> Outcome {
+        let mut command = self.container.example(self.name);
+        if !cfg!(target_os = "linux") {
+            command.env("PORT", self.address.port().to_string());
+        }
+        run(command.arg("healthcheck").args(arguments))
+    }
+
+    /// Waits until the signal that was sent has arrived, which must be at once.
+    pub(crate) fn drains(&self) {
+        eventually("traffic is turned away", AT_ONCE, || {
+            (self.get("/health/ready").verdict() == "503 fail: draining").then_some(())
+        });
+    }
+
+    pub(crate) fn finish(self, within: Duration) -> Outcome {
+        self.process.finish(within)
+    }
+}
+
+impl Deref for Running<'_> {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+pub(crate) fn skipped(reason: &str) {
+    let test = thread::current();
+    eprintln!("skipped: {}: {reason}", test.name().unwrap_or_default());
+}
+
+impl Container {
+    /// A namespace of its own in which `setup` has run, or `None` and the reason on stderr.
+    pub(crate) fn with(setup: &str, options: &[&str]) -> Option<Self> {
+        let own = Namespace::unshare(setup, options);
+        if let Err(reason) = &own {
+            skipped(reason);
+        }
+        Some(Self(own.ok()?))
+    }
+
+    /// The number that advertisements of this namespace are named after.
+    pub(crate) fn namespace(&self) -> String {
+        let link = fs::read_link(self.0.process().join("ns/mnt")).expect("procfs");
+        let link = link.to_str().expect("ASCII");
+        link.replace(|c: char| !c.is_ascii_digit(), "")
+    }
+
+    /// The container's `/dev/shm` as this process reaches it.
+    pub(crate) fn shm(&self) -> PathBuf {
+        self.0.process().join("root/dev/shm")
+    }
+
+    /// The advertisements of this namespace, alive or dead, and drafts of such.
+    pub(crate) fn advertisements(&self) -> Vec<PathBuf> {
+        let prefix = format!("lifesign.{}.", self.namespace());
+        let mut found: Vec<_> = fs::read_dir(self.shm())
+            .expect("/dev/shm")
+            .map(|entry| entry.expect("an entry").path())
+            .filter(|path| {
+                let name = path.file_name().and_then(OsStr::to_str);
+                name.is_some_and(|name| name.trim_start_matches('.').starts_with(&prefix))
+            })
+            .collect();
+        found.sort();
+        found
+    }
+
+    /// The service as another user; `None` and the reason where that user cannot execute it.
+    pub(crate) fn service_as(&self, user: &[&str]) -> Option<Running<'_>> {
+        let program = example("service");
+        let executable = run(self.command(&AS_STRANGER, "test").arg("-x").arg(&program));
+        if executable.code != Some(0) {
+            skipped("another user may not execute the examples here");
+            return None;
+        }
+        Some(self.start("service", &mut self.command(user, &program)))
+    }
+
+    pub(crate) fn healthcheck_as(&self, user: &[&str]) -> Outcome {
+        run(self.command(user, example("service")).arg("healthcheck"))
+    }
+
+    /// The service as process 1 of a container in this one, and that container.
+    pub(crate) fn process_one(&self, variables: &[(&str, &str)]) -> (Running<'_>, Self) {
+        let unshare = [
+            "unshare",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "--",
+        ];
+        let mut command = self.command(&unshare, example("service"));
+        let running = self.start("service", command.envs(variables.iter().copied()));
+        let process = running.id();
+        (running, Self(Namespace::Inside { process }))
+    }
+}

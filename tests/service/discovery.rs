@@ -1,0 +1,573 @@
+//! How the probe finds the service: the advertisement, `/dev/shm` and the mount namespace.
+#![cfg(target_os = "linux")]
+
+use std::{
+    fs::{self, File},
+    io,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    os::unix::fs::{MetadataExt, chown},
+    path::PathBuf,
+};
+
+use crate::{
+    container::{
+        AS_STRANGER, Container, LONG_DRAIN, assert_healthy, assert_unhealthy, is_healthy, skipped,
+    },
+    forgery::Forger,
+    process::{AT_ONCE, PATIENCE, Process, eventually},
+    redis::Redis,
+    support::{example, run},
+};
+
+#[test]
+fn probe_without_arguments_finds_whatever_port_the_system_chose() {
+    let container = Container::new();
+    for host in ["127.0.0.1", "127.0.0.2", "0.0.0.0", "::1", "::"] {
+        if host.contains(':') && TcpListener::bind("[::1]:0").is_err() {
+            skipped("there is no IPv6 here");
+            continue;
+        }
+        let service = container.service(&[("HOST", host)]);
+
+        for arguments in [&[][..], &["--ready"], &["--live"], &["/health/live"]] {
+            let said = service.healthcheck(arguments);
+            assert!(is_healthy(&said, "pass"), "{host} {arguments:?}: {said:?}");
+        }
+        let said = service.healthcheck(&["/nowhere"]);
+        assert_unhealthy(&said, "404");
+    }
+}
+
+#[test]
+fn probe_does_not_listen_to_port_while_there_is_a_advertisement() {
+    let container = Container::new();
+    let service = container.service(&[]);
+    let closed = Redis::refusing();
+    let (_, closed_port) = closed.address.rsplit_once(':').expect("a port");
+
+    for port in ["0", closed_port] {
+        let said = run(container
+            .example("service")
+            .arg("healthcheck")
+            .env("PORT", port));
+        assert_healthy(&said, "pass");
+    }
+    drop(service);
+}
+
+#[test]
+fn advertisement_is_readable_by_all_and_named_after_namespace_service_and_process() {
+    let container = Container::new();
+    let service = container.service(&[]);
+    let worker = container.worker();
+
+    let expected = [("0.0.0.0", &service), ("127.0.0.1", &worker)].map(|(host, running)| {
+        let (namespace, name, id) = (container.namespace(), running.name, running.id());
+        let port = running.address.port();
+        (
+            container
+                .shm()
+                .join(format!("lifesign.{namespace}.{name}.{id}")),
+            0o100_644,
+            format!("lifesign 1\nhttp://{host}:{port}\n/health\n/health/ready\n/health/live\n"),
+        )
+    });
+    let found: Vec<_> = container
+        .advertisements()
+        .into_iter()
+        .map(|path| {
+            let mode = fs::metadata(&path).expect("a file").mode();
+            let text = fs::read_to_string(&path).expect("text");
+            (path, mode, text)
+        })
+        .collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn advertisement_is_readable_by_all_whatever_the_umask() {
+    let container = Container::new();
+    let mut command = container.command(
+        &["sh", "-c", "umask 077; exec \"$0\""],
+        example("service").as_os_str(),
+    );
+    let service = container.start("service", &mut command);
+
+    let modes: Vec<u32> = container
+        .advertisements()
+        .iter()
+        .map(|path| fs::metadata(path).expect("a file").mode() & 0o777)
+        .collect();
+
+    assert_eq!(modes, [0o644]);
+    drop(service);
+}
+
+#[test]
+fn advertisement_is_taken_back_on_a_clean_exit() {
+    let container = Container::new();
+    for name in ["service", "worker"] {
+        let running = container.start(name, &mut container.example(name));
+        assert_eq!(container.advertisements().len(), 1, "{name}");
+
+        running.signal("TERM");
+        running.drains();
+        running.signal("TERM");
+        let said = running.finish(PATIENCE);
+
+        assert_eq!(said.code, Some(0), "{name}: {}", said.stderr);
+        assert_eq!(container.advertisements(), [] as [PathBuf; 0], "{name}");
+    }
+}
+
+#[test]
+fn service_that_was_killed_and_started_again_elsewhere_is_found_again() {
+    let container = Container::new();
+    for _ in 0..3 {
+        let service = container.service(&[]);
+
+        assert_healthy(&service.healthcheck(&[]), "pass");
+        let left = container.advertisements();
+        assert_eq!(left.len(), 1, "the dead ones are swept away: {left:?}");
+        service.signal("KILL");
+        service.finish(PATIENCE);
+    }
+}
+
+#[test]
+fn advertisement_of_a_killed_service_is_not_believed() {
+    let container = Container::new();
+    let worker = container.worker();
+    let dead = container.service(&[("HOST", "127.0.0.1")]);
+    let address = dead.address;
+    dead.signal("KILL");
+    dead.finish(PATIENCE);
+    assert_eq!(
+        container.advertisements().len(),
+        2,
+        "the file is still there"
+    );
+    // Somebody else takes over the dead one's port.
+    let impostor = Impostor::at(address);
+
+    let port = worker.address.port().to_string();
+    let said = run(container
+        .example("service")
+        .arg("healthcheck")
+        .env("PORT", port));
+
+    assert_healthy(&said, "pass");
+    assert!(impostor.was_left_alone());
+}
+
+#[test]
+fn without_a_advertisement_the_probe_says_what_it_tried() {
+    let Some(container) = Container::with("", &["--net"]) else {
+        return;
+    };
+    let probe = |port: &str| {
+        run(container
+            .example("service")
+            .arg("healthcheck")
+            .env("PORT", port))
+    };
+
+    // In a network namespace in which even the loopback is down.
+    assert_unhealthy(
+        &probe(""),
+        "connect to 127.0.0.1:8080: network is unreachable (the default: is the service up? \
+         if it listens elsewhere, set PORT or HEALTHCHECK_URL)",
+    );
+    assert_unhealthy(
+        &probe("81"),
+        "connect to 127.0.0.1:81: network is unreachable (from PORT: is the service up, and \
+         does it listen there?)",
+    );
+    assert_unhealthy(
+        &probe("0"),
+        "PORT \"0\": expected a port from 1 to 65535 (the service advertised none)",
+    );
+}
+
+#[test]
+fn forged_advertisements_are_ignored_and_nothing_hangs() {
+    let container = Container::new();
+    let impostor = Impostor::new();
+    let worker = container.worker();
+    let forger = Forger::new(&container, impostor.address);
+
+    let forgeries = forger.forge_all();
+    // Alone, then beside the real one, then again younger than it.
+    let said = run(container
+        .example("service")
+        .arg("healthcheck")
+        .env("PORT", worker.address.port().to_string()));
+    assert_healthy(&said, "pass");
+    assert!(said.took < AT_ONCE, "{said:?}");
+    let service = container.service(&[]);
+    assert_healthy(&service.healthcheck(&[]), "pass");
+    drop(forgeries);
+    let forgeries = forger.forge_all();
+    let said = service.healthcheck(&[]);
+    assert_healthy(&said, "pass");
+    assert!(said.took < AT_ONCE, "{said:?}");
+
+    assert!(impostor.was_left_alone());
+    drop(forgeries);
+}
+
+#[test]
+fn forged_advertisements_would_be_believed_without_their_flaw() {
+    let container = Container::new();
+    let impostor = Impostor::new();
+    let forger = Forger::new(&container, impostor.address);
+    let forgery = forger.forge("1", &forger.text);
+
+    let said = run(container
+        .example("service")
+        .args(["healthcheck", "--timeout", "100ms"]));
+
+    assert_unhealthy(
+        &said,
+        &format!("{} sent nothing within 100ms", impostor.address),
+    );
+    assert!(!impostor.was_left_alone());
+    drop(forgery);
+}
+
+#[test]
+fn advertisement_is_made_where_another_user_has_taken_its_name() {
+    let Some(container) = Container::with("", &[]) else {
+        return;
+    };
+    // The shell's process becomes the service's, so that its number is known.
+    let script = "ns=$(readlink /proc/self/ns/mnt | tr -dc 0-9)
+        for name in lifesign .lifesign; do
+            echo taken >/dev/shm/$name.$ns.service.$$ && chown 6666 /dev/shm/$name.$ns.service.$$
+        done && exec \"$@\"";
+    let wrapper = [&["sh", "-c", script, "sh"][..], &AS_STRANGER].concat();
+    let program = example("service");
+    if run(container
+        .command(&AS_STRANGER, "test")
+        .arg("-x")
+        .arg(&program))
+    .code
+        != Some(0)
+    {
+        return skipped("another user may not execute the examples here");
+    }
+    let service = container.start("service", &mut container.command(&wrapper, &program));
+
+    let said = container.healthcheck_as(&AS_STRANGER);
+
+    assert!(is_healthy(&said, "pass"), "{said:?}");
+    drop(service);
+}
+
+#[test]
+fn a_folder_full_of_files_makes_no_probe_late() {
+    // A tmpfs names the youngest first.
+    for (count, suffix, found) in [
+        (255, "", true),
+        (257, "", false),
+        (9_000, ".x", true),
+        (10_001, ".x", false),
+    ] {
+        let container = Container::new();
+        let service = container.service(&[]);
+        let [path] = &container.advertisements()[..] else {
+            panic!("one advertisement");
+        };
+        let path = path.to_str().expect("text");
+        let files: Vec<_> = (100_000..100_000 + count)
+            .map(|number| format!("{path}{number}{suffix}"))
+            .collect();
+        for file in &files {
+            File::create(file).expect("a file");
+        }
+
+        let said = run(container
+            .example("service")
+            .arg("healthcheck")
+            .env("PORT", "1"));
+
+        // Whoever can fill the folder can hide what is in it, and no more than that.
+        if found {
+            assert!(is_healthy(&said, "pass"), "{said:?}");
+        } else {
+            assert_eq!(said.code, Some(1));
+            assert!(said.stderr.contains("(from PORT"), "{said:?}");
+        }
+        drop(service);
+    }
+}
+
+#[test]
+fn advertisement_of_the_own_user_comes_before_those_of_others() {
+    let Some(container) = Container::with("", &[]) else {
+        return;
+    };
+    let impostor = Impostor::new();
+    let forger = Forger::new(&container, impostor.address);
+    for (service_user, probe_user, forger_id) in [
+        // The same user's before another's, root's before a third one's.
+        (&[][..], &[][..], 6666),
+        (&AS_STRANGER[..], &AS_STRANGER[..], 6666),
+        (&AS_STRANGER[..], &AS_STRANGER[..], 0),
+        (&[][..], &AS_STRANGER[..], 6666),
+    ] {
+        let Some(service) = container.service_as(service_user) else {
+            return;
+        };
+        let forgery = forger.forge("1", &forger.text);
+        chown(&forgery.path, Some(forger_id), Some(forger_id)).expect("root may");
+
+        let said = container.healthcheck_as(probe_user);
+
+        assert!(is_healthy(&said, "pass"), "{forger_id}: {said:?}");
+        assert!(impostor.was_left_alone(), "{forger_id}");
+        drop((service, forgery));
+    }
+}
+
+#[test]
+fn probe_of_another_user_finds_the_service() {
+    let Some(container) = Container::with("", &[]) else {
+        return;
+    };
+    for (service_user, probe_user) in [
+        (&[][..], &AS_STRANGER[..]),
+        (&AS_STRANGER[..], &[][..]),
+        (&AS_STRANGER[..], &AS_STRANGER[..]),
+    ] {
+        let Some(service) = container.service_as(service_user) else {
+            return;
+        };
+
+        let said = container.healthcheck_as(probe_user);
+
+        let users = format!("{service_user:?} {probe_user:?}");
+        assert!(is_healthy(&said, "pass"), "{users}: {said:?}");
+        drop(service);
+    }
+}
+
+#[test]
+fn services_in_one_container_are_told_apart() {
+    let container = Container::new();
+    let service = container.service(&[]);
+    let worker = container.worker();
+
+    worker.signal("TERM");
+    worker.drains();
+
+    assert_unhealthy(&worker.healthcheck(&[]), "503 fail: draining");
+    assert_healthy(&service.healthcheck(&[]), "pass");
+}
+
+#[test]
+fn of_two_processes_of_one_service_the_younger_is_asked() {
+    let container = Container::new();
+    let old = container.service(&[LONG_DRAIN]);
+    old.signal("TERM");
+    old.drains();
+    assert_unhealthy(&old.healthcheck(&[]), "503 fail: draining");
+
+    let young = container.service(&[]);
+    assert_healthy(&young.healthcheck(&[]), "pass");
+    drop(young);
+
+    assert_unhealthy(&old.healthcheck(&[]), "503 fail: draining");
+}
+
+#[test]
+fn of_two_processes_of_one_service_the_first_of_the_container_is_asked() {
+    let Some(host) = Container::with("", &[]) else {
+        return;
+    };
+    let (first, inside) = host.process_one(&[LONG_DRAIN]);
+    let second = inside.service(&[]);
+    run(&mut inside.command(&["sh", "-c"], "kill -TERM 1"));
+    first.drains();
+
+    assert_unhealthy(&second.healthcheck(&[]), "503 fail: draining");
+    assert_eq!(second.get("/health").verdict(), "200 pass");
+}
+
+#[test]
+fn containers_that_share_dev_shm_each_find_their_own() {
+    let Some(pod) = Container::with("", &[]) else {
+        return;
+    };
+    // Both are process 1 in their containers, and both see both files.
+    let (one, inside_one) = pod.process_one(&[LONG_DRAIN]);
+    let (two, inside_two) = pod.process_one(&[LONG_DRAIN]);
+    assert_eq!(fs::read_dir(pod.shm()).expect("/dev/shm").count(), 2);
+    run(&mut inside_one.command(&["sh", "-c"], "kill -TERM 1"));
+    one.drains();
+
+    assert_unhealthy(&inside_one.healthcheck_as(&[]), "503 fail: draining");
+    assert_healthy(&inside_two.healthcheck_as(&[]), "pass");
+    // A third one sees both files too, and neither is its own.
+    let said = run(pod.example("service").arg("healthcheck").env("PORT", "0"));
+    assert_unhealthy(
+        &said,
+        "PORT \"0\": expected a port from 1 to 65535 (the service advertised none)",
+    );
+    drop(two);
+}
+
+#[test]
+fn sigterm_ends_a_service_that_is_process_one() {
+    let Some(host) = Container::with("", &[]) else {
+        return;
+    };
+    let (service, inside) = host.process_one(&[("DRAIN_SECONDS", "0")]);
+
+    // The shell may not live to say that it has: the kernel ends the container with its first.
+    run(&mut inside.command(&["sh", "-c"], "kill -TERM 1"));
+    let said = service.finish(PATIENCE);
+
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+}
+
+#[test]
+fn read_only_root_filesystem_is_enough() {
+    let Some(container) = Container::with("mount -o remount,ro,bind /", &[]) else {
+        return;
+    };
+    let writable = run(&mut container.command(&["test", "-w"], "/"));
+    assert_eq!(writable.code, Some(1), "the root filesystem is read-only");
+    let service = container.service(&[]);
+
+    assert_healthy(&service.healthcheck(&[]), "pass");
+}
+
+#[test]
+fn without_a_writable_dev_shm_the_service_serves_and_port_is_asked() {
+    let Some(container) = Container::with("mount -t tmpfs -o ro tmpfs /dev/shm", &[]) else {
+        return;
+    };
+    let service = container.service(&[]);
+
+    let said = run(container
+        .example("service")
+        .arg("healthcheck")
+        .env("PORT", service.address.port().to_string()));
+
+    assert_healthy(&said, "pass");
+    let log = service.stderr.text();
+    let warnings: Vec<_> = log.lines().filter(|l| l.contains("WARN")).collect();
+    assert_eq!(warnings.len(), 1, "{log}");
+    assert!(
+        warnings[0].contains("the endpoint could not be advertised"),
+        "{log}"
+    );
+}
+
+#[test]
+fn wildcard_that_takes_no_ipv4_is_found_too() {
+    let only_v6 = "ip link set lo up && echo 1 > /proc/sys/net/ipv6/bindv6only";
+    let Some(container) = Container::with(only_v6, &["--net"]) else {
+        return;
+    };
+    let mut command = container.example("service");
+    let process = Process::spawn(command.env("HOST", "::").env("PORT", "0"));
+
+    let probe = || run(container.example("service").arg("healthcheck"));
+    let said = eventually("the service is healthy", PATIENCE, || {
+        Some(probe()).filter(|said| said.code == Some(0))
+    });
+
+    assert_healthy(&said, "pass");
+    drop(process);
+}
+
+#[test]
+fn readme_program_is_found_and_ends() {
+    let Some(container) = Container::with("ip link set lo up", &["--net"]) else {
+        return;
+    };
+    let process = Process::spawn(&mut container.example("hello"));
+    let probe = || run(container.example("hello").arg("healthcheck"));
+
+    let said = eventually("hello is healthy", PATIENCE, || {
+        Some(probe()).filter(|said| said.code == Some(0))
+    });
+    assert_healthy(&said, "pass");
+    // Its port is fixed: only the advertisement knows better than this.
+    let said = run(container
+        .example("hello")
+        .arg("healthcheck")
+        .env("PORT", "81"));
+    assert_healthy(&said, "pass");
+    process.signal("TERM");
+    eventually("hello drains", AT_ONCE, || {
+        (probe().stderr == "unhealthy: 503 fail: draining\n").then_some(())
+    });
+    process.signal("TERM");
+    let said = process.finish(AT_ONCE);
+
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+}
+
+#[test]
+fn probe_runs_inside_tight_limits() {
+    let container = Container::new();
+    let service = container.service(&[]);
+    // 64 KiB of stack, 64 MiB of addresses, 8 open files.
+    let limits = "ulimit -s 64 && ulimit -v 65536 && ulimit -n 8 && exec \"$@\"";
+
+    let said = run(container
+        .command(&["sh", "-c", limits, "sh"], example("service"))
+        .arg("healthcheck"));
+
+    assert_healthy(&said, "pass");
+    drop(service);
+}
+
+#[test]
+fn probe_is_one_process_and_one_thread() {
+    let Some(container) = Container::with("", &[]) else {
+        return;
+    };
+    let Some(service) = container.service_as(&[]) else {
+        return;
+    };
+    let mut alone = AS_STRANGER.to_vec();
+    alone.extend(["prlimit", "--nproc=1", "--"]);
+    // The limit holds: one more process is one too many.
+    let two = run(container
+        .command(&alone, "sh")
+        .args(["-c", "true & wait $!"]));
+    assert_ne!(two.code, Some(0), "{two:?}");
+
+    let said = container.healthcheck_as(&alone);
+
+    assert_healthy(&said, "pass");
+    drop(service);
+}
+
+/// Somebody who answers where no probe should ask.
+struct Impostor {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Impostor {
+    fn new() -> Self {
+        Self::at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+    }
+
+    fn at(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).expect("a port");
+        listener.set_nonblocking(true).expect("a socket option");
+        let address = listener.local_addr().expect("its address");
+        Self { listener, address }
+    }
+
+    fn was_left_alone(&self) -> bool {
+        let asked = self.listener.accept();
+        asked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+}

@@ -1,0 +1,187 @@
+//! From the signal to the end of the process.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    client::get,
+    container::{Container, LONG_DRAIN, assert_drains_for, assert_healthy, assert_unhealthy},
+    process::{AT_ONCE, PATIENCE, eventually},
+    redis::Redis,
+};
+
+#[test]
+fn draining_turns_traffic_away_at_once() {
+    for signal in ["TERM", "INT"] {
+        let container = Container::new();
+        let service = container.service(&[LONG_DRAIN]);
+        assert_eq!(service.get("/health/ready").verdict(), "200 pass");
+
+        service.signal(signal);
+        service.drains();
+
+        assert_eq!(service.get("/health").verdict(), "503 fail: draining");
+        assert_eq!(service.get("/health/live").verdict(), "200 pass");
+        assert_unhealthy(&service.healthcheck(&[]), "503 fail: draining");
+        assert_unhealthy(&service.healthcheck(&["--ready"]), "503 fail: draining");
+        assert_healthy(&service.healthcheck(&["--live"]), "pass");
+    }
+}
+
+#[test]
+fn draining_finishes_requests_in_flight_and_takes_new_ones() {
+    let container = Container::new();
+    let redis = Redis::running();
+    let service = container.service(&[LONG_DRAIN, redis.variable()]);
+    assert_eq!(service.get("/health/ready").verdict(), "200 pass");
+    redis.answer("INCR", None);
+    let visit = service.visit();
+    redis.await_command("INCR");
+
+    service.signal("TERM");
+    service.drains();
+    redis.answer("INCR", Some(":7"));
+    let in_flight = visit.join().expect("no panic").expect("an answer");
+    let new = service.get("/");
+
+    assert_eq!(
+        (in_flight.code, in_flight.body.as_str()),
+        (200, "Hello, visitor 7\n")
+    );
+    assert_eq!((new.code, new.body.as_str()), (200, "Hello, visitor 7\n"));
+}
+
+#[test]
+fn request_that_outlives_the_drain_is_answered_before_the_exit() {
+    let container = Container::new();
+    let redis = Redis::running();
+    let service = container.service(&[("DRAIN_SECONDS", "0"), redis.variable()]);
+    assert_eq!(service.get("/health/ready").verdict(), "200 pass");
+    redis.answer("INCR", None);
+    let visit = service.visit();
+    redis.await_command("INCR");
+
+    service.signal("TERM");
+    eventually("the port is closed", PATIENCE, || {
+        get(service.address, "/health").err()
+    });
+    if cfg!(target_os = "linux") {
+        assert_unhealthy(
+            &service.healthcheck(&[]),
+            &format!(
+                "connect to 127.0.0.1:{}: connection refused (advertised by the service)",
+                service.address.port()
+            ),
+        );
+    }
+    redis.answer("INCR", Some(":8"));
+    let in_flight = visit.join().expect("no panic").expect("an answer");
+    let said = service.finish(PATIENCE);
+
+    assert_eq!(
+        (in_flight.code, in_flight.body.as_str()),
+        (200, "Hello, visitor 8\n")
+    );
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+}
+
+#[test]
+fn second_signal_ends_the_drain_at_once() {
+    for (first, second) in [
+        ("TERM", "TERM"),
+        ("INT", "INT"),
+        ("TERM", "INT"),
+        ("INT", "TERM"),
+    ] {
+        let container = Container::new();
+        let service = container.service(&[LONG_DRAIN]);
+        service.signal(first);
+        service.drains();
+
+        service.signal(second);
+        let said = service.finish(AT_ONCE);
+
+        assert_eq!(said.code, Some(0), "{first}, {second}: {}", said.stderr);
+    }
+}
+
+#[test]
+fn port_stays_open_for_the_drain_delay_and_then_the_process_exits() {
+    let container = Container::new();
+    let service = container.service(&[("DRAIN_SECONDS", "1")]);
+
+    assert_drains_for(
+        service,
+        Duration::from_millis(900)..Duration::from_millis(4500),
+    );
+}
+
+#[test]
+fn drain_delay_is_five_seconds_by_default() {
+    let container = Container::new();
+    let service = container.service(&[]);
+
+    assert_drains_for(
+        service,
+        Duration::from_millis(4500)..Duration::from_millis(7000),
+    );
+}
+
+#[test]
+fn listener_of_a_worker_says_draining_until_the_process_ends() {
+    let container = Container::new();
+    let worker = container.worker();
+    assert_eq!(worker.get("/health/ready").verdict(), "200 pass");
+
+    assert_drains_for(
+        worker,
+        Duration::from_millis(4500)..Duration::from_millis(7000),
+    );
+}
+
+#[test]
+fn store_that_comes_up_during_the_drain_brings_no_traffic() {
+    let container = Container::new();
+    let mut redis = Redis::refusing();
+    let service = container.service(&[LONG_DRAIN, redis.variable()]);
+    assert_eq!(
+        service.get("/health").verdict(),
+        "503 fail: starting, waiting for store"
+    );
+
+    service.signal("TERM");
+    service.drains();
+    redis.listen();
+    // Longer than an evaluation is cached.
+    let until = Instant::now() + Duration::from_millis(1500);
+    while Instant::now() < until {
+        assert_eq!(service.get("/health/ready").verdict(), "503 fail: draining");
+    }
+
+    assert_eq!(service.get("/health").verdict(), "503 fail: draining");
+}
+
+#[test]
+fn idle_connections_do_not_hold_the_exit_back() {
+    let container = Container::new();
+    let service = container.service(&[LONG_DRAIN]);
+    let silent = TcpStream::connect(service.address).expect("a connection");
+    let mut kept = TcpStream::connect(service.address).expect("a connection");
+    kept.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    kept.write_all(b"GET /health HTTP/1.1\r\nHost: test\r\n\r\n")
+        .expect("a request");
+    let mut answer = [0; 512];
+    let length = kept.read(&mut answer).expect("an answer");
+    assert!(answer[..length].starts_with(b"HTTP/1.1 200"));
+
+    service.signal("TERM");
+    service.drains();
+    service.signal("TERM");
+    let said = service.finish(AT_ONCE);
+
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    drop((silent, kept));
+}

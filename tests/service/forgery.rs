@@ -1,0 +1,123 @@
+//! Advertisements that nobody should believe.
+#![cfg(target_os = "linux")]
+
+use std::{
+    fs::{self, File},
+    net::SocketAddr,
+    os::unix::{
+        fs::{PermissionsExt, symlink},
+        net::UnixListener,
+    },
+    path::PathBuf,
+};
+
+use crate::{container::Container, process::make_fifo};
+
+/// Makes advertisements that look right but for one thing.
+pub(crate) struct Forger {
+    pub(crate) shm: PathBuf,
+    pub(crate) prefix: String,
+    pub(crate) text: String,
+}
+
+/// Removed and unlocked when it is dropped.
+pub(crate) struct Forgery {
+    pub(crate) path: PathBuf,
+    pub(crate) _lock: Option<File>,
+    pub(crate) _socket: Option<UnixListener>,
+}
+
+impl Drop for Forgery {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path).or_else(|_| fs::remove_dir(&self.path));
+    }
+}
+
+impl Forger {
+    pub(crate) fn new(container: &Container, address: SocketAddr) -> Self {
+        Self {
+            shm: container.shm(),
+            prefix: format!("lifesign.{}", container.namespace()),
+            text: format!("lifesign 1\nhttp://{address}\n/health\n/health/ready\n/health/live\n"),
+        }
+    }
+
+    /// A locked file of this user, which is what a service of this user writes.
+    pub(crate) fn forge(&self, id: &str, text: impl AsRef<[u8]>) -> Forgery {
+        self.forge_as(&format!("{}.service.{id}", self.prefix), text.as_ref())
+    }
+
+    pub(crate) fn forge_as(&self, name: &str, text: &[u8]) -> Forgery {
+        let path = self.shm.join(name);
+        fs::write(&path, text).expect("/dev/shm is writable");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("own file");
+        let file = File::open(&path).expect("own file");
+        file.lock().expect("nobody else's lock");
+        Forgery {
+            path,
+            _lock: Some(file),
+            _socket: None,
+        }
+    }
+
+    pub(crate) fn forge_all(&self) -> Vec<Forgery> {
+        let text = self.text.as_str();
+        let mut forged = vec![
+            self.forge("1", ""),
+            self.forge("2", "lifesign 2\n"),
+            self.forge("3", text.replacen("lifesign 1", "lifesign 2", 1)),
+            self.forge("4", text.replacen("lifesign 1\n", "", 1)),
+            self.forge("5", format!("{text}/more\n")),
+            self.forge("6", text.trim_end()),
+            self.forge("7", format!("{text}{}", "\n".repeat(8192))),
+            self.forge("8", text.replacen("http://", "gopher://", 1)),
+            self.forge("9", text.replacen("\n/health\n", "\nhealth\n", 1)),
+            self.forge("10", [text.as_bytes(), b"\xff"].concat()),
+            self.forge("11", "lifesign 1\nhttp://127.0.0.1:0\n/health\n/r\n/l\n"),
+            self.forge(
+                "17",
+                text.replacen("/health\n", "/health HTTP/1.1\rX: y\n", 1),
+            ),
+            self.forge("18", text.replacen("/live\n", "/\0\n", 1)),
+            // Other names: another service's, no pid, a draft.
+            self.forge("x.12", text),
+            self.forge("13x", text),
+            self.forge("", text),
+            self.forge_as(&format!("{}.servic.14", self.prefix), text.as_bytes()),
+            self.forge_as(&format!(".{}.service.15", self.prefix), text.as_bytes()),
+            self.forge_as("lifesign.1.service.16", text.as_bytes()),
+        ];
+        // Written by others.
+        for (id, mode) in [("20", 0o666), ("21", 0o664), ("22", 0o646)] {
+            let forgery = self.forge(id, text);
+            fs::set_permissions(&forgery.path, fs::Permissions::from_mode(mode)).expect("own file");
+            forged.push(forgery);
+        }
+        // Of nobody alive.
+        let mut unlocked = self.forge("30", text);
+        unlocked._lock = None;
+        forged.push(unlocked);
+        // Of other kinds.
+        let special = |id: &str| Forgery {
+            path: self.shm.join(format!("{}.service.{id}", self.prefix)),
+            _lock: None,
+            _socket: None,
+        };
+        let target = self.forge_as(&format!("forged.{}", self.prefix), text.as_bytes());
+        let link = special("40");
+        symlink(target.path.file_name().expect("a name"), &link.path)
+            .expect("/dev/shm is writable");
+        let dangling = special("41");
+        symlink("nowhere", &dangling.path).expect("/dev/shm is writable");
+        let device = special("42");
+        symlink("/dev/zero", &device.path).expect("/dev/shm is writable");
+        let fifo = special("43");
+        make_fifo(&fifo.path);
+        let folder = special("44");
+        fs::create_dir(&folder.path).expect("/dev/shm is writable");
+        let mut socket = special("45");
+        socket._socket = Some(UnixListener::bind(&socket.path).expect("/dev/shm is writable"));
+        forged.extend([target, link, dangling, device, fifo, folder, socket]);
+        forged
+    }
+}

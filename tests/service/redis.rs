@@ -1,0 +1,112 @@
+//! A Redis that does what the test says.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader, Write},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    thread,
+};
+
+use socket2::{Domain, Socket, Type};
+
+use crate::process::{PATIENCE, eventually, lock};
+
+/// A Redis that does what the test says.
+pub(crate) struct Redis {
+    pub(crate) address: String,
+    /// Bound, so that the port is ours; connections are refused until it listens.
+    pub(crate) socket: Option<Socket>,
+    pub(crate) script: Arc<Script>,
+}
+
+#[derive(Default)]
+pub(crate) struct Script {
+    /// By command; `None` is a reply that is not given yet.
+    pub(crate) replies: Mutex<BTreeMap<&'static str, Option<&'static str>>>,
+    pub(crate) changed: Condvar,
+    pub(crate) asked: Mutex<Vec<String>>,
+}
+
+impl Redis {
+    pub(crate) fn refusing() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        socket.bind(&any.into()).expect("a port");
+        let address = socket.local_addr().expect("its address").as_socket();
+        let address = address.expect("of the family that was bound");
+        let redis = Self {
+            address: address.to_string(),
+            socket: Some(socket),
+            script: Arc::default(),
+        };
+        redis.answer("PING", Some("+PONG"));
+        redis.answer("INCR", Some(":1"));
+        redis
+    }
+
+    pub(crate) fn running() -> Self {
+        let mut redis = Self::refusing();
+        redis.listen();
+        redis
+    }
+
+    pub(crate) fn listen(&mut self) {
+        let socket = self.socket.take().expect("it listens once");
+        socket.listen(64).expect("a bound socket");
+        let listener = TcpListener::from(socket);
+        let script = Arc::clone(&self.script);
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let script = Arc::clone(&script);
+                thread::spawn(move || script.play(stream));
+            }
+        });
+    }
+
+    /// Sets the reply to a command, for those that already wait for it too.
+    pub(crate) fn answer(&self, command: &'static str, reply: Option<&'static str>) {
+        lock(&self.script.replies).insert(command, reply);
+        self.script.changed.notify_all();
+    }
+
+    /// How often it was sent the command.
+    pub(crate) fn asked(&self, command: &str) -> usize {
+        let asked = lock(&self.script.asked);
+        asked
+            .iter()
+            .filter(|line| line.starts_with(command))
+            .count()
+    }
+
+    pub(crate) fn await_command(&self, command: &str) {
+        eventually(command, PATIENCE, || {
+            (self.asked(command) > 0).then_some(())
+        });
+    }
+
+    /// The service's variable that points here.
+    pub(crate) fn variable(&self) -> (&str, &str) {
+        ("REDIS", &self.address)
+    }
+}
+
+impl Script {
+    pub(crate) fn play(&self, mut stream: TcpStream) {
+        let mut line = String::new();
+        if BufReader::new(&stream).read_line(&mut line).is_err() {
+            return;
+        }
+        lock(&self.asked).push(line.clone());
+        let command = line.split_whitespace().next().unwrap_or_default();
+        let replies = self
+            .changed
+            .wait_while(lock(&self.replies), |replies| {
+                replies.get(command).is_some_and(Option::is_none)
+            })
+            .unwrap_or_else(PoisonError::into_inner);
+        let reply = replies.get(command).copied().flatten();
+        // The one who asked may have given up.
+        let _ = write!(stream, "{}\r\n", reply.unwrap_or("-ERR unknown command"));
+    }
+}

@@ -1,0 +1,275 @@
+//! What a started service prints and serves, and what its other commands print.
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    net::TcpListener,
+    os::unix::ffi::OsStringExt,
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    client::{ROUTES, ask, get},
+    container::{Container, assert_healthy, assert_said},
+    process::{PATIENCE, eventually},
+    support::{example, run},
+};
+
+#[test]
+fn start_prints_where_the_service_listens_and_what_to_try() {
+    let container = Container::new();
+    let service = container.service(&[]);
+    let (address, program) = (service.address, example("service"));
+    let port = address.port();
+
+    assert_eq!(
+        service.stdout.text(),
+        format!(
+            "listening on 0.0.0.0:{port}\n\
+             try: curl http://127.0.0.1:{port}/health\n     \
+             {} healthcheck\n",
+            program.display(),
+        )
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_start_says_to_try_works() {
+    let container = Container::new();
+    let service = container.service(&[]);
+    let stdout = service.stdout.text();
+    let mut lines = stdout.lines().skip(1);
+    let url = lines.next().and_then(|line| line.split("http://").nth(1));
+    let (address, path) = url.and_then(|url| url.split_once('/')).expect("an URL");
+
+    let answer = get(address.parse().expect("an address"), &format!("/{path}"));
+    let mut typed = container.command(&["sh", "-c"], lines.next().expect("a third line"));
+
+    assert_eq!(answer.expect("an answer").code, 200);
+    assert_healthy(&run(&mut typed), "pass");
+}
+
+#[test]
+fn routes_answer_with_code_media_type_and_no_store() {
+    let container = Container::new();
+    let service = container.service(&[]);
+
+    for path in ROUTES {
+        let answer = service.get(path);
+        assert_eq!(answer.code, 200, "{path}: {answer:?}");
+        assert_eq!(answer.json()["status"], "pass", "{path}: {answer:?}");
+        assert_eq!(answer.header("content-type"), "application/health+json");
+        assert_eq!(answer.header("cache-control"), "no-store");
+    }
+}
+
+#[test]
+fn head_has_the_head_and_no_body() {
+    let container = Container::new();
+    let service = container.service(&[]);
+
+    for path in ROUTES {
+        let answer = ask(service.address, "HEAD", path).expect("an answer");
+        assert_eq!(answer.code, 200, "{path}: {answer:?}");
+        assert_eq!(answer.header("content-type"), "application/health+json");
+        assert_eq!(answer.body, "", "{path}");
+    }
+}
+
+#[test]
+fn other_methods_are_not_allowed() {
+    let container = Container::new();
+    let service = container.service(&[]);
+    let worker = container.worker();
+
+    for address in [service.address, worker.address] {
+        for path in ROUTES {
+            let answer = ask(address, "POST", path).expect("an answer");
+            assert_eq!(answer.code, 405, "{path}: {answer:?}");
+            assert_eq!(answer.header("allow"), "GET,HEAD", "{path}");
+        }
+    }
+}
+
+#[test]
+fn body_is_names_statuses_and_what_version_says() {
+    let container = Container::new();
+    let service = container.service(&[]);
+    let version = run(container.example("service").args(["version", "--json"]));
+    let build: Value = serde_json::from_str(&version.stdout).expect("JSON");
+
+    let mut body = service.get("/health").json();
+    for check in ["store:responseTime", "greeting:responseTime"] {
+        let took = body["checks"][check][0]["observedValue"].take();
+        assert!(took.as_f64().is_some_and(|took| took < 800.0), "{took}");
+    }
+
+    let check = json!([{"status": "pass", "observedValue": null, "observedUnit": "ms"}]);
+    let mut expected = json!({
+        "status": "pass",
+        "serviceId": "service",
+        "version": env!("CARGO_PKG_VERSION"),
+        "checks": {
+            "store:responseTime": check,
+            "greeting:responseTime": check,
+            "teller": [{"status": "pass"}],
+        },
+    });
+    for (key, fact) in [
+        ("serviceId", "name"),
+        ("version", "version"),
+        ("releaseId", "commit"),
+        ("commit", "commit"),
+        ("commitDate", "commitDate"),
+        ("buildDate", "buildDate"),
+    ] {
+        if let Some(value) = build.get(fact) {
+            expected[key] = value.clone();
+        }
+    }
+    assert_eq!(body, expected);
+}
+
+#[test]
+fn version_is_printed_for_people_and_for_programs() {
+    let container = Container::new();
+    let text = run(container.example("service").arg("version"));
+    let json = run(container.example("service").args(["version", "--json"]));
+
+    assert_eq!(
+        (text.code, text.stderr.as_str()),
+        (Some(0), ""),
+        "{}",
+        text.stdout
+    );
+    assert_eq!((json.code, json.stderr.as_str()), (Some(0), ""));
+    let json: Value = serde_json::from_str(&json.stdout).expect("JSON");
+    let fact = |key: &str| json[key].as_str().unwrap_or("unknown").to_owned();
+    let dirty = match json.get("dirty") {
+        None => "unknown",
+        Some(dirty) if *dirty == json!(true) => "yes",
+        Some(_) => "no",
+    };
+    assert_eq!(
+        text.stdout,
+        format!(
+            "{} {}\n\
+             commit      {}\n\
+             describe    {}\n\
+             commit date {}\n\
+             build date  {}\n\
+             dirty       {dirty}\n\
+             rustc       {}\n\
+             target      {}\n\
+             profile     {}\n",
+            fact("name"),
+            fact("version"),
+            fact("commit"),
+            fact("describe"),
+            fact("commitDate"),
+            fact("buildDate"),
+            fact("rustc"),
+            fact("target"),
+            fact("profile"),
+        )
+    );
+}
+
+#[test]
+fn version_refuses_what_it_does_not_know() {
+    let container = Container::new();
+
+    let said = run(container.example("service").args(["version", "--bogus"]));
+
+    assert_said(
+        &said,
+        1,
+        "",
+        "version: argument \"--bogus\": unknown, expected --json or nothing\n",
+    );
+}
+
+#[test]
+fn other_arguments_are_the_service_s_own_business() {
+    for arguments in [&["serve"][..], &["--healthcheck"], &["--", "healthcheck"]] {
+        let container = Container::new();
+        let service = container.start("service", container.example("service").args(arguments));
+
+        assert_eq!(service.get("/health").code, 200, "{arguments:?}");
+    }
+}
+
+#[test]
+fn port_in_use_is_told_with_the_address() {
+    let container = Container::new();
+    let holder = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = holder.local_addr().expect("its address");
+
+    let said = run(container
+        .example("service")
+        .env("HOST", "127.0.0.1")
+        .env("PORT", address.port().to_string()));
+
+    assert_eq!((said.code, said.stdout.as_str()), (Some(1), ""));
+    let start = format!("error: listen on {address}: Address already in use (os error ");
+    assert!(said.stderr.starts_with(&start), "{}", said.stderr);
+    assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
+}
+
+#[test]
+fn bad_variables_are_told_with_name_value_and_what_was_expected() {
+    let container = Container::new();
+    let raw = OsString::from_vec(vec![b'8', 0xff]);
+    for (name, value, message) in [
+        (
+            "PORT",
+            OsStr::new("abc"),
+            r#"PORT="abc": expected a port from 0 to 65535"#,
+        ),
+        (
+            "PORT",
+            OsStr::new("99999"),
+            r#"PORT="99999": expected a port from 0 to 65535"#,
+        ),
+        (
+            "PORT",
+            &raw,
+            r#"PORT="8\xFF": expected a port from 0 to 65535"#,
+        ),
+        (
+            "HOST",
+            OsStr::new("nonsense"),
+            r#"HOST="nonsense": expected an IP address"#,
+        ),
+        (
+            "REDIS",
+            OsStr::new("redis"),
+            r#"REDIS="redis": expected an address and port like 127.0.0.1:6379"#,
+        ),
+        (
+            "DRAIN_SECONDS",
+            OsStr::new("-1"),
+            r#"DRAIN_SECONDS="-1": expected whole seconds"#,
+        ),
+    ] {
+        let said = run(container.example("service").env(name, value));
+
+        assert_said(&said, 1, "", &format!("error: {message}\n"));
+    }
+}
+
+#[test]
+fn log_is_plain_text_where_it_is_no_terminal() {
+    let container = Container::new();
+    let service = container.service(&[]);
+
+    let log = eventually("the log says that it is ready", PATIENCE, || {
+        service.get("/health");
+        let log = service.stderr.text();
+        log.contains("ready").then_some(log)
+    });
+
+    assert!(!log.contains('\u{1b}'), "{log:?}");
+}
