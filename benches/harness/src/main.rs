@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .map(|(i, contender)| Row::new(contender, &samples[&i], &service))
         .collect();
     print(&rows, rounds);
-    fs::write("probe.svg", plot(&rows))?;
+    fs::write("probe.svg", plot(&rows, rounds))?;
     Ok(())
 }
 
@@ -322,46 +322,69 @@ fn print(rows: &[Row], rounds: usize) {
     }
 }
 
-/// Bars on a logarithmic scale, since the slowest takes twenty times the time of the fastest.
-fn plot(rows: &[Row]) -> String {
-    const LEFT: f64 = 310.0;
-    const WIDTH: f64 = 480.0;
-    let least = 100.0_f64;
-    let most = rows.iter().map(|row| row.wall[2]).fold(1000.0, f64::max) * 1.1;
-    let x = |wall: f64| LEFT + (wall / least).ln() / (most / least).ln() * WIDTH;
-    let height = rows.len() * 22 + 40;
+/// The rows of the chart: part of a row's name, and what a reader calls it.
+const BARS: [(&str, &str); 9] = [
+    ("the floor", "C program that only sends a request"),
+    ("**lifesign in the service, musl", "app healthcheck, static"),
+    ("hyper", "hyper client, static"),
+    ("busybox", "busybox wget"),
+    (
+        "**lifesign in the service, glibc",
+        "app healthcheck, dynamic",
+    ),
+    ("reqwest", "reqwest client, static"),
+    ("http.Get", "Go http.Get"),
+    ("GNU wget", "GNU wget"),
+    ("curl", "curl"),
+];
+
+const STYLE: &str = "<style>text{font:15px system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif;fill:#1f2328}\
+    .title{font-size:17px;font-weight:600}.note{font-size:13px;fill:#59636e}.page{fill:#fff}.bar{fill:#afb8c1}\
+    .ours{fill:#2a7f62}.bold{font-weight:600}@media(prefers-color-scheme:dark){text{fill:#f0f6fc}.note{fill:#9198a1}\
+    .page{fill:#0d1117}.bar{fill:#656c76}.ours{fill:#3fb68b}}</style>";
+
+/// Draws a bar for each probe, below its name, so that the chart is narrow enough for a phone.
+fn plot(rows: &[Row], rounds: usize) -> String {
+    const LEFT: f64 = 16.0;
+    const WIDTH: f64 = 350.0;
+    const TOP: usize = 68;
+    const STEP: usize = 42;
+    let bars: Vec<_> = BARS
+        .iter()
+        .filter_map(|(part, label)| {
+            let row = rows.iter().find(|row| row.name.contains(part))?;
+            Some((label, row))
+        })
+        .collect();
+    let longest = bars.iter().map(|(_, row)| row.wall[0]).fold(1.0, f64::max);
+    let height = TOP + bars.len() * STEP + 8;
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"860\" height=\"{height}\" font-family=\"sans-serif\" \
-         font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 440 {height}\" width=\"440\" height=\"{height}\" \
+         role=\"img\">\n<title>Wall time of one health probe</title>\n{STYLE}\n\
+         <rect class=\"page\" width=\"440\" height=\"{height}\"/>\n\
+         <text class=\"title\" x=\"{LEFT}\" y=\"28\">Wall time of one health probe</text>\n\
+         <text class=\"note\" x=\"{LEFT}\" y=\"48\">From fork to exit, median of {rounds} runs. Shorter is better.</text>\n"
     );
-    for mark in [
-        100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0, 20_000.0,
-    ] {
-        if mark < most {
-            let at = x(mark);
-            let _ = writeln!(
-                svg,
-                "<path d=\"M{at:.0} 5V{}\" stroke=\"#ddd\"/><text x=\"{at:.0}\" y=\"{}\" \
-                 text-anchor=\"middle\">{mark} µs</text>",
-                height - 30,
-                height - 12
-            );
-        }
-    }
-    for (i, row) in rows.iter().enumerate() {
-        let y = i * 22 + 10;
-        let [wall, low, high] = row.wall.map(x);
+    for (i, (label, row)) in bars.iter().enumerate() {
+        let y = TOP + i * STEP;
+        let wall = row.wall[0];
         let ours = row.name.contains("lifesign");
+        let width = wall / longest * WIDTH;
+        let [weight, color] = if ours {
+            [" class=\"bold\"", "ours"]
+        } else {
+            ["", "bar"]
+        };
         let _ = writeln!(
             svg,
-            "<text x=\"{:.0}\" y=\"{}\" text-anchor=\"end\">{}</text><rect x=\"{LEFT}\" y=\"{y}\" width=\"{:.0}\" \
-             height=\"16\" fill=\"{}\"/><path d=\"M{low:.0} {mid}H{high:.0}\" stroke=\"black\"/>",
-            LEFT - 8.0,
-            y + 12,
-            row.name.trim_matches('*'),
-            wall - LEFT,
-            if ours { "#2a7f62" } else { "#b8c4cc" },
-            mid = y + 8,
+            "<text{weight} x=\"{LEFT}\" y=\"{}\">{label}</text>\
+             <rect class=\"{color}\" x=\"{LEFT}\" y=\"{}\" width=\"{width:.1}\" height=\"14\" rx=\"2\"/>\
+             <text{weight} x=\"{:.1}\" y=\"{}\">{:.2} ms</text>",
+            y + 14,
+            y + 20,
+            LEFT + width + 6.0,
+            y + 32,
+            wall / 1000.0,
         );
     }
     svg + "</svg>\n"
