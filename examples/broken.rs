@@ -42,7 +42,7 @@ async fn serve() -> Result<ExitCode, Box<dyn Error>> {
     tracing_subscriber::fmt().with_writer(io::stderr).init();
     let how = env::var("BREAK").unwrap_or_default();
     let health = Health::builder(build_info!()).build()?;
-    let drained = health.handle_signals()?;
+    let shutdown = health.handle_signals()?;
     let app = Router::new()
         .route("/", get(async || "Hello\n"))
         .merge(health.routes());
@@ -61,7 +61,7 @@ async fn serve() -> Result<ExitCode, Box<dyn Error>> {
         _ => return Err(format!("BREAK={how:?}: expected a word from the table").into()),
     }
     axum::serve(listener, app)
-        .with_graceful_shutdown(drained)
+        .with_graceful_shutdown(shutdown.delay_over())
         .await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -22,14 +22,14 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
 #[tokio::main]
 async fn serve() -> Result<ExitCode, Box<dyn Error>> {
     let health = Health::builder(build_info!()).build()?;
-    let drained = health.handle_signals()?;
+    let shutdown = health.handle_signals()?;
     let app = Router::new()
         .route("/", get(async || "hello"))
         .merge(health.routes());
     let listener = TcpListener::bind("0.0.0.0:8080").await?;
     health.advertise(listener.local_addr()?).set_ready();
     axum::serve(listener, app)
-        .with_graceful_shutdown(drained)
+        .with_graceful_shutdown(shutdown.delay_over())
         .await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -99,7 +99,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
         })
         .build()?;
     // Before anything is awaited for long: as PID 1, a process without a handler ignores SIGTERM.
-    let drained = health.handle_signals()?;
+    let shutdown = health.handle_signals()?;
 
     let app = Router::new()
         .route("/", get(visit))
@@ -122,7 +122,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
         env::args().next().unwrap_or_default()
     );
     axum::serve(listener, app)
-        .with_graceful_shutdown(drained)
+        .with_graceful_shutdown(shutdown.delay_over())
         .await?;
     Ok(())
 }

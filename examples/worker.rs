@@ -32,7 +32,7 @@ async fn serve() -> Result<ExitCode, Box<dyn Error>> {
         .init();
     let address = env::var("HEALTH_ADDRESS").unwrap_or_else(|_| "0.0.0.0:8081".into());
     let health = Health::builder(build_info!()).build()?;
-    let drained = health.handle_signals()?;
+    let shutdown = health.handle_signals()?;
 
     let listener = health.listen(address.parse()?)?;
     println!("health on {}", listener.local_addr()?);
@@ -42,7 +42,7 @@ async fn serve() -> Result<ExitCode, Box<dyn Error>> {
     let worker = tokio::spawn(work(health.heartbeat("jobs", Duration::from_secs(10))?));
     health.set_ready();
 
-    drained.await;
+    shutdown.delay_over().await;
     // A real worker would finish the job at hand here.
     worker.abort();
     Ok(ExitCode::SUCCESS)

@@ -119,6 +119,7 @@ pub use crate::{
     endpoint::Endpoint,
     health::{Health, HealthBuilder, Heartbeat, Probe, RegisterError, Status},
     report::Report,
+    shutdown::Shutdown,
 };
 
 /// Compiles the code in the README.

@@ -138,7 +138,7 @@ impl Serialize for Body<'_> {
 
 /// Why the status is not pass.
 fn output(snapshot: &Snapshot) -> String {
-    let broken: Vec<_> = snapshot.heartbeats.iter().filter_map(broken).collect();
+    let broken: Vec<_> = snapshot.heartbeats.iter().filter_map(describe).collect();
     let evaluation = snapshot.evaluation.iter();
     let failing = |need| evaluation.clone().flat_map(move |e| e.failing(need));
     match snapshot.state {
@@ -158,7 +158,7 @@ fn output(snapshot: &Snapshot) -> String {
     }
 }
 
-fn broken((name, pulse): &(Arc<str>, Pulse)) -> Option<String> {
+pub(crate) fn describe((name, pulse): &(Arc<str>, Pulse)) -> Option<String> {
     match pulse {
         Pulse::Late => Some(format!("heartbeat {name} is late")),
         Pulse::Dropped => Some(format!("heartbeat {name} ended")),

@@ -1,84 +1,393 @@
-//! Draining: from the first signal to the moment at which the port may close.
+//! The end of a service: from the first signal to the moment at which what still runs is cut.
 
-use std::{future::Future, io};
+use std::{
+    future::{Future, IntoFuture, pending},
+    io::{self, IsTerminal, Write},
+    mem,
+    pin::pin,
+    process::{self, ExitCode},
+    time::Duration,
+};
 
-use tracing::info;
+use tokio::{
+    runtime::Handle,
+    select,
+    time::{Instant, sleep, sleep_until},
+};
+use tracing::{info, warn};
 
-use crate::Health;
+use crate::{
+    Health,
+    health::{Drain, End, Inner, Signal, State, lock},
+    report::describe,
+};
+
+/// Minimum time between two signals that are counted apart. `timeout` and some init systems send
+/// the same signal to the process and to its group.
+const REPEATED_SIGNAL: Duration = Duration::from_millis(100);
+
+/// How long Ctrl-C in a terminal takes before the terminal is told what the service waits for.
+const HINT_AFTER: Duration = Duration::from_millis(300);
+
+/// Handle to the shutdown of a service, from [`Health::handle_signals`].
+///
+/// | step | what happens | awaited with |
+/// |---|---|---|
+/// | the first signal, or [`Health::begin_drain`] | health and readiness fail, and the port stays open for load balancers to notice | [`started`](Self::started) |
+/// | the end of the [drain delay](crate::HealthBuilder::drain_delay) | the port closes, and requests in flight go on | [`delay_over`](Self::delay_over) |
+/// | the end of the [shutdown timeout](crate::HealthBuilder::shutdown_timeout) | what still runs is cut | [`bound`](Self::bound) |
+///
+/// The second signal ends the drain delay. Any signal after the drain delay ends the process at once,
+/// with exit code 128 plus the signal's number. There is no delay before the service is
+/// [ready](Health::set_ready), and none after Ctrl-C if stderr is a terminal.
+///
+/// [`Health::serve`] does all of this. The handle is for what else runs: workers, servers of other
+/// frameworks, start-up work. Clones share one shutdown.
+#[derive(Debug, Clone)]
+pub struct Shutdown(Health);
 
 impl Health {
-    /// Returns a future for `axum::serve(…).with_graceful_shutdown(…)`.
+    /// Installs handlers of SIGTERM and SIGINT (Ctrl-C), and spawns the task that begins the drain
+    /// when one of them arrives.
     ///
-    /// On SIGTERM or SIGINT (Ctrl-C) the service is [draining](Self::begin_drain) at once; the port
-    /// stays open for the [delay](crate::HealthBuilder::drain_delay), so that load balancers see
-    /// the 503 while requests are still served; then the future resolves. A second signal resolves
-    /// it at once. In a container the service is PID 1, where an unhandled SIGTERM does nothing:
-    /// the handlers are installed by this call, before anything is awaited, and stay.
+    /// Call it before anything is awaited for long: in a container the service is PID 1, and the
+    /// kernel ignores a SIGTERM to PID 1 that has no handler. Every further call returns a handle to
+    /// the same shutdown. The task runs until the runtime ends; if the runtime ends first, the
+    /// shutdown is over.
     ///
-    /// It does not end the requests in flight. The server waits for those, and the orchestrator's
-    /// grace period bounds the wait.
+    /// ```no_run
+    /// # use axum::Router;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<std::process::ExitCode, Box<dyn std::error::Error>> {
+    /// # let health = lifesign::Health::builder(lifesign::build_info!()).build()?;
+    /// # let (listener, app) = (tokio::net::TcpListener::bind("0.0.0.0:8080").await?, Router::new());
+    /// let shutdown = health.handle_signals()?;
+    /// health.advertise(listener.local_addr()?).set_ready();
+    /// let server = axum::serve(listener, app.merge(health.routes()))
+    ///     .with_graceful_shutdown(shutdown.delay_over());
+    /// // `None`: connections were cut, which is their clients' doing.
+    /// shutdown.bound(server).await.transpose()?;
+    /// Ok(shutdown.exit_code())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// The signal handlers cannot be installed.
+    /// The handlers cannot be installed, or there is no tokio runtime. A program without tokio
+    /// enters a runtime of its own, with at least one worker thread.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime with IO and time enabled.
-    pub fn handle_signals(&self) -> io::Result<impl Future<Output = ()> + Send + use<>> {
-        let mut signals = Signals::new()?;
-        let health = self.clone();
-        Ok(async move {
-            let signal = signals.next().await;
-            health.begin_drain();
-            let delay = health.inner.settings.drain_delay;
-            info!(signal, ?delay, "the port stays open for the drain delay");
-            tokio::select! {
-                () = tokio::time::sleep(delay) => {}
-                signal = signals.next() => info!(signal, "second signal: drain delay cut short"),
+    /// In a tokio runtime that was built without IO or time.
+    pub fn handle_signals(&self) -> io::Result<Shutdown> {
+        let runtime = Handle::try_current().map_err(io::Error::other)?;
+        let mut installed = lock(&self.inner.life.installed);
+        if !*installed {
+            runtime.spawn(watch(self.clone(), Signals::new()?));
+            *installed = true;
+        }
+        Ok(Shutdown(self.clone()))
+    }
+
+    /// Begins the drain: health and readiness fail from now on.
+    ///
+    /// [Signal handlers](Self::handle_signals) do this on the first signal. For services that have
+    /// another reason to stop, or signal handlers of their own. There is no way back.
+    pub fn begin_drain(&self) {
+        if self.drain(None) {
+            info!("draining");
+        }
+    }
+
+    /// Returns `false` if the drain has begun before.
+    fn drain(&self, signal: Option<Signal>) -> bool {
+        let inner = &self.inner;
+        // Before anybody hears of the drain: workers end, and drop their heartbeats.
+        let broken = broken(inner);
+        let Some(before) = inner.enter(State::Draining) else {
+            return false;
+        };
+        inner.life.end.send_modify(|end| {
+            end.drain = Some(Drain {
+                signal,
+                was_ready: before != State::Starting,
+                broken,
+            });
+        });
+        true
+    }
+}
+
+impl Shutdown {
+    /// Waits until the drain has begun.
+    ///
+    /// For what should stop at once because no load balancer has to notice: a worker that takes
+    /// jobs from a queue, a gRPC health service, a WebSocket that says goodbye.
+    pub fn started(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.until(|end| end.drain.is_some())
+    }
+
+    /// Returns whether the drain has begun.
+    ///
+    /// [`Health::serve`] asks kept connections to leave from then on. A service with a server of its own
+    /// does the same with a layer:
+    ///
+    /// ```
+    /// use axum::{Router, http::header, middleware::map_response, response::Response};
+    ///
+    /// # fn layered(app: Router, shutdown: lifesign::Shutdown) -> Router {
+    /// app.layer(map_response(move |mut response: Response| {
+    ///     if shutdown.has_started() {
+    ///         let close = header::HeaderValue::from_static("close");
+    ///         response.headers_mut().insert(header::CONNECTION, close);
+    ///     }
+    ///     async { response }
+    /// }))
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn has_started(&self) -> bool {
+        self.0.inner.life.end.borrow().drain.is_some()
+    }
+
+    /// Waits until the drain delay is over, for `with_graceful_shutdown` and its like.
+    pub fn delay_over(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.until(|end| end.delay_over.is_some())
+    }
+
+    /// Runs a server or a worker, and cuts it at the end of the shutdown timeout.
+    ///
+    /// Returns `None` if it was cut. To a server that means that clients kept their connections; to
+    /// a worker, that a job was not finished, which its exit code should say.
+    #[must_use = "`None` means that the work was cut"]
+    pub async fn bound<F: IntoFuture>(&self, work: F) -> Option<F::Output> {
+        select! {
+            biased;
+            output = work.into_future() => Some(output),
+            () = self.timed_out() => {
+                warn!(timeout = ?self.0.inner.settings.shutdown_timeout, "cut at the shutdown timeout");
+                None
             }
-        })
-    }
-}
-
-#[cfg(unix)]
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-}
-
-#[cfg(unix)]
-impl Signals {
-    fn new() -> io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
+        }
     }
 
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+    /// Runs start-up work, and abandons it when the drain begins.
+    ///
+    /// For what takes long before the service is ready: connecting, migrating, warming a cache. The
+    /// work is dropped where it awaits; work that blocks its thread is not.
+    ///
+    /// ```no_run
+    /// # struct Pool;
+    /// # async fn connect() -> std::io::Result<Pool> { Ok(Pool) }
+    /// # async fn example(health: lifesign::Health) -> std::io::Result<()> {
+    /// let shutdown = health.handle_signals()?;
+    /// let pool = shutdown.startup(connect()).await??;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The drain began first: an error of the kind [`Interrupted`](io::ErrorKind::Interrupted) that
+    /// names the signal. Returned from `main`, it becomes exit code 1.
+    pub async fn startup<F: IntoFuture>(&self, work: F) -> io::Result<F::Output> {
+        select! {
+            biased;
+            () = self.started() => Err(self.interrupted()),
+            output = work.into_future() => Ok(output),
+        }
+    }
+
+    /// Returns the exit code for the end of `main`: a failure if a
+    /// [heartbeat](Health::heartbeat) was late or dropped when the drain began.
+    ///
+    /// Liveness restarts such a service with a SIGTERM, and it drains as usual. With exit code 0 an
+    /// orchestrator would record its unfinished work as completed.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        match self.broken() {
+            None => ExitCode::SUCCESS,
+            Some(_) => ExitCode::FAILURE,
+        }
+    }
+
+    /// What was broken when the drain began, or is now if it has not begun.
+    fn broken(&self) -> Option<String> {
+        match &self.0.inner.life.end.borrow().drain {
+            Some(drain) => drain.broken.clone(),
+            None => broken(&self.0.inner),
+        }
+    }
+
+    fn interrupted(&self) -> io::Error {
+        let end = self.0.inner.life.end.borrow();
+        let signal = end.drain.as_ref().and_then(|drain| drain.signal);
+        let reason = signal.map_or("the drain began", |signal| signal.name);
+        drop(end);
+        info!(reason, "start-up abandoned");
+        let error = format!("start-up abandoned: {reason}");
+        io::Error::new(io::ErrorKind::Interrupted, error)
+    }
+
+    async fn timed_out(&self) {
+        self.delay_over().await;
+        let over = self.0.inner.life.end.borrow().delay_over;
+        match over.and_then(|over| over.checked_add(self.0.inner.settings.shutdown_timeout)) {
+            Some(end) => sleep_until(end).await,
+            None => pending().await,
+        }
+    }
+
+    fn until(&self, step: fn(&End) -> bool) -> impl Future<Output = ()> + Send + use<> {
+        let mut end = self.0.inner.life.end.subscribe();
+        async move {
+            // Without a sender there is no service, and nothing to wait for.
+            let _ = end.wait_for(step).await;
         }
     }
 }
 
-#[cfg(windows)]
-struct Signals {
-    interrupt: tokio::signal::windows::CtrlC,
+/// Returns what is broken at the moment, if anything is.
+fn broken(inner: &Inner) -> Option<String> {
+    let failing: Vec<_> = inner.pulses().iter().filter_map(describe).collect();
+    (!failing.is_empty()).then(|| failing.join(", "))
 }
 
-#[cfg(windows)]
+/// The task that takes the service through its shutdown.
+async fn watch(health: Health, mut signals: Signals) {
+    let watcher = Watcher(health);
+    let health = &watcher.0;
+    let shutdown = Shutdown(health.clone());
+    let mut counted = select! {
+        signal = signals.next() => {
+            if health.drain(Some(signal)) {
+                info!(signal = signal.name, "draining");
+            }
+            true
+        }
+        () = shutdown.started() => false,
+    };
+
+    let (delay, interactive) = {
+        let end = health.inner.life.end.borrow();
+        let drain = end.drain.as_ref();
+        let by_hand = drain.is_some_and(|drain| drain.signal == Some(Signal::INTERRUPT));
+        let interactive = by_hand && io::stderr().is_terminal();
+        match drain {
+            Some(drain) if drain.was_ready && !interactive => {
+                (health.inner.settings.drain_delay, false)
+            }
+            _ => (Duration::ZERO, interactive),
+        }
+    };
+    if !delay.is_zero() {
+        info!(?delay, "the port stays open for the drain delay");
+    }
+    let mut over = pin!(sleep(delay));
+    loop {
+        select! {
+            () = over.as_mut() => break,
+            signal = signals.next() => if mem::replace(&mut counted, true) {
+                info!(signal = signal.name, "second signal: drain delay cut short");
+                break;
+            }
+        }
+    }
+    watcher.end_delay();
+
+    let mut hint = pin!(sleep(HINT_AFTER));
+    let mut hinted = !interactive;
+    loop {
+        select! {
+            () = hint.as_mut(), if !hinted => {
+                hinted = true;
+                let timeout = health.inner.settings.shutdown_timeout;
+                // Not in the log: it is for whoever pressed the keys.
+                let _ = writeln!(io::stderr(), "waiting up to {timeout:?} for requests in flight; Ctrl-C ends this at once");
+            }
+            signal = signals.next() => if mem::replace(&mut counted, true) {
+                exit(signal);
+            }
+        }
+    }
+}
+
+#[expect(
+    clippy::exit,
+    reason = "the user asked again, and `main` may never return"
+)]
+fn exit(signal: Signal) {
+    warn!(signal = signal.name, "ended by another signal");
+    process::exit(128 + signal.number);
+}
+
+/// Ends the shutdown if the runtime drops the task: nobody would hear a signal any more.
+struct Watcher(Health);
+
+impl Watcher {
+    fn end_delay(&self) {
+        self.0.inner.life.end.send_if_modified(|end| {
+            let ends = end.delay_over.is_none();
+            end.delay_over.get_or_insert_with(Instant::now);
+            ends
+        });
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.0.drain(None);
+        self.end_delay();
+    }
+}
+
+struct Signals {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(windows)]
+    interrupt: tokio::signal::windows::CtrlC,
+    last: Option<Instant>,
+}
+
 impl Signals {
     fn new() -> io::Result<Self> {
-        let interrupt = tokio::signal::windows::ctrl_c()?;
-        Ok(Self { interrupt })
+        #[cfg(unix)]
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            #[cfg(unix)]
+            terminate: signal(SignalKind::terminate())?,
+            #[cfg(unix)]
+            interrupt: signal(SignalKind::interrupt())?,
+            #[cfg(windows)]
+            interrupt: tokio::signal::windows::ctrl_c()?,
+            last: None,
+        })
     }
 
-    async fn next(&mut self) -> &'static str {
-        let _ = self.interrupt.recv().await;
-        "Ctrl-C"
+    async fn next(&mut self) -> Signal {
+        loop {
+            let signal = self.receive().await;
+            let now = Instant::now();
+            let last = self.last.replace(now);
+            if last.is_none_or(|last| now - last >= REPEATED_SIGNAL) {
+                return signal;
+            }
+        }
+    }
+
+    async fn receive(&mut self) -> Signal {
+        #[cfg(unix)]
+        select! {
+            Some(()) = self.terminate.recv() => Signal::TERMINATE,
+            Some(()) = self.interrupt.recv() => Signal::INTERRUPT,
+            else => pending().await,
+        }
+        #[cfg(windows)]
+        match self.interrupt.recv().await {
+            Some(()) => Signal::INTERRUPT,
+            None => pending().await,
+        }
     }
 }

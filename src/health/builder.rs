@@ -13,6 +13,10 @@ use crate::BuildInfo;
 /// probes in this time, and see them fail.
 const DRAIN_DELAY: Duration = Duration::from_secs(5);
 
+/// Default time for requests in flight after the drain delay. The two leave one of the 10 s after
+/// which Docker kills a container.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(4);
+
 /// Maximum length of a name.
 const NAME_MAX: usize = 64;
 
@@ -38,6 +42,7 @@ pub(crate) struct Settings {
     pub(crate) routes: [Route; 3],
     pub(crate) status_only: bool,
     pub(crate) drain_delay: Duration,
+    pub(crate) shutdown_timeout: Duration,
 }
 
 /// Where a probe is served.
@@ -69,6 +74,7 @@ impl HealthBuilder {
                 routes: Probe::ALL.map(route),
                 status_only: false,
                 drain_delay: DRAIN_DELAY,
+                shutdown_timeout: SHUTDOWN_TIMEOUT,
             },
         }
     }
@@ -150,11 +156,19 @@ impl HealthBuilder {
 
     /// Sets how long the port stays open after SIGTERM. The default is 5 s.
     ///
-    /// Choose it longer than the load balancer's period × threshold. Together with the longest
-    /// request it must be shorter than the orchestrator's grace period (Docker 10 s, Kubernetes
-    /// 30 s). Choose zero if a `preStop` hook waits already.
+    /// Choose it longer than the load balancer's period × threshold. Together with the
+    /// [shutdown timeout](Self::shutdown_timeout) it must be shorter than the orchestrator's grace
+    /// period. Choose zero if a `preStop` hook waits already.
     pub const fn drain_delay(mut self, delay: Duration) -> Self {
         self.settings.drain_delay = delay;
+        self
+    }
+
+    /// Sets how long requests in flight may take after the drain delay. The default is 4 s.
+    ///
+    /// With the default drain delay, the service ends one second before Docker kills it.
+    pub const fn shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.shutdown_timeout = timeout;
         self
     }
 

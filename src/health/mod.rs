@@ -6,10 +6,11 @@
 mod builder;
 mod checks;
 mod heartbeat;
+mod life;
 mod verdict;
 
 use std::{
-    fmt,
+    fmt, mem,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
@@ -22,6 +23,7 @@ pub(crate) use self::{
     builder::Settings,
     checks::{CheckResult, Evaluation, Failure, Need},
     heartbeat::Pulse,
+    life::{Drain, End, Life, Signal},
     verdict::State,
 };
 pub use self::{
@@ -62,6 +64,7 @@ pub(crate) struct Inner {
     pub(crate) state: watch::Sender<State>,
     /// Guard of the advertised endpoint. Dropping it takes the advertisement back.
     pub(crate) advertisement: Mutex<Option<Box<dyn Send>>>,
+    pub(crate) life: Life,
     checks: Checks,
     heartbeats: Heartbeats,
     /// Last snapshot for each probe.
@@ -91,6 +94,7 @@ impl Health {
                 settings,
                 state: watch::Sender::new(State::Starting),
                 advertisement: Mutex::default(),
+                life: Life::default(),
                 checks,
                 heartbeats: Heartbeats::default(),
                 snapshots: Default::default(),
@@ -106,14 +110,6 @@ impl Health {
             true => State::Waiting,
             false => State::Ready,
         });
-    }
-
-    /// Begins the drain: health and readiness fail from now on, and nothing undoes it.
-    ///
-    /// [`handle_signals`](Self::handle_signals) calls this on SIGTERM. Call it yourself if the
-    /// service handles signals.
-    pub fn begin_drain(&self) {
-        self.inner.enter(State::Draining);
     }
 
     /// Registers a worker loop that beats at least once in every `period`.
@@ -160,33 +156,40 @@ impl Inner {
         *self.state.borrow()
     }
 
-    fn enter(&self, state: State) {
-        let entered = self.state.send_if_modified(|current| {
-            let forward = *current < state;
-            if forward {
-                *current = state;
+    /// Moves the state forward. Returns the state before, or `None` if it was as far already.
+    pub(crate) fn enter(&self, state: State) -> Option<State> {
+        let mut before = None;
+        self.state.send_if_modified(|current| {
+            if *current < state {
+                before = Some(mem::replace(current, state));
             }
-            forward
+            before.is_some()
         });
-        if entered {
-            match state {
-                State::Starting => info!("starting"),
-                State::Waiting => info!("waiting for the required checks"),
-                State::Ready => info!("ready"),
-                State::Draining => info!("draining"),
-            }
+        match state {
+            _ if before.is_none() => {}
+            State::Waiting => info!("waiting for the required checks"),
+            State::Ready => info!("ready"),
+            // The drain logs what began it.
+            State::Starting | State::Draining => {}
         }
+        before
+    }
+
+    /// Returns the pulse of each heartbeat, and logs those that have changed.
+    pub(crate) fn pulses(&self) -> Pulses {
+        let (pulses, changed) = self.heartbeats.pulses();
+        if self.state() != State::Draining {
+            heartbeat::log(&changed);
+        }
+        pulses
     }
 
     /// Returns the last snapshot, with its body, as long as nothing has changed.
     fn snapshot(&self, probe: Probe, evaluation: Option<Arc<Evaluation>>) -> Arc<Snapshot> {
-        let (heartbeats, changed) = self.heartbeats.pulses();
+        let heartbeats = self.pulses();
         // The state may have changed while the checks ran. It is read after the heartbeats,
         // because a heartbeat that is dropped during the drain is not a failure.
         let state = self.state();
-        if state != State::Draining {
-            heartbeat::log(&changed);
-        }
         let mut last = lock(&self.snapshots[probe as usize]);
         if let Some(last) = last.as_ref()
             && last.state == state

@@ -24,6 +24,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket},
+    runtime::Handle,
     select,
     sync::Notify,
     task::{AbortHandle, JoinSet},
@@ -99,11 +100,11 @@ impl Health {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let health = lifesign::Health::builder(lifesign::build_info!()).build()?;
     /// tokio::spawn(health.listen("0.0.0.0:8080".parse()?)?.serve());
-    /// let drained = health.handle_signals()?;
+    /// let shutdown = health.handle_signals()?;
     /// health.set_ready();
     /// tokio::select! {
     ///     () = work() => {}
-    ///     () = drained => {}
+    ///     () = shutdown.delay_over() => {}
     /// }
     /// # Ok(())
     /// # }
@@ -112,12 +113,13 @@ impl Health {
     /// # Errors
     ///
     /// The address cannot be bound: it is in use, is not this machine's, or the port needs
-    /// privileges.
+    /// privileges. There is no tokio runtime.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime with IO enabled.
+    /// In a tokio runtime that was built without IO.
     pub fn listen(&self, address: SocketAddr) -> io::Result<Listener> {
+        Handle::try_current().map_err(io::Error::other)?;
         let socket = match address {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
             SocketAddr::V6(_) => TcpSocket::new_v6()?,

@@ -147,7 +147,7 @@ fn check_that_blocks_forever_does_not_hold_the_exit_back() {
 
     service.signal("TERM");
     service.drains();
-    service.signal("TERM");
+    service.signal_again("TERM");
     let said = service.finish(AT_ONCE);
 
     assert_eq!(said.code, Some(0), "{}", said.stderr);

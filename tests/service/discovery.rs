@@ -112,7 +112,7 @@ fn advertisement_is_taken_back_on_a_clean_exit() {
 
         running.signal("TERM");
         running.drains();
-        running.signal("TERM");
+        running.signal_again("TERM");
         let said = running.finish(PATIENCE);
 
         assert_eq!(said.code, Some(0), "{name}: {}", said.stderr);

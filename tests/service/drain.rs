@@ -101,7 +101,7 @@ fn second_signal_ends_the_drain_at_once() {
         service.signal(first);
         service.drains();
 
-        service.signal(second);
+        service.signal_again(second);
         let said = service.finish(AT_ONCE);
 
         assert_eq!(said.code, Some(0), "{first}, {second}: {}", said.stderr);
@@ -179,7 +179,7 @@ fn idle_connections_do_not_hold_the_exit_back() {
 
     service.signal("TERM");
     service.drains();
-    service.signal("TERM");
+    service.signal_again("TERM");
     let said = service.finish(AT_ONCE);
 
     assert_eq!(said.code, Some(0), "{}", said.stderr);

@@ -72,6 +72,12 @@ impl Process {
         assert!(sent.expect("a shell").success(), "SIG{name} to {id}");
     }
 
+    /// Sends one more signal, late enough not to count as a repetition of the last one.
+    pub(crate) fn signal_again(&self, name: &str) {
+        thread::sleep(Duration::from_millis(120));
+        self.signal(name);
+    }
+
     /// Waits for its end.
     pub(crate) fn finish(mut self, within: Duration) -> Outcome {
         let code = eventually("the process ends", within, || {

@@ -75,7 +75,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
             move || ping(options.clone(), Arc::clone(&kept))
         })
         .build()?;
-    let drained = health.handle_signals()?;
+    let shutdown = health.handle_signals()?;
 
     let app = Router::new()
         .route("/", get(visit))
@@ -96,7 +96,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     tokio::spawn(sweep(pool.clone(), sweeper));
 
     axum::serve(listener, app)
-        .with_graceful_shutdown(drained)
+        .with_graceful_shutdown(shutdown.delay_over())
         .await?;
     // A PostgreSQL that does not answer is no reason to stay.
     let _ = timeout(PATIENCE, pool.close()).await;

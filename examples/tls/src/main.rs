@@ -41,11 +41,11 @@ async fn serve() -> Result<ExitCode, Box<dyn Error>> {
     println!("listening on {address}");
 
     let handle = Handle::new();
-    let drained = health.handle_signals()?;
+    let shutdown = health.handle_signals()?;
     tokio::spawn({
         let handle = handle.clone();
         async move {
-            drained.await;
+            shutdown.delay_over().await;
             handle.graceful_shutdown(Some(Duration::from_secs(10)));
         }
     });

@@ -24,13 +24,14 @@ async fn serve() -> Result<ExitCode, Box<dyn Error>> {
     let app = Router::new()
         .route("/", get(async || "hello"))
         .merge(health.routes());
+    let shutdown = health.handle_signals()?;
     let address = env::var("ADDRESS").unwrap_or_else(|_| "0.0.0.0:8080".into());
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
     health.advertise(address).set_ready();
     println!("listening on {address}");
     axum::serve(listener, app)
-        .with_graceful_shutdown(health.handle_signals()?)
+        .with_graceful_shutdown(shutdown.delay_over())
         .await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,0 +1,280 @@
+//! The programs under test: services that end in every way that the crate promises something about.
+//!
+//! The first argument is the name of one of the functions below. `DRAIN_DELAY` and
+//! `SHUTDOWN_TIMEOUT` are in milliseconds.
+
+use std::{
+    env,
+    error::Error,
+    future::pending,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    process::ExitCode,
+    task::{Context, Poll, ready},
+    thread,
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::{Body, Bytes, HttpBody},
+    extract::Path,
+    http::header,
+    middleware::map_response,
+    response::Response,
+    routing::{get, post},
+};
+use hyper::body::Frame;
+use lifesign::{Health, Shutdown, build_info};
+use tokio::{
+    net::TcpListener,
+    runtime::Runtime,
+    time::{Interval, interval, sleep},
+};
+
+type Outcome = Result<ExitCode, Box<dyn Error>>;
+
+fn main() -> Outcome {
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .init();
+    let mode = env::args().nth(1).unwrap_or_default();
+    if mode == "outside_a_runtime" {
+        return outside_a_runtime();
+    }
+    if mode == "dropped_runtime" {
+        return dropped_runtime();
+    }
+    if mode == "without_tokio" {
+        return without_tokio();
+    }
+    Runtime::new()?.block_on(async {
+        match mode.as_str() {
+            "pieces" => pieces().await,
+            "unpolled" => unpolled().await,
+            "before_ready" => before_ready().await,
+            "startup" => startup().await,
+            "worker" => worker().await,
+            "broken" => broken().await,
+            "panics" => panics().await,
+            _ => Err(format!("{mode:?}: no such program").into()),
+        }
+    })
+}
+
+/// The server of axum, bounded by the crate.
+async fn pieces() -> Outcome {
+    let health = health()?;
+    let shutdown = health.handle_signals()?;
+    let app = leaving(app().merge(health.routes()), shutdown.clone());
+    let listener = listener(&health).await?;
+    health.set_ready();
+    let server = axum::serve(listener, app).with_graceful_shutdown(shutdown.delay_over());
+    shutdown.bound(server).await.transpose()?;
+    Ok(shutdown.exit_code())
+}
+
+/// Installs the handlers, and awaits nothing that they give.
+async fn unpolled() -> Outcome {
+    let health = health()?;
+    let _ = health.handle_signals()?;
+    let listener = listener(&health).await?;
+    health.set_ready();
+    axum::serve(listener, app().merge(health.routes())).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Is bound, and never says that it is ready.
+async fn before_ready() -> Outcome {
+    let health = health()?;
+    let shutdown = health.handle_signals()?;
+    let listener = listener(&health).await?;
+    let server = axum::serve(listener, app().merge(health.routes()))
+        .with_graceful_shutdown(shutdown.delay_over());
+    shutdown.bound(server).await.transpose()?;
+    Ok(shutdown.exit_code())
+}
+
+/// Migrates for ever.
+async fn startup() -> Outcome {
+    let health = health()?;
+    let shutdown = health.handle_signals()?;
+    println!("migrating");
+    shutdown.startup(pending::<()>()).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Takes a job every 10 ms, which takes `JOB` milliseconds, and stops taking them when the drain begins.
+async fn worker() -> Outcome {
+    let health = health()?;
+    let shutdown = health.handle_signals()?;
+    let listener = health.listen(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    println!("listening on {}", listener.local_addr()?);
+    tokio::spawn(listener.serve());
+    health.set_ready();
+    let mut started = Box::pin(shutdown.started());
+    let work = async {
+        let mut done = 0;
+        while tokio::select! {
+            () = started.as_mut() => false,
+            () = sleep(Duration::from_millis(10)) => true,
+        } {
+            println!("job");
+            sleep(milliseconds("JOB", 10)).await;
+            done += 1;
+        }
+        done
+    };
+    match shutdown.bound(work).await {
+        Some(done) => {
+            println!("done: {done}");
+            Ok(shutdown.exit_code())
+        }
+        None => Ok(ExitCode::FAILURE),
+    }
+}
+
+/// Drops a heartbeat after it is ready.
+async fn broken() -> Outcome {
+    let health = health()?;
+    let shutdown = health.handle_signals()?;
+    let listener = listener(&health).await?;
+    drop(health.heartbeat("mailer", Duration::from_secs(60))?);
+    health.set_ready();
+    let server = axum::serve(listener, app().merge(health.routes()))
+        .with_graceful_shutdown(shutdown.delay_over());
+    shutdown.bound(server).await.transpose()?;
+    Ok(shutdown.exit_code())
+}
+
+/// Panics when it is ready, and serves on.
+async fn panics() -> Outcome {
+    let health = health()?;
+    let _shutdown = health.handle_signals()?;
+    let listener = listener(&health).await?;
+    let app = app().merge(health.routes());
+    tokio::spawn(async { axum::serve(listener, app).await });
+    health.set_ready();
+    panic!("as asked");
+}
+
+/// Serves on one runtime, and installs the handlers on another one, which ends.
+fn dropped_runtime() -> Outcome {
+    let health = health()?;
+    let signals = Runtime::new()?;
+    let shutdown = signals.block_on(async { health.handle_signals() })?;
+    let serving = Runtime::new()?;
+    let listener = serving.block_on(listener(&health))?;
+    health.set_ready();
+    let app = app().merge(health.routes());
+    drop(signals);
+    serving.block_on(async {
+        let server = axum::serve(listener, app).with_graceful_shutdown(shutdown.delay_over());
+        shutdown.bound(server).await.transpose()
+    })?;
+    Ok(shutdown.exit_code())
+}
+
+fn outside_a_runtime() -> Outcome {
+    let health = health()?;
+    if let Err(error) = health.handle_signals() {
+        println!("{error}");
+    }
+    if let Err(error) = health.listen(SocketAddr::from(([127, 0, 0, 1], 0))) {
+        println!("{error}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A loop of the standard library's, and a runtime beside it for the crate.
+fn without_tokio() -> Outcome {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    let _entered = runtime.enter();
+    let health = health()?;
+    let shutdown = health.handle_signals()?;
+    let listener = health.listen(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    println!("listening on {}", listener.local_addr()?);
+    runtime.spawn(listener.serve());
+    health.set_ready();
+    while !shutdown.has_started() {
+        thread::sleep(Duration::from_millis(10));
+    }
+    println!("stopping");
+    runtime.block_on(shutdown.delay_over());
+    Ok(shutdown.exit_code())
+}
+
+fn health() -> Result<Health, Box<dyn Error>> {
+    let builder = Health::builder(build_info!())
+        .drain_delay(milliseconds("DRAIN_DELAY", 5000))
+        .shutdown_timeout(milliseconds("SHUTDOWN_TIMEOUT", 4000));
+    Ok(builder.build()?)
+}
+
+fn milliseconds(variable: &str, default: u64) -> Duration {
+    let text = env::var(variable).ok();
+    let milliseconds = text.map_or(default, |text| text.parse().expect("a number"));
+    Duration::from_millis(milliseconds)
+}
+
+async fn listener(health: &Health) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    health.advertise(listener.local_addr()?);
+    println!("listening on {}", listener.local_addr()?);
+    Ok(listener)
+}
+
+fn app() -> Router {
+    Router::new()
+        .route("/", get(async || "hello\n"))
+        .route("/sleep/{milliseconds}", get(slow))
+        .route("/upload", post(async |body: Bytes| body.len().to_string()))
+        .route("/large", get(async || vec![b'x'; 64 << 20]))
+        .route("/events", get(events))
+}
+
+async fn slow(Path(milliseconds): Path<u64>) -> String {
+    sleep(Duration::from_millis(milliseconds)).await;
+    format!("slept {milliseconds}\n")
+}
+
+/// A stream of events that never ends.
+async fn events() -> Response {
+    let mut response = Response::new(Body::new(Events(interval(Duration::from_millis(50)))));
+    let media_type = header::HeaderValue::from_static("text/event-stream");
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, media_type);
+    response
+}
+
+struct Events(Interval);
+
+impl HttpBody for Events {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        ready!(self.0.poll_tick(context));
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"data: tick\n\n")))))
+    }
+}
+
+/// Asks kept connections to leave, as the documentation shows.
+fn leaving(app: Router, shutdown: Shutdown) -> Router {
+    app.layer(map_response(move |mut response: Response| {
+        if shutdown.has_started() {
+            let close = header::HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+        async { response }
+    }))
+}

@@ -1,0 +1,215 @@
+//! Signals to real processes, at every moment of their life.
+
+use std::{thread, time::Duration};
+
+use crate::process::{AT_ONCE, LONG_DELAY, Program, drains, eventually, get};
+
+#[test]
+fn state_changes_though_nobody_polls() {
+    for signal in ["TERM", "INT"] {
+        let (program, address) = Program::listening("unpolled", &[LONG_DELAY]);
+
+        program.signal(signal);
+        drains(address);
+    }
+}
+
+#[test]
+fn startup_is_abandoned_at_once() {
+    for (signal, name) in [("TERM", "SIGTERM"), ("INT", "SIGINT")] {
+        let program = Program::start("startup", &[LONG_DELAY]);
+        assert_eq!(program.line(), "migrating");
+
+        program.signal(signal);
+        let end = program.end();
+
+        assert_eq!(end.code, Some(1), "{}", end.log);
+        assert!(end.took < AT_ONCE, "{end:?}");
+        let message = format!("start-up abandoned: {name}");
+        assert!(end.log.contains(&message), "{}", end.log);
+        let line = format!("start-up abandoned reason=\"{name}\"");
+        assert!(end.log.contains(&line), "{}", end.log);
+    }
+}
+
+#[test]
+fn no_delay_between_bind_and_ready() {
+    let (program, _) = Program::listening("before_ready", &[LONG_DELAY]);
+
+    program.signal("TERM");
+    let end = program.end();
+
+    assert_eq!(end.code, Some(0), "{}", end.log);
+    assert!(end.took < AT_ONCE, "{end:?}");
+}
+
+#[test]
+fn second_signal_ends_the_delay_and_third_the_process() {
+    for (signals, code) in [
+        (["TERM", "TERM", "TERM"], 143),
+        (["INT", "INT", "INT"], 130),
+        (["TERM", "INT", "TERM"], 143),
+        (["TERM", "TERM", "INT"], 130),
+    ] {
+        let (program, address) =
+            Program::listening("pieces", &[LONG_DELAY, ("SHUTDOWN_TIMEOUT", "600000")]);
+        let mut held = crate::process::connect(address).expect("a connection");
+        std::io::Write::write_all(&mut held, b"GET /events HTTP/1.1\r\nHost: test\r\n\r\n")
+            .expect("a request");
+        std::io::Read::read(&mut held, &mut [0]).expect("a response");
+
+        program.signal(signals[0]);
+        drains(address);
+        apart();
+        program.signal(signals[1]);
+        eventually("the port closes", || get(address, "/health").err());
+        apart();
+        program.signal(signals[2]);
+        let end = program.end();
+
+        assert_eq!(end.code, Some(code), "{}", end.log);
+        assert!(end.took < AT_ONCE, "{end:?}");
+    }
+}
+
+#[test]
+fn second_signal_without_requests_is_a_clean_end() {
+    for (first, second) in [
+        ("TERM", "TERM"),
+        ("INT", "INT"),
+        ("TERM", "INT"),
+        ("INT", "TERM"),
+    ] {
+        let (program, address) = Program::listening("pieces", &[LONG_DELAY]);
+
+        program.signal(first);
+        drains(address);
+        apart();
+        program.signal(second);
+        let end = program.end();
+
+        assert_eq!(end.code, Some(0), "{first}, {second}: {}", end.log);
+        assert!(end.took < AT_ONCE, "{end:?}");
+    }
+}
+
+#[test]
+fn signals_of_one_instant_are_one() {
+    for signals in [
+        &["TERM", "TERM", "TERM"][..],
+        &["TERM", "INT", "TERM", "INT"],
+    ] {
+        let (mut program, address) = Program::listening("pieces", &[("DRAIN_DELAY", "1000")]);
+
+        program.signals(signals);
+        drains(address);
+        thread::sleep(Duration::from_millis(500));
+        assert!(program.is_running());
+        assert!(get(address, "/health").is_ok(), "the port is closed");
+        let end = program.end();
+
+        assert_eq!(end.code, Some(0), "{signals:?}: {}", end.log);
+    }
+}
+
+#[test]
+fn worker_takes_no_job_after_the_signal() {
+    let (program, address) = Program::listening("worker", &[LONG_DELAY, ("JOB", "500")]);
+    assert_eq!(program.line(), "job");
+
+    program.signal("TERM");
+    drains(address);
+    let end = program.line();
+
+    assert_eq!(end, "done: 1");
+    let end = program.end();
+    assert_eq!(end.code, Some(0), "{}", end.log);
+}
+
+#[test]
+fn worker_whose_job_is_cut_fails() {
+    let timeout = [
+        ("DRAIN_DELAY", "100"),
+        ("SHUTDOWN_TIMEOUT", "100"),
+        ("JOB", "600000"),
+    ];
+    let (program, _) = Program::listening("worker", &timeout);
+    assert_eq!(program.line(), "job");
+
+    program.signal("TERM");
+    let end = program.end();
+
+    assert_eq!(end.code, Some(1), "{}", end.log);
+    assert!(end.took < AT_ONCE, "{end:?}");
+    assert!(
+        end.log.contains("cut at the shutdown timeout"),
+        "{}",
+        end.log
+    );
+}
+
+#[test]
+fn broken_service_drains_and_fails() {
+    let (program, address) = Program::listening("broken", &[("DRAIN_DELAY", "300")]);
+    eventually("it is broken", || {
+        let response = get(address, "/health/live").ok()?;
+        response.contains("heartbeat mailer ended").then_some(())
+    });
+
+    program.signal("TERM");
+    drains(address);
+    let end = program.end();
+
+    assert_eq!(end.code, Some(1), "{}", end.log);
+}
+
+#[test]
+fn panic_in_main_ends_the_process() {
+    let (program, _) = Program::listening("panics", &[LONG_DELAY]);
+
+    let end = program.end();
+
+    assert_eq!(end.code, Some(101), "{}", end.log);
+    assert!(end.took < AT_ONCE, "{end:?}");
+}
+
+#[test]
+fn runtime_that_ends_takes_the_service_along() {
+    let (program, _) = Program::listening("dropped_runtime", &[LONG_DELAY]);
+
+    let end = program.end();
+
+    assert_eq!(end.code, Some(0), "{}", end.log);
+    assert!(end.took < AT_ONCE, "{end:?}");
+}
+
+#[test]
+fn without_a_runtime_is_an_error_and_no_panic() {
+    let program = Program::start("outside_a_runtime", &[]);
+
+    let lines = [program.line(), program.line()];
+    let end = program.end();
+
+    assert!(
+        lines.iter().all(|line| line.contains("no reactor running")),
+        "{lines:?}"
+    );
+    assert_eq!(end.code, Some(0), "{}", end.log);
+}
+
+#[test]
+fn program_without_tokio_has_the_same_shutdown() {
+    let (program, address) = Program::listening("without_tokio", &[("DRAIN_DELAY", "300")]);
+
+    program.signal("TERM");
+    drains(address);
+    assert_eq!(program.line(), "stopping");
+    let end = program.end();
+
+    assert_eq!(end.code, Some(0), "{}", end.log);
+}
+
+/// Waits until another signal counts as one.
+fn apart() {
+    thread::sleep(Duration::from_millis(120));
+}
