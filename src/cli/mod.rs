@@ -10,7 +10,7 @@ mod version;
 use std::{
     env,
     ffi::{OsStr, OsString},
-    fmt, mem, panic,
+    fmt, io, mem, panic,
     process::{self, ExitCode},
 };
 
@@ -19,7 +19,7 @@ pub(crate) use self::{args::Options, output::line, target::resolve};
 #[cfg(not(fuzzing))]
 use self::{args::Options, target::resolve};
 use self::{
-    output::{Output, print},
+    output::{print, print_line},
     target::DEFAULT_PORT,
 };
 use crate::{BuildInfo, endpoint::Endpoint, probe::TIMEOUT};
@@ -103,7 +103,10 @@ impl Cli {
     fn healthcheck(&self, program: &OsStr, args: impl Iterator<Item = OsString>) -> u8 {
         // The exit code of a panic is 101, or 134 where panics abort.
         panic::set_hook(Box::new(|panic| {
-            Output::Stderr.print_line(format_args!("unhealthy: the probe panicked: {panic}"));
+            print_line(
+                io::stderr(),
+                format_args!("unhealthy: the probe panicked: {panic}"),
+            );
             process::exit(UNHEALTHY.into());
         }));
         let options = match Options::parse(args) {
@@ -124,7 +127,7 @@ impl Cli {
             Ok(_) if quiet => HEALTHY,
             Err(_) if quiet => UNHEALTHY,
             Ok(healthy) => {
-                Output::Stdout.print_line(format_args!("healthy: {healthy}"));
+                print_line(io::stdout(), format_args!("healthy: {healthy}"));
                 HEALTHY
             }
             Err(error) if error.is_connect() => {
@@ -136,7 +139,7 @@ impl Cli {
 }
 
 fn unhealthy(why: &dyn fmt::Display) -> u8 {
-    Output::Stderr.print_line(format_args!("unhealthy: {why}"));
+    print_line(io::stderr(), format_args!("unhealthy: {why}"));
     UNHEALTHY
 }
 

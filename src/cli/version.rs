@@ -1,11 +1,14 @@
 //! The `version` subcommand.
 
-use std::ffi::{OsStr, OsString};
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+};
 
 use super::{
     UNHEALTHY,
     args::Invalid,
-    output::{Output, print},
+    output::{print, print_line},
 };
 use crate::BuildInfo;
 
@@ -57,6 +60,6 @@ fn help(program: &OsStr) -> String {
 
 fn refuse(arg: &str) -> u8 {
     let invalid = Invalid::argument(arg, &"unknown, expected --json or nothing");
-    Output::Stderr.print_line(format_args!("version: {invalid}"));
+    print_line(io::stderr(), format_args!("version: {invalid}"));
     UNHEALTHY
 }

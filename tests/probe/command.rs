@@ -14,7 +14,7 @@ use std::{
     env,
     ffi::OsStr,
     fs::{self, File, Permissions},
-    io::{self, ErrorKind, Read, Write},
+    io::{ErrorKind, Read, Write},
     iter,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     ops::Range,
@@ -27,7 +27,7 @@ use std::{
         },
     },
     path::{Path, PathBuf},
-    process::{self, Child, Command, Stdio},
+    process::{self, Command},
     sync::{
         LazyLock,
         mpsc::{self, Receiver},
@@ -36,7 +36,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::support::hostile::{
     Case, HEALTHY, Hear, Hold, OK, Pace, REPORT, Reset, Say, Scene, Table, WAITING, address_of,
@@ -1194,106 +1194,17 @@ fn a_pipe_that_nobody_reads_is_left_with_the_line_in_it() {
     }
 }
 
-/// A probe, the answer it gets, where it prints, and when its peer saw it leave.
-fn start_with_outputs(
-    answer: Vec<u8>,
-    outputs: [Stdio; 2],
-) -> (Child, Receiver<io::Result<usize>>) {
-    let (leaves, left) = mpsc::channel();
-    let address = serve(move |mut stream| {
-        read_request(&mut stream);
-        let _ = stream.write_all(&answer);
-        let _ = leaves.send(stream.read(&mut [0]));
-    });
-    let mut probe = healthcheck([format!("http://{address}")]);
-    let [stdout, stderr] = outputs;
-    let running = probe.stdout(stdout).stderr(stderr).spawn();
-    (running.expect("a program starts"), left)
-}
-
-/// An output that is full, for both descriptors, and who does not read it.
-fn full<O: Into<OwnedFd>>(output: O, reader: impl Into<OwnedFd>) -> ([Stdio; 2], OwnedFd, OwnedFd) {
-    let output: OwnedFd = output.into();
-    let copy = || output.try_clone().expect("descriptors are left");
-    let mut writer = File::from(copy());
-    let waits = SockRef::from(&output);
-    waits.set_nonblocking(true).expect("it can be polled");
-    for piece in [4096, 1] {
-        while writer.write(&[b'x'; 4096][..piece]).is_ok() {}
-    }
-    waits.set_nonblocking(false).expect("it can be waited for");
-    ([copy().into(), copy().into()], output, reader.into())
-}
-
-fn full_pipe() -> ([Stdio; 2], OwnedFd, OwnedFd) {
-    let (reader, writer) = io::pipe().expect("descriptors are left");
-    full(writer, reader)
-}
-
-fn full_socket() -> ([Stdio; 2], OwnedFd, OwnedFd) {
-    let (output, reader) = UnixStream::pair().expect("descriptors are left");
-    full(output, reader)
-}
-
-#[test]
-fn a_full_output_that_nobody_reads_changes_nothing() {
-    for full in [full_pipe, full_socket] {
-        for (answer, code) in [(OK.into(), 0), (response("503 X", REPORT), 1)] {
-            let attempt = || {
-                let (outputs, _, _unread) = full();
-                let (mut probe, left) = start_with_outputs(Vec::clone(&answer), outputs);
-                let end = left.recv_timeout(PATIENCE).expect("the probe leaves");
-                let told = Instant::now();
-                assert!(matches!(end, Ok(0)), "{end:?}");
-                await_state(probe.id(), 'Z');
-                assert_eq!(probe.wait().expect("it ended").code(), Some(code));
-                told.elapsed()
-            };
-            // A busy machine does not make each of three late.
-            assert!(
-                iter::repeat_with(attempt)
-                    .take(3)
-                    .any(|took| took < TOLERANCE)
-            );
-        }
-    }
-}
-
-#[test]
-fn a_full_pipe_that_is_read_gets_the_line_and_stays_as_it_was() {
-    let attempt = || {
-        let ([stdout, _], output, reader) = full_pipe();
-        let (mut probe, left) = start_with_outputs(OK.into(), [stdout, Stdio::null()]);
-        let end = left.recv_timeout(PATIENCE).expect("the probe leaves");
-        assert!(matches!(end, Ok(0)), "{end:?}");
-        // How long the reader is busy.
-        thread::sleep(Duration::from_millis(20));
-        // One page: a line needs one that is free.
-        let mut reader = File::from(reader);
-        reader.read_exact(&mut [0; 4096]).expect("it is full");
-        await_state(probe.id(), 'Z');
-        assert_eq!(probe.wait().expect("it ended").code(), Some(0));
-        // Whoever else writes there still waits for the reader.
-        let waits = SockRef::from(&output).nonblocking().map(|skips| !skips);
-        assert!(waits.expect("it can be asked"));
-        drop(output);
-        let mut rest = Vec::new();
-        reader.read_to_end(&mut rest).expect("it ends");
-        let line = rest.rsplit(|b| *b == b'x').next().unwrap_or_default();
-        String::from_utf8_lossy(line).starts_with("healthy: 200 in ")
-    };
-    // A busy machine does not make the reader late each time.
-    assert!(iter::repeat_with(attempt).take(3).any(|told| told));
-}
-
 #[test]
 fn a_socket_gets_the_line() {
     let (output, mut reader) = UnixStream::pair().expect("descriptors are left");
-    let stdout = OwnedFd::from(output).into();
-    let (mut probe, _left) = start_with_outputs(OK.into(), [stdout, Stdio::null()]);
+    let address = serve(|stream| perform(&says(OK), stream));
+    let mut command = healthcheck([format!("http://{address}")]);
+    let probe = command.stdout(OwnedFd::from(output)).spawn();
+    drop(command);
     let mut line = String::new();
     reader.read_to_string(&mut line).expect("it ends");
     assert_eq!(timeless(line.trim_end()), HEALTHY);
+    let mut probe = probe.expect("a program starts");
     assert_eq!(probe.wait().expect("it ended").code(), Some(0));
 }
 
