@@ -162,14 +162,6 @@ impl Connection {
             bytes.extend_from_slice(&chunk[..count]);
         }
     }
-
-    /// Whether the socket is connected to itself: a port of the ephemeral range that nobody listens
-    /// on can be.
-    pub(super) fn is_alone(&self) -> bool {
-        let address = |end: io::Result<SockAddr>| end.ok()?.as_socket();
-        let here = address(self.socket.local_addr());
-        here.is_some() && here == address(self.socket.peer_addr())
-    }
 }
 
 /// Whether a signal interrupted the call. SIGSTOP and SIGCONT do, as in `docker pause`.

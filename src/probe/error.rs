@@ -32,7 +32,6 @@ pub(super) enum Kind {
     Malformed(String),
     Tls,
     Http2,
-    SelfConnect,
     Status {
         code: u16,
         location: Option<String>,
@@ -68,7 +67,7 @@ impl ProbeError {
 
     /// Whether connecting failed, so that the address may be wrong.
     pub(crate) const fn is_connect(&self) -> bool {
-        matches!(self.kind, Kind::Connect(_) | Kind::SelfConnect)
+        matches!(self.kind, Kind::Connect(_))
     }
 }
 
@@ -110,7 +109,6 @@ impl fmt::Display for ProbeError {
             }
             Kind::Tls => write!(f, "{peer} speaks TLS: use https"),
             Kind::Http2 => write!(f, "{peer} speaks HTTP/2 only: point the probe at HTTP/1"),
-            Kind::SelfConnect => write!(f, "connect to {peer}: connection refused"),
             Kind::Status {
                 code,
                 location: Some(location),

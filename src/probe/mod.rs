@@ -74,12 +74,7 @@ impl Request {
     ) -> Result<Healthy, ProbeError> {
         http1::exchange(&mut connection, self.encode().as_bytes())
             .and_then(|response| judge(response, connection.deadline))
-            .map_err(|kind| match kind {
-                Kind::Malformed(_) if connection.is_alone() => {
-                    ProbeError::new(peer, Kind::SelfConnect)
-                }
-                kind => ProbeError::new(peer, kind),
-            })
+            .map_err(|kind| ProbeError::new(peer, kind))
     }
 }
 
