@@ -10,7 +10,7 @@ mod version;
 use std::{
     env,
     ffi::{OsStr, OsString},
-    fmt, io, mem, panic,
+    fmt, io, panic,
     process::{self, ExitCode},
 };
 
@@ -91,12 +91,10 @@ impl Cli {
         let program = args.next().unwrap_or_default();
         let command = args.next()?;
         let code = match command.to_str()? {
-            "healthcheck" => self.healthcheck(&program, args.by_ref()),
-            "version" => version::run(&program, &self.build, args.by_ref()),
+            "healthcheck" => self.healthcheck(&program, args),
+            "version" => version::run(&program, &self.build, args),
             _ => return None,
         };
-        // The process is about to end, and frees all at once.
-        mem::forget((self, program, command, args));
         Some(ExitCode::from(code))
     }
 
