@@ -35,7 +35,7 @@ pub fn arguments(
     let Some(options) = Options::parse(args).map_err(unhealthy)? else {
         return Ok(None);
     };
-    let (request, _) = resolve(build.name(), None, options, env).map_err(unhealthy)?;
+    let (request, _) = resolve(build.name(), options, env).map_err(unhealthy)?;
     let encoded = request.encode();
     Ok(Some((request.endpoint, request.timeout, encoded)))
 }

@@ -22,7 +22,7 @@ use self::{
     output::{print, print_line},
     target::DEFAULT_PORT,
 };
-use crate::{BuildInfo, endpoint::Endpoint, probe::TIMEOUT};
+use crate::{BuildInfo, probe::TIMEOUT};
 
 /// Exit code of a probe of a healthy service, and of a printed text.
 const HEALTHY: u8 = 0;
@@ -54,45 +54,44 @@ const UNHEALTHY: u8 = 1;
 /// 1. the URL or path in its argument,
 /// 2. `HEALTHCHECK_URL`,
 /// 3. what the service [advertised](crate::Health::advertise),
-/// 4. the [endpoint](Self::endpoint) in code,
-/// 5. `PORT` on this machine,
-/// 6. `http://127.0.0.1:8080`,
+/// 4. `PORT` on this machine,
+/// 5. `http://127.0.0.1:8080`,
 ///
 /// whichever comes first. Empty variables are unset ones.
 #[derive(Debug)]
 pub struct Cli {
     build: BuildInfo,
-    endpoint: Option<Endpoint>,
+    has_version: bool,
 }
 
 impl Cli {
-    /// For the service that `build` describes; see [`build_info!`](crate::build_info).
+    /// Takes the identity of the service; see [`build_info!`](crate::build_info).
     #[must_use]
     pub const fn new(build: BuildInfo) -> Self {
         Self {
             build,
-            endpoint: None,
+            has_version: true,
         }
     }
 
-    /// Sets where to ask when neither argument nor environment nor the service itself says so.
-    ///
-    /// Hardly ever needed: on Linux the service advertises where it listens.
+    /// Leaves the `version` argument to the service.
     #[must_use]
-    pub fn endpoint(mut self, endpoint: impl Into<Endpoint>) -> Self {
-        self.endpoint = Some(endpoint.into());
+    pub const fn without_version(mut self) -> Self {
+        self.has_version = false;
         self
     }
 
-    /// Runs the subcommand if the first argument of this process names one.
-    #[must_use = "the process is to exit with this code"]
+    /// Runs the subcommand that the first argument of this process names, if it names one.
+    ///
+    /// The process should exit with the returned code. `None` leaves the arguments to the service.
+    #[must_use = "the process should exit with this code"]
     pub fn run(self) -> Option<ExitCode> {
         let mut args = env::args_os();
         let program = args.next().unwrap_or_default();
         let command = args.next()?;
         let code = match command.to_str()? {
             "healthcheck" => self.healthcheck(&program, args),
-            "version" => version::run(&program, &self.build, args),
+            "version" if self.has_version => version::run(&program, &self.build, args),
             _ => return None,
         };
         Some(ExitCode::from(code))
@@ -113,10 +112,7 @@ impl Cli {
             Err(invalid) => return unhealthy(&invalid),
         };
         let quiet = options.quiet;
-        let service = self.build.name();
-        let resolved = resolve(service, self.endpoint.as_ref(), options, |name| {
-            env::var_os(name)
-        });
+        let resolved = resolve(self.build.name(), options, |name| env::var_os(name));
         let (request, source) = match resolved {
             Ok(resolved) => resolved,
             Err(invalid) => return unhealthy(&invalid),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::args::{Invalid, Options, Url};
-use crate::{Endpoint, Probe, advertise::find, endpoint::parse_port, probe::Request};
+use crate::{Probe, advertise::find, endpoint::parse_port, probe::Request};
 
 /// Port to probe when nothing names one.
 pub(super) const DEFAULT_PORT: u16 = 8080;
@@ -17,7 +17,6 @@ pub(crate) enum Source {
     Argument,
     Url,
     Advertised,
-    Code,
     Port,
     Default,
 }
@@ -26,7 +25,7 @@ impl Source {
     /// A hint for the user when the connection fails.
     pub(super) const fn hint(self) -> &'static str {
         match self {
-            Self::Argument | Self::Url | Self::Code => "",
+            Self::Argument | Self::Url => "",
             Self::Advertised => " (advertised by the service)",
             Self::Port => " (from PORT: is the service up, and does it listen there?)",
             Self::Default => {
@@ -40,7 +39,6 @@ impl Source {
 /// Returns the request to send, and where its endpoint comes from.
 pub(crate) fn resolve(
     service: &str,
-    fallback: Option<&Endpoint>,
     options: Options,
     env: impl Fn(&str) -> Option<OsString>,
 ) -> Result<(Request, Source), Invalid> {
@@ -56,8 +54,6 @@ pub(crate) fn resolve(
     } else if let Some(found) = find(service) {
         let endpoint = advertised.insert(found).endpoint.clone();
         (Source::Advertised, endpoint)
-    } else if let Some(endpoint) = fallback {
-        (Source::Code, endpoint.clone())
     } else if let Some(port) = variable(&env, "PORT")? {
         let number = parse_port(&port).ok_or_else(|| {
             let expected = "expected a port from 1 to 65535 (the service advertised none)";

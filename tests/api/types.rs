@@ -1,6 +1,6 @@
 //! What every public type promises beyond its methods.
 
-use std::{error::Error, fmt::Debug};
+use std::{env, error::Error, fmt::Debug, process::Command};
 
 use lifesign::{
     BuildInfo, Cli, Endpoint, Health, HealthBuilder, Heartbeat, Listener, Probe, RegisterError,
@@ -67,4 +67,28 @@ async fn a_report_can_be_served_by_hand() {
     let report = health.report(Probe::Readiness).await;
     assert_eq!(report.status(), Status::Pass);
     assert_eq!(report.http_status(), 200);
+}
+
+/// `version` is a command only until `without_version` leaves it to the service.
+///
+/// The test runs itself in a child process whose first argument is `version`: to libtest that is
+/// the name of this test.
+#[test]
+fn version() {
+    const MODE: &str = "LIFESIGN_TEST_VERSION";
+    let cli = Cli::new(build_info!());
+    match env::var(MODE).as_deref() {
+        Ok("with") => assert!(cli.run().is_some()),
+        Ok(_) => assert!(cli.without_version().run().is_none()),
+        Err(_) => {
+            for mode in ["with", "without"] {
+                let mut child = Command::new(env::current_exe().unwrap());
+                let output = child.args(["version", "--exact"]).env(MODE, mode).output();
+                let output = output.unwrap();
+                let stdout = String::from_utf8_lossy(&output.stdout);
+                assert!(output.status.success(), "{mode}: {stdout}");
+                assert!(stdout.contains("1 passed"), "{mode}: {stdout}");
+            }
+        }
+    }
 }
