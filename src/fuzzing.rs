@@ -8,8 +8,8 @@ use socket2::Socket;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
-    BuildInfo, Endpoint, Health, Probe,
-    advertise::Advertised,
+    BuildInfo, Endpoint, Health,
+    advertise::Advertisement,
     cli::{Options, line, resolve},
     probe::{Connection, Deadline, Request, Summary},
 };
@@ -54,15 +54,13 @@ pub fn summary(body: &[u8]) -> (Option<String>, Option<String>) {
     (status.map(Into::into), output)
 }
 
-pub fn advertised(text: String) -> Option<(Endpoint, [String; 3])> {
-    let advertised = Advertised::parse(text)?;
-    let probes = [Probe::Health, Probe::Readiness, Probe::Liveness];
-    let paths = probes.map(|probe| advertised.path(probe).to_owned());
-    Some((advertised.endpoint, paths))
+pub fn advertised(text: &str) -> Option<(Endpoint, [String; 3])> {
+    let Advertisement { endpoint, paths } = Advertisement::parse(text)?;
+    Some((endpoint, paths))
 }
 
-pub fn advertise(endpoint: &Endpoint, paths: &[String; 3]) -> io::Result<String> {
-    Advertised::format(endpoint, paths)
+pub fn advertise(endpoint: Endpoint, paths: [String; 3]) -> io::Result<String> {
+    Advertisement { endpoint, paths }.encode()
 }
 
 /// One connection of a [`Listener`](crate::Listener).

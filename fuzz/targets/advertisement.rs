@@ -8,7 +8,7 @@ use lifesign::fuzzing;
 use shared::assert_request;
 
 fuzz_target!(|text: &str| {
-    let Some((endpoint, paths)) = fuzzing::advertised(text.to_owned()) else {
+    let Some((endpoint, paths)) = fuzzing::advertised(text) else {
         return;
     };
     let lines = text.strip_suffix('\n').expect("a line has an end");
@@ -26,6 +26,6 @@ fuzz_target!(|text: &str| {
         assert_request(&fuzzing::request(endpoint.clone(), path), Some(path));
     }
     // A service that listens there advertises the same.
-    let written = fuzzing::advertise(&endpoint, &paths).expect("it was accepted before");
-    assert_eq!(fuzzing::advertised(written), Some((endpoint, paths)));
+    let written = fuzzing::advertise(endpoint.clone(), paths.clone()).expect("it was accepted before");
+    assert_eq!(fuzzing::advertised(&written), Some((endpoint, paths)));
 });
