@@ -69,22 +69,20 @@ async fn a_report_can_be_served_by_hand() {
     assert_eq!(report.http_status(), 200);
 }
 
-/// `version` is a command only until `without_version` leaves it to the service.
-///
-/// The test runs itself in a child process whose first argument is `version`: to libtest that is
-/// the name of this test.
+/// The test runs itself in a child process whose first argument is `version`.
 #[test]
-fn version() {
+fn version_can_be_left_to_the_service() {
     const MODE: &str = "LIFESIGN_TEST_VERSION";
     let cli = Cli::new(build_info!());
     match env::var(MODE).as_deref() {
         Ok("with") => assert!(cli.run().is_some()),
         Ok(_) => assert!(cli.without_version().run().is_none()),
         Err(_) => {
+            let this = "types::version_can_be_left_to_the_service";
             for mode in ["with", "without"] {
                 let mut child = Command::new(env::current_exe().unwrap());
-                let output = child.args(["version", "--exact"]).env(MODE, mode).output();
-                let output = output.unwrap();
+                child.args(["version", this, "--exact"]).env(MODE, mode);
+                let output = child.output().unwrap();
                 let stdout = String::from_utf8_lossy(&output.stdout);
                 assert!(output.status.success(), "{mode}: {stdout}");
                 assert!(stdout.contains("1 passed"), "{mode}: {stdout}");
