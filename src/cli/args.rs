@@ -36,7 +36,9 @@ impl Url {
 
 impl Options {
     /// Parses the arguments. `None` is a request for help.
-    pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Option<Self>, Invalid> {
+    pub(crate) fn parse(
+        args: impl Iterator<Item = OsString>,
+    ) -> Result<Option<Self>, InvalidInput> {
         let mut options = Self {
             url: None,
             path: None,
@@ -47,47 +49,39 @@ impl Options {
         };
         let mut args = args.map(|arg| {
             arg.into_string()
-                .map_err(|arg| Invalid::argument(&arg.to_string_lossy(), &"expected UTF-8"))
+                .map_err(|arg| InvalidInput::argument(&arg.to_string_lossy(), &"expected UTF-8"))
         });
         while let Some(arg) = args.next().transpose()? {
-            let (flag, attached) = match arg.split_once('=') {
+            let (flag, mut attached) = match arg.split_once('=') {
                 Some((flag, value)) if flag.starts_with("--") => (flag, Some(value.to_owned())),
                 _ => (arg.as_str(), None),
             };
-            let mut value = |expected: &str| match attached.clone() {
+            let mut value = |expected| match attached.take() {
                 Some(value) => Ok(value),
                 None => args
                     .next()
-                    .transpose()?
-                    .ok_or_else(|| Invalid::argument(flag, &expected)),
+                    .unwrap_or_else(|| Err(InvalidInput::new(flag, expected))),
             };
             match flag {
                 "--timeout" => {
-                    let text = value(TIME)?;
                     options.timeout =
-                        parse_time(&text).ok_or_else(|| Invalid::new(flag, &text, &TIME))?;
+                        parse_time(&value(TIME)?).ok_or_else(|| InvalidInput::new(flag, TIME))?;
                 }
-                "--header" => {
-                    let text = value(HEADER)?;
-                    let header = parse_header(&text)?;
-                    options.headers.push(header);
-                }
-                // A value attached to an unknown flag may be a secret.
-                _ if attached.is_some() => {
-                    return Err(Invalid::argument(&arg[..=flag.len()], &UNKNOWN));
+                "--header" => options.headers.push(parse_header(&value(HEADER)?)?),
+                "--ready" | "--live" | "--quiet" | "--help" if attached.is_some() => {
+                    return Err(InvalidInput::new(flag, "expected no value"));
                 }
                 "--ready" => options.set_probe(flag, Probe::Readiness)?,
                 "--live" => options.set_probe(flag, Probe::Liveness)?,
                 "--quiet" => options.quiet = true,
                 "--help" | "-h" => return Ok(None),
-                _ if flag.starts_with('-') => return Err(Invalid::argument(flag, &UNKNOWN)),
+                _ if flag.starts_with('-') => return Err(InvalidInput::unknown(flag, FLAGS)),
                 _ => options.set_url_or_path(&arg)?,
             }
         }
-        let path = options.path.as_deref();
-        let path = path.or(options.url.as_ref().and_then(|url| url.path.as_deref()));
-        match (path, options.probe) {
-            (Some(path), Some(_)) => Err(Invalid::argument(
+        let url_path = options.url.as_ref().and_then(|url| url.path.as_ref());
+        match (options.path.as_ref().or(url_path), options.probe) {
+            (Some(path), Some(_)) => Err(InvalidInput::argument(
                 path,
                 &"expected no path beside --ready or --live",
             )),
@@ -95,28 +89,28 @@ impl Options {
         }
     }
 
-    fn set_probe(&mut self, flag: &str, probe: Probe) -> Result<(), Invalid> {
+    fn set_probe(&mut self, flag: &str, probe: Probe) -> Result<(), InvalidInput> {
         if self.probe.is_some_and(|earlier| earlier != probe) {
-            return Err(Invalid::argument(
+            return Err(InvalidInput::new(
                 flag,
-                &"expected one of --ready and --live",
+                "expected one of --ready and --live",
             ));
         }
         self.probe = Some(probe);
         Ok(())
     }
 
-    fn set_url_or_path(&mut self, arg: &str) -> Result<(), Invalid> {
+    fn set_url_or_path(&mut self, arg: &str) -> Result<(), InvalidInput> {
         if self.url.is_some() || self.path.is_some() {
-            return Err(Invalid::argument(arg, &"expected one URL or path"));
+            return Err(InvalidInput::argument(arg, &"expected one URL or path"));
         }
         if arg.starts_with('/') {
-            let path = parse_path(arg).map_err(|e| Invalid::argument(arg, &e))?;
+            let path = parse_path(arg).map_err(|e| InvalidInput::argument(arg, &e))?;
             self.path = Some(path.to_owned());
         } else {
             let url = Url::parse(arg).map_err(|error| match error {
-                BadUrl::Form => Invalid::argument(arg, &URL_OR_PATH),
-                _ => Invalid::argument(arg, &error),
+                BadUrl::Form => InvalidInput::argument(arg, &URL_OR_PATH),
+                _ => InvalidInput::argument(arg, &error),
             })?;
             self.url = Some(url);
         }
@@ -127,8 +121,7 @@ impl Options {
 const TIME: &str = "expected a time like 500ms, 2s or 1m, more than 0 and at most 1h";
 const URL_OR_PATH: &str = "expected http://ADDRESS:PORT/PATH, https://…, unix:/SOCKET or /PATH";
 const HEADER: &str = "expected 'Name: value'";
-const UNKNOWN: &str =
-    "unknown, expected one of --ready, --live, --timeout, --header, --quiet, --help";
+const FLAGS: &str = "--ready, --live, --timeout, --header, --quiet, --help";
 
 /// Parses digits, perhaps a fraction, and a unit. A number alone could be seconds or milliseconds.
 fn parse_time(text: &str) -> Option<Duration> {
@@ -152,24 +145,20 @@ fn parse_time(text: &str) -> Option<Duration> {
     range.contains(&time).then_some(time)
 }
 
-/// Like `str::parse`, which would take "+1", and not take "".
+/// Parses digits only: `str::parse` accepts "+1", and rejects the "" of ".5s".
 fn parse_digits(text: &str) -> Option<u32> {
     text.chars().try_fold(0, |number: u32, digit| {
         number.checked_mul(10)?.checked_add(digit.to_digit(10)?)
     })
 }
 
-fn parse_header(text: &str) -> Result<(String, String), Invalid> {
-    // Only the first word is repeated: what follows may be a secret.
-    let word = text.split([':', ' ', '\t']).next().unwrap_or_default();
-    let invalid = |expected: &str| Err(Invalid::new("--header", word, &expected));
-    let Some((name, value)) = text.split_once(':') else {
-        return invalid(HEADER);
-    };
-    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    if name.is_empty() || !name.bytes().all(token) {
-        return invalid(HEADER);
-    }
+fn parse_header(text: &str) -> Result<(String, String), InvalidInput> {
+    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    let (name, value) = text
+        .split_once(':')
+        .filter(|(name, _)| !name.is_empty() && name.bytes().all(is_token))
+        .ok_or_else(|| InvalidInput::new("--header", HEADER))?;
+    let invalid = |expected| Err(InvalidInput::new(&format!("--header {name:?}"), expected));
     if value.bytes().any(|b| b.is_ascii_control() && b != b'\t') {
         return invalid("expected a value without control characters");
     }
@@ -181,54 +170,50 @@ fn parse_header(text: &str) -> Result<(String, String), Invalid> {
     Ok((name.to_owned(), value.trim_matches([' ', '\t']).to_owned()))
 }
 
-/// An input as it may be repeated: what stands before an '@', in a query or after a header's name is
-/// for nobody's log.
-fn without_secrets(input: &str) -> &str {
-    let at = match input.rfind('@') {
-        Some(at) if !input.starts_with("unix:") => at,
-        _ => 0,
-    };
-    let rest = &input[at..];
-    let ends = [rest.find('?'), header_value(rest)];
-    let end = ends.into_iter().flatten().min();
-    end.map_or(rest, |end| &rest[..=end])
-}
-
-/// Where a header's value begins, if that is one: what stands behind a name, and is no port, nor the
-/// rest of an URL or of an address.
-fn header_value(input: &str) -> Option<usize> {
-    let colon = input.find(':')?;
-    let (name, value) = (&input[..colon], &input[colon + 1..]);
-    let port = value.split(['/', '?']).next().unwrap_or_default();
-    let is_port = matches!(port.len(), 1..=5) && port.bytes().all(|b| b.is_ascii_digit());
-    let is_scheme = value.starts_with("//") || matches!(name, "http" | "https" | "unix");
-    let is_name = name.contains(|c: char| c.is_ascii_alphabetic())
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-_=".contains(&b));
-    if is_name && !is_port && !is_scheme && !value.starts_with(':') {
-        Some(colon)
-    } else {
-        input.find(": ")
-    }
-}
-
-/// An argument or environment variable that is invalid: its name, and what was expected.
+/// An invalid argument or environment variable: its name, and what was expected.
+///
+/// A value is part of the message only if it cannot be a secret, because the message is logged.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Invalid(String);
+pub(crate) struct InvalidInput(String);
 
-impl Invalid {
-    pub(super) fn new(name: &str, value: &str, expected: &dyn fmt::Display) -> Self {
-        let value = without_secrets(value);
-        Self(format!("{name} {value:?}: {expected}"))
+impl InvalidInput {
+    pub(super) fn new(name: &str, expected: &str) -> Self {
+        Self(format!("{name}: {expected}"))
     }
 
-    pub(super) fn argument(argument: &str, expected: &dyn fmt::Display) -> Self {
-        Self::new("argument", argument, expected)
+    pub(super) fn with_value(name: &str, value: &str, expected: &dyn fmt::Display) -> Self {
+        if is_public(value) {
+            Self(format!("{name} {value:?}: {expected}"))
+        } else {
+            Self(format!("{name}: {expected}"))
+        }
+    }
+
+    pub(super) fn unknown(arg: &str, known: &str) -> Self {
+        let is_flag = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        match arg.split(|c| !is_flag(c)).next() {
+            Some(flag) if flag.starts_with('-') => {
+                Self(format!("unknown flag {flag}: expected one of {known}"))
+            }
+            _ => Self(format!("unknown argument: expected one of {known}")),
+        }
+    }
+
+    fn argument(argument: &str, expected: &dyn fmt::Display) -> Self {
+        Self::with_value("argument", argument, expected)
     }
 }
 
-impl fmt::Display for Invalid {
+/// Whether a value is clearly a URL or path, without the userinfo and query that hold secrets.
+fn is_public(value: &str) -> bool {
+    let scheme = value.split_once(':').map_or("", |(scheme, _)| scheme);
+    let is_url = value.starts_with('/')
+        || (scheme == "unix" || value[scheme.len()..].starts_with("://"))
+            && scheme.bytes().all(|b| b.is_ascii_alphabetic());
+    is_url && !value.contains(['@', '?'])
+}
+
+impl fmt::Display for InvalidInput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }

@@ -140,20 +140,20 @@ fn unhealthy(why: &dyn fmt::Display) -> u8 {
 fn healthcheck_help(program: &OsStr) -> String {
     format!(
         "\
-Asks the running service whether it is well. Exit code 0: healthy, 1: anything else.
+Probes the running service. Exit code 0: healthy, 1: everything else.
 
 Usage: {program} healthcheck [URL|PATH] [OPTIONS]
 
   URL    http://ADDRESS:PORT[/PATH], https://… or unix:/SOCKET[:/PATH]
-         (default: HEALTHCHECK_URL, what the service advertised, PORT, 127.0.0.1:{DEFAULT_PORT})
-  PATH   a path of the service (default: its health route)
+         (default: HEALTHCHECK_URL, the advertised address, PORT, 127.0.0.1:{DEFAULT_PORT})
+  PATH   path of the service (default: its health route)
 
-  --ready            ask whether it may get traffic
-  --live             ask whether it must be restarted
-  --timeout TIME     give up after TIME, as in 500ms, 2s or 1m (default: {timeout}s)
-  --header 'K: V'    send a header; may be repeated
-  --quiet            print nothing, unless an argument or variable is wrong
-  --help             print this
+  --ready            probe readiness: may it get traffic?
+  --live             probe liveness: must it be restarted?
+  --timeout TIME     maximum duration, like 500ms, 2s or 1m (default: {timeout}s)
+  --header 'K: V'    add a header to the request; can be repeated
+  --quiet            print nothing, unless an argument or variable is invalid
+  --help             print this help
 ",
         program = program.display(),
         timeout = TIMEOUT.as_secs(),

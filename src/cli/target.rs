@@ -5,7 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
 };
 
-use super::args::{Invalid, Options, Url};
+use super::args::{InvalidInput, Options, Url};
 use crate::{Probe, advertise::find, endpoint::parse_port, probe::Request};
 
 /// Port to probe when nothing names one.
@@ -27,9 +27,9 @@ impl Source {
         match self {
             Self::Argument | Self::Url => "",
             Self::Advertised => " (advertised by the service)",
-            Self::Port => " (from PORT: is the service up, and does it listen there?)",
+            Self::Port => " (from PORT: is the service running, and does it listen there?)",
             Self::Default => {
-                " (the default: is the service up? if it listens elsewhere, set PORT or \
+                " (the default: is the service running? if it listens elsewhere, set PORT or \
                  HEALTHCHECK_URL)"
             }
         }
@@ -41,14 +41,15 @@ pub(crate) fn resolve(
     service: &str,
     options: Options,
     env: impl Fn(&str) -> Option<OsString>,
-) -> Result<(Request, Source), Invalid> {
+) -> Result<(Request, Source), InvalidInput> {
     let mut advertised = None;
     let mut url_path = None;
     let (source, endpoint) = if let Some(url) = options.url {
         url_path = url.path;
         (Source::Argument, url.endpoint)
     } else if let Some(text) = variable(&env, "HEALTHCHECK_URL")? {
-        let url = Url::parse(&text).map_err(|e| Invalid::new("HEALTHCHECK_URL", &text, &e))?;
+        let url = Url::parse(&text)
+            .map_err(|e| InvalidInput::with_value("HEALTHCHECK_URL", &text, &e))?;
         url_path = url.path;
         (Source::Url, url.endpoint)
     } else if let Some(found) = find(service) {
@@ -57,7 +58,7 @@ pub(crate) fn resolve(
     } else if let Some(port) = variable(&env, "PORT")? {
         let number = parse_port(&port).ok_or_else(|| {
             let expected = "expected a port from 1 to 65535 (the service advertised none)";
-            Invalid::new("PORT", &port, &expected)
+            InvalidInput::with_value("PORT", &port, &expected)
         })?;
         (Source::Port, loopback(number).into())
     } else {
@@ -84,11 +85,14 @@ pub(crate) fn resolve(
 }
 
 /// Returns the value of an environment variable. An empty variable is unset.
-fn variable(env: impl Fn(&str) -> Option<OsString>, name: &str) -> Result<Option<String>, Invalid> {
+fn variable(
+    env: impl Fn(&str) -> Option<OsString>,
+    name: &str,
+) -> Result<Option<String>, InvalidInput> {
     match env(name).map(OsString::into_string) {
         None => Ok(None),
         Some(Ok(text)) => Ok(Some(text).filter(|text| !text.is_empty())),
-        Some(Err(raw)) => Err(Invalid::new(
+        Some(Err(raw)) => Err(InvalidInput::with_value(
             name,
             &raw.to_string_lossy(),
             &"expected UTF-8",

@@ -7,24 +7,23 @@ use std::{
 
 use super::{
     UNHEALTHY,
-    args::Invalid,
+    args::InvalidInput,
     output::{print, print_line},
 };
 use crate::BuildInfo;
 
-pub(super) fn run(
-    program: &OsStr,
-    build: &BuildInfo,
-    mut args: impl Iterator<Item = OsString>,
-) -> u8 {
-    let arg = args.next();
-    let arg = arg.as_ref().map(|arg| arg.to_string_lossy());
-    match (arg.as_deref(), args.next()) {
-        (None, _) => print(&text(build)),
-        (Some("--json"), None) => print(&(json(build) + "\n")),
-        (Some("--help" | "-h"), None) => print(&help(program)),
-        (Some("--json"), Some(more)) => refuse(&more.to_string_lossy()),
-        (Some(unknown), _) => refuse(unknown),
+pub(super) fn run(program: &OsStr, build: &BuildInfo, args: impl Iterator<Item = OsString>) -> u8 {
+    let args: Vec<_> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let args: Vec<_> = args.iter().map(String::as_str).collect();
+    match args[..] {
+        [] => print(&text(build)),
+        ["--json"] => print(&(json(build) + "\n")),
+        ["--help" | "-h"] => print(&help(program)),
+        ["--json", arg, ..] | [arg, ..] => {
+            let invalid = InvalidInput::unknown(arg, "--json, --help");
+            print_line(io::stderr(), format_args!("version: {invalid}"));
+            UNHEALTHY
+        }
     }
 }
 
@@ -53,13 +52,7 @@ fn json(build: &BuildInfo) -> String {
 
 fn help(program: &OsStr) -> String {
     format!(
-        "Prints what this binary knows of its own build.\n\nUsage: {} version [--json]\n",
+        "Prints the build metadata of this binary.\n\nUsage: {} version [--json]\n",
         program.display()
     )
-}
-
-fn refuse(arg: &str) -> u8 {
-    let invalid = Invalid::argument(arg, &"unknown, expected --json or nothing");
-    print_line(io::stderr(), format_args!("version: {invalid}"));
-    UNHEALTHY
 }

@@ -77,45 +77,45 @@ impl fmt::Display for ProbeError {
         match &self.kind {
             Kind::Connect(error) => write!(f, "connect to {peer}: {}", Cause(error)),
             Kind::ConnectTimeout(timeout) => {
-                write!(f, "connect to {peer}: no answer within {timeout:?}")
+                write!(f, "connect to {peer}: timed out after {timeout:?}")
             }
             Kind::Send(error) => write!(f, "send to {peer}: {}", Cause(error)),
             Kind::Receive(error) => write!(f, "receive from {peer}: {}", Cause(error)),
             Kind::Timeout {
                 timeout,
                 received: 0,
-            } => write!(f, "{peer} sent nothing within {timeout:?}"),
+            } => write!(f, "{peer} sent no response within {timeout:?}"),
             Kind::Timeout { timeout, .. } => {
-                write!(f, "{peer} sent an incomplete answer within {timeout:?}")
+                write!(f, "{peer} sent an incomplete response within {timeout:?}")
             }
             Kind::Closed { received: 0 } => {
-                write!(f, "{peer} closed the connection without an answer")
+                write!(f, "{peer} closed the connection without a response")
             }
             Kind::Closed { .. } => {
                 write!(
                     f,
-                    "{peer} closed the connection in the middle of its answer"
+                    "{peer} closed the connection in the middle of a response"
                 )
             }
-            Kind::TooLong => write!(f, "{peer} sent a head of more than 16 KiB"),
+            Kind::TooLong => write!(f, "{peer} sent a response head of more than 16 KiB"),
             Kind::TooManyInterim => {
                 write!(
                     f,
-                    "{peer} sent more than {INTERIM_MAX} interim (1xx) answers"
+                    "{peer} sent more than {INTERIM_MAX} interim (1xx) responses"
                 )
             }
             Kind::Malformed(start) => {
                 write!(f, "{peer} does not speak HTTP/1: it sent \"{start}\"")
             }
             Kind::Tls => write!(f, "{peer} speaks TLS: use https"),
-            Kind::Http2 => write!(f, "{peer} speaks HTTP/2 only: point the probe at HTTP/1"),
+            Kind::Http2 => write!(f, "{peer} speaks HTTP/2 only: probe an HTTP/1 port"),
             Kind::Status {
                 code,
                 location: Some(location),
                 ..
             } => write!(
                 f,
-                "{code} redirect to {location}: not followed, point the probe there"
+                "{code} redirect to {location}: not followed, probe that URL instead"
             ),
             Kind::Status { code, reason, .. } => write!(f, "{code}{reason}"),
             #[cfg(not(feature = "https"))]

@@ -57,7 +57,7 @@ fn send_to(
 ) -> Result<Healthy, ProbeError> {
     let send = || {
         if !is_local(address) {
-            let text = "not an address of this container, and nobody else is asked unverified";
+            let text = "not an address of this machine, and certificates are not verified";
             return Err(Kind::Https(text.to_owned()));
         }
         let runtime = runtime::Builder::new_current_thread()

@@ -166,7 +166,7 @@ fn service_that_is_stopped_is_unhealthy_within_the_timeout() {
     assert_unhealthy(
         &said,
         &format!(
-            "127.0.0.1:{} sent nothing within 500ms",
+            "127.0.0.1:{} sent no response within 500ms",
             service.address.port()
         ),
     );

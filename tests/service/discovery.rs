@@ -175,17 +175,17 @@ fn without_a_advertisement_the_probe_says_what_it_tried() {
     // In a network namespace in which even the loopback is down.
     assert_unhealthy(
         &probe(""),
-        "connect to 127.0.0.1:8080: network is unreachable (the default: is the service up? \
+        "connect to 127.0.0.1:8080: network is unreachable (the default: is the service running? \
          if it listens elsewhere, set PORT or HEALTHCHECK_URL)",
     );
     assert_unhealthy(
         &probe("81"),
-        "connect to 127.0.0.1:81: network is unreachable (from PORT: is the service up, and \
+        "connect to 127.0.0.1:81: network is unreachable (from PORT: is the service running, and \
          does it listen there?)",
     );
     assert_unhealthy(
         &probe("0"),
-        "PORT \"0\": expected a port from 1 to 65535 (the service advertised none)",
+        "PORT: expected a port from 1 to 65535 (the service advertised none)",
     );
 }
 
@@ -229,7 +229,7 @@ fn forged_advertisements_would_be_believed_without_their_flaw() {
 
     assert_unhealthy(
         &said,
-        &format!("{} sent nothing within 100ms", impostor.address),
+        &format!("{} sent no response within 100ms", impostor.address),
     );
     assert!(!impostor.was_left_alone());
     drop(forgery);
@@ -409,7 +409,7 @@ fn containers_that_share_dev_shm_each_find_their_own() {
     let said = run(pod.example("service").arg("healthcheck").env("PORT", "0"));
     assert_unhealthy(
         &said,
-        "PORT \"0\": expected a port from 1 to 65535 (the service advertised none)",
+        "PORT: expected a port from 1 to 65535 (the service advertised none)",
     );
     drop(two);
 }

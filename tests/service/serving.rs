@@ -187,7 +187,7 @@ fn version_refuses_what_it_does_not_know() {
         &said,
         1,
         "",
-        "version: argument \"--bogus\": unknown, expected --json or nothing\n",
+        "version: unknown flag --bogus: expected one of --json, --help\n",
     );
 }
 

@@ -165,7 +165,7 @@ pub fn foreign(start: &str) -> String {
 
 /// The line about a redirect.
 pub fn redirected(redirect: &str) -> String {
-    format!("unhealthy: {redirect}: not followed, point the probe there")
+    format!("unhealthy: {redirect}: not followed, probe that URL instead")
 }
 
 pub fn perform(acts: &[Act], mut stream: TcpStream) {

@@ -248,8 +248,8 @@ pub fn an_answer_sent_before_the_request_is_read_counts() -> Table {
 }
 
 pub fn a_server_that_says_no_more_but_listens_is_taken_at_its_word() -> Table {
-    let no_answer = "unhealthy: {peer} closed the connection without an answer";
-    let middle = "unhealthy: {peer} closed the connection in the middle of its answer";
+    let no_answer = "unhealthy: {peer} closed the connection without a response";
+    let middle = "unhealthy: {peer} closed the connection in the middle of a response";
     at_once(cases! {
         "after its answer": [Hear, say(OK), Finish, Hold] => HEALTHY,
         "after its answer, unheard": [say(OK), Finish, Hold] => HEALTHY,
@@ -265,7 +265,7 @@ pub fn up_to_eight_interim_answers_are_skipped() -> Table {
     let one_by_one = iter::repeat_n(say(interim(1)), 8);
     let one_by_one = iter::once(Hear).chain(one_by_one).chain([say(OK), Hold]);
     let long = format!("HTTP/1.1 103 X\r\nX: {}\r\n\r\n", "x".repeat(15_000)).repeat(8);
-    let too_many = "unhealthy: {peer} sent more than 8 interim (1xx) answers";
+    let too_many = "unhealthy: {peer} sent more than 8 interim (1xx) responses";
     at_once(cases! {
         "one": says(format!("HTTP/1.1 100 Continue\r\n\r\n{OK}")) => HEALTHY,
         "eight": says(interim(8) + OK) => HEALTHY,
@@ -422,7 +422,7 @@ pub fn a_long_reason_is_cut_to_a_line_of_400_bytes() -> Table {
 
 pub fn another_protocol_is_named_at_once_though_its_server_waits() -> Table {
     let tls = "unhealthy: {peer} speaks TLS: use https";
-    let http2 = "unhealthy: {peer} speaks HTTP/2 only: point the probe at HTTP/1";
+    let http2 = "unhealthy: {peer} speaks HTTP/2 only: probe an HTTP/1 port";
     at_once(cases! {
         "a TLS alert": says(b"\x15\x03\x01\0\x02\x02\x46") => tls,
         "a TLS alert and the end": [Hear, say(b"\x15\x03\x03\0\x02\x02\x0a")] => tls,
@@ -535,7 +535,7 @@ pub fn a_header_that_is_none_is_unhealthy_at_once() -> Table {
 }
 
 pub fn head_of_more_than_16_kib_is_unhealthy() -> Table {
-    let too_long = "unhealthy: {peer} sent a head of more than 16 KiB";
+    let too_long = "unhealthy: {peer} sent a response head of more than 16 KiB";
     let head = |length| {
         let start = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX: ";
         let filler = length - start.len() - 4;
@@ -573,8 +573,8 @@ pub fn head_of_more_than_16_kib_is_unhealthy() -> Table {
 }
 
 pub fn a_connection_closed_before_the_head_is_complete_is_unhealthy() -> Table {
-    let no_answer = "unhealthy: {peer} closed the connection without an answer";
-    let middle = "unhealthy: {peer} closed the connection in the middle of its answer";
+    let no_answer = "unhealthy: {peer} closed the connection without a response";
+    let middle = "unhealthy: {peer} closed the connection in the middle of a response";
     at_once(cases! {
         "after the request": [Hear] => no_answer,
         "after an interim answer": [Hear, say("HTTP/1.1 103 X\r\n\r\n")] => middle,
@@ -602,7 +602,7 @@ pub fn a_connection_reset_before_the_head_is_complete_is_unhealthy() -> Table {
 
 pub fn a_connection_that_ends_on_accept_is_unhealthy() -> Table {
     // Whether the request has arrived by then is up to the scheduler.
-    let either = "unhealthy: {peer} closed the connection without an answer\n\
+    let either = "unhealthy: {peer} closed the connection without a response\n\
                   unhealthy: receive from {peer}: connection reset by peer";
     at_once(cases! {
         "closed": [] => either,
@@ -643,15 +643,15 @@ pub fn the_place_decides_and_the_first_answer_counts() -> Table {
 pub fn nobody_accepts_until_the_deadline() -> Table {
     at_the_deadline(cases! {
         "a listener that never accepts": Stage::Deaf
-            => "unhealthy: {peer} sent nothing within {timeout}",
+            => "unhealthy: {peer} sent no response within {timeout}",
         "a full backlog": Stage::Full
-            => "unhealthy: connect to {peer}: no answer within {timeout}",
+            => "unhealthy: connect to {peer}: timed out after {timeout}",
     })
 }
 
 pub fn silence_ends_at_the_deadline() -> Table {
-    let nothing = "unhealthy: {peer} sent nothing within {timeout}";
-    let incomplete = "unhealthy: {peer} sent an incomplete answer within {timeout}";
+    let nothing = "unhealthy: {peer} sent no response within {timeout}";
+    let incomplete = "unhealthy: {peer} sent an incomplete response within {timeout}";
     at_the_deadline(cases! {
         "accepts and does not read": [Hold] => nothing,
         "reads and does not answer": [Hear, Hold] => nothing,
@@ -669,7 +669,7 @@ pub fn silence_ends_at_the_deadline() -> Table {
 }
 
 pub fn the_deadline_is_one_for_the_whole_probe() -> Table {
-    let incomplete = "unhealthy: {peer} sent an incomplete answer within {timeout}";
+    let incomplete = "unhealthy: {peer} sent an incomplete response within {timeout}";
     let interim = [say("HTTP/1.1 102 Processing\r\n\r\n"), pause(900)];
     let interim = iter::repeat_n(interim, 8).flatten();
     let headers = iter::repeat_n([say("A: b\r\n"), pause(400)], 50).flatten();

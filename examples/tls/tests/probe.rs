@@ -83,7 +83,7 @@ fn https_is_found_asked_and_told_apart_from_http() {
     );
     assert_unhealthy(
         &probe(&[&format!("https://{address}/status")]),
-        "unhealthy: 308 redirect to /health: not followed, point the probe there",
+        "unhealthy: 308 redirect to /health: not followed, probe that URL instead",
     );
     // Plain HTTP to it is told for what it is.
     assert_unhealthy(
@@ -105,7 +105,7 @@ fn https_is_found_asked_and_told_apart_from_http() {
     let asked = Instant::now();
     assert_unhealthy(
         &probe(&[&format!("https://{address}"), "--timeout", "500ms"]),
-        &format!("unhealthy: {address} sent nothing within 500ms"),
+        &format!("unhealthy: {address} sent no response within 500ms"),
     );
     assert!(asked.elapsed() < Duration::from_secs(1));
 

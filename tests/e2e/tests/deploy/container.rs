@@ -83,7 +83,7 @@ fn a_broken_process_is_unhealthy_within_retries_times_interval_and_probe() {
     for (how, breaks, probe, reason) in [
         ("panic", 2, 0, "503 fail: heartbeat worker ended"),
         ("deadlock", 4, 0, "503 fail: heartbeat worker is late"),
-        ("block", 2, 3, "127.0.0.1:8080 sent nothing within 3s"),
+        ("block", 2, 3, "127.0.0.1:8080 sent no response within 3s"),
     ] {
         let image = Image::with(Program::Broken, &format!("ENV BREAK={how}"));
         let options = [

@@ -205,7 +205,7 @@ fn a_service_that_hangs_is_unhealthy_and_the_engine_keeps_why() {
     assert_eq!(probe["ExitCode"], 1);
     assert_eq!(
         probe["Output"],
-        "unhealthy: 127.0.0.1:8080 sent nothing within 3s\n"
+        "unhealthy: 127.0.0.1:8080 sent no response within 3s\n"
     );
     assert_eq!(container.state()["Health"]["FailingStreak"], 3);
     docker(["kill", "--signal=CONT", &container.name]);
