@@ -146,26 +146,34 @@ impl Script {
     }
 }
 
-/// Seconds since 1970 as a date in UTC, up to the year 9999.
+/// Formats seconds since 1970 as a date in UTC, up to the year 9999.
 fn rfc3339(seconds: &str) -> Option<String> {
+    const DAYS_BEFORE_1970: u64 = 719_468; // since 1 March of the year 0
+    const FOUR_CENTURIES: u64 = 146_097;
+    const FOUR_YEARS: u64 = 1_461;
+    const FIVE_MONTHS: u64 = 153;
+
     let seconds: u64 = seconds.parse().ok()?;
-    let (mut day, second) = (seconds / 86_400, seconds % 86_400);
-    let mut months = (1970..10_000).flat_map(|year| (1..=12).map(move |month| (year, month)));
-    let (year, month) = months.find(|&(year, month): &(u64, u64)| {
-        let leap = year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400);
-        let days = match month {
-            2 => 28 + u64::from(leap),
-            4 | 6 | 9 | 11 => 30,
-            _ => 31,
-        };
-        let found = day < days;
-        day -= if found { 0 } else { days };
-        found
-    })?;
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    if seconds > 253_402_300_799 {
+        return None;
+    }
+    // Years and months are counted from March, which puts the leap day at the end. In quarters of a
+    // day, centuries and years have a constant length on average, and division finds them.
+    let quarters = 4 * (seconds / 86_400 + DAYS_BEFORE_1970) + 3;
+    let century = quarters / FOUR_CENTURIES;
+    let quarters = quarters % FOUR_CENTURIES / 4 * 4 + 3;
+    let year = 100 * century + quarters / FOUR_YEARS;
+    let day = quarters % FOUR_YEARS / 4;
+    let month = (5 * day + 2) / FIVE_MONTHS;
+    let day = day - (FIVE_MONTHS * month + 2) / 5 + 1;
+    let (year, month) = if month < 10 {
+        (year, month + 3)
+    } else {
+        (year + 1, month - 9)
+    };
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
     Some(format!(
-        "{year}-{month:02}-{:02}T{hour:02}:{minute:02}:{second:02}Z",
-        day + 1
+        "{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"
     ))
 }
 
