@@ -61,9 +61,6 @@ pub fn emit() {
     });
 
     let mut script = Script::default();
-    for name in ARGUMENTS {
-        script.check_argument(name);
-    }
     let build_date = script.source_date();
     let commit = Commit::of(&package, &mut script).unwrap_or_default();
     let rustc = rustc
@@ -89,22 +86,6 @@ pub fn emit() {
     let _ = io::stdout().write_all(script.0.as_bytes());
 }
 
-/// The variables that people set and the macro reads by itself.
-const ARGUMENTS: [&str; 12] = [
-    "LIFESIGN_VERSION",
-    "LIFESIGN_GIT_COMMIT",
-    "LIFESIGN_GIT_DESCRIBE",
-    "LIFESIGN_GIT_COMMIT_DATE",
-    "LIFESIGN_GIT_DIRTY",
-    "LIFESIGN_BUILD_DATE",
-    "LIFESIGN_RUSTC",
-    "LIFESIGN_TARGET",
-    "LIFESIGN_PROFILE",
-    "VERSION",
-    "GIT_COMMIT",
-    "BUILD_DATE",
-];
-
 /// What Cargo is told.
 ///
 /// With one colon: Cargo rejects `cargo::` where the service's `rust-version` is below 1.77.
@@ -122,15 +103,6 @@ impl Script {
     fn watch(&mut self, path: &Path) {
         if path.exists() {
             self.say("rerun-if-changed", &path.to_string_lossy());
-        }
-    }
-
-    /// Hides an argument that is not UTF-8, because `option_env!` would end the compilation.
-    fn check_argument(&mut self, name: &str) {
-        self.say("rerun-if-env-changed", name);
-        if env::var_os(name).is_some_and(|value| value.to_str().is_none()) {
-            self.say("warning", &format!("{name} is not UTF-8 and is ignored"));
-            self.say("rustc-env", &format!("{name}="));
         }
     }
 

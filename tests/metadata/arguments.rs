@@ -169,20 +169,6 @@ fn an_argument_ends_at_its_first_control_character() {
 }
 
 #[test]
-fn an_argument_that_is_not_utf8_is_named_and_ignored() {
-    let mut service = Service::committed();
-    for name in ARGUMENTS {
-        service.set(name, OsString::from_vec(vec![b'1', 0xff]));
-    }
-    let output = stderr(&service.cargo(&["build"]));
-    for name in ARGUMENTS {
-        let warning = format!("{name} is not UTF-8 and is ignored");
-        assert!(output.contains(&warning), "{output}");
-    }
-    service.assert_build_follows_git();
-}
-
-#[test]
 fn variables_of_vergen_come_after_the_arguments() {
     let mut service = Service::committed();
     let before = service.assert_build_follows_git();
