@@ -1,4 +1,4 @@
-//! The commit that a package is built from, and what tells that it is another one.
+//! The commit that a package is built from, and the paths that change with it.
 
 use std::{
     env, fs,
@@ -6,7 +6,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use super::{Script, rfc3339};
+use super::{Directives, rfc3339};
 
 /// What is known of a commit.
 #[derive(Default)]
@@ -18,47 +18,56 @@ pub(super) struct Commit {
 }
 
 impl Commit {
-    pub(super) fn of(package: &Path, script: &mut Script) -> Option<Self> {
-        Repository::around(package)
-            .and_then(|repository| repository.commit(script))
-            .or_else(|| Self::packaged(package, script))
+    pub(super) fn of(package: &Path, directives: &mut Directives) -> Self {
+        let repository = Repository::around(package);
+        let commit = repository.and_then(|repository| repository.commit(directives));
+        let record = package.join(".cargo_vcs_info.json");
+        let commit = commit.unwrap_or_else(|| {
+            directives.watch(&record);
+            fs::read_to_string(record)
+                .map_or_else(|_| Self::default(), |text| Self::recorded(&text))
+        });
+        if commit.date.is_none() {
+            // The next edit finds a repository, or a git program, that was added in the meantime.
+            directives.watch(&package.join("Cargo.toml"));
+            directives.watch(&package.join("src"));
+        }
+        commit
     }
 
-    /// What `cargo package` has recorded.
-    fn packaged(package: &Path, script: &mut Script) -> Option<Self> {
-        const RECORD: &str = ".cargo_vcs_info.json";
-        // With the next edit, a repository is found that was not there yet.
-        for path in ["Cargo.toml", "src", RECORD] {
-            script.watch(&package.join(path));
-        }
-        let record = fs::read_to_string(package.join(RECORD)).ok()?;
+    /// Reads the record of `cargo package`, whose presence means that any repository around the
+    /// package is another project's.
+    fn recorded(record: &str) -> Self {
         let mut words = record.split('"').skip_while(|&word| word != "sha1");
-        Some(Self {
-            hash: Some(hash(words.nth(2)?)?),
-            dirty: Some(record.contains("\"dirty\": true")),
+        let hash = words.nth(2).and_then(parse_hash);
+        Self {
+            dirty: hash.is_some().then(|| record.contains("\"dirty\": true")),
+            hash,
             ..Self::default()
-        })
+        }
     }
 }
 
-/// The repository around the package, which need not be the package's own.
+/// The innermost repository around a package, which need not track the package.
 struct Repository<'a> {
     package: &'a Path,
     root: PathBuf,
-    /// `Cargo.toml` as seen from the root, in the index's spelling.
+    /// Path of the package's `Cargo.toml` below the root, as the index spells it.
     manifest: String,
-    /// `HEAD` and the index: the work tree's own.
+    /// Directory of `HEAD`, of which every work tree has its own.
     git_dir: PathBuf,
-    /// Branches and tags: shared by linked work trees.
+    /// File that lists what is tracked.
+    index: PathBuf,
+    /// Directory of branches and tags, which linked work trees share.
     common_dir: PathBuf,
 }
 
 impl<'a> Repository<'a> {
     fn around(package: &'a Path) -> Option<Self> {
-        let folder = fs::canonicalize(package).ok()?;
-        folder.ancestors().find_map(|root| {
+        let directory = fs::canonicalize(package).ok()?;
+        directory.ancestors().find_map(|root| {
             let mut git_dir = root.join(".git");
-            // A file in linked work trees and submodules.
+            // In linked work trees and submodules, .git is a file.
             if let Ok(link) = fs::read_to_string(&git_dir) {
                 git_dir = root.join(link.strip_prefix("gitdir:")?.trim());
             }
@@ -66,75 +75,90 @@ impl<'a> Repository<'a> {
                 Ok(path) => git_dir.join(path.trim()),
                 Err(_) => git_dir.clone(),
             };
-            let manifest = folder.strip_prefix(root).ok()?.join("Cargo.toml");
+            let manifest = directory.strip_prefix(root).ok()?.join("Cargo.toml");
             git_dir.join("HEAD").exists().then(|| Self {
                 package,
                 root: root.to_owned(),
                 manifest: manifest.to_string_lossy().replace(MAIN_SEPARATOR, "/"),
+                index: git_dir.join("index"),
                 git_dir,
                 common_dir,
             })
         })
     }
 
-    fn commit(&self, script: &mut Script) -> Option<Commit> {
-        // Only the index tells when an untracked package has been added.
-        script.watch(nearest(&self.git_dir.join("index")));
-        if !self.tracks_package() {
+    fn commit(&self, directives: &mut Directives) -> Option<Commit> {
+        directives.watch(nearest(&self.index));
+        let listing = if self.index.exists() {
+            self.run_git(&["ls-files", "--", "Cargo.toml"])
+        } else {
+            // Container builds that copy only a part of .git leave the index out.
+            self.run_git(&["ls-tree", "HEAD", "Cargo.toml"])
+        };
+        if let Some(git) = &listing
+            && git.status.success()
+            && git.stdout.is_empty()
+        {
             return None;
         }
-        self.watch_refs(script);
-        let head = ["rev-list", "--max-count=1", "--format=%ct", "HEAD", "--"];
-        let Some(head) = self.git(&head) else {
-            return Some(Commit {
-                hash: Some(self.read_hash()?),
-                ..Commit::default()
-            });
-        };
+        self.watch_refs(directives);
+        match listing {
+            Some(git) if git.status.success() => self.read_with_git(directives),
+            None => self.read_without_git(),
+            Some(git) => {
+                let commit = self.read_without_git()?;
+                // For an owner that git distrusts, its message ends with the command that helps.
+                let message = String::from_utf8_lossy(&git.stderr);
+                let message: Vec<_> = message.split_whitespace().collect();
+                directives.warn(&format!(
+                    "git cannot read the repository, so only its commit is known: {}",
+                    message.join(" ")
+                ));
+                Some(commit)
+            }
+        }
+    }
+
+    /// Watches what changes with a commit, a checkout or a tag.
+    fn watch_refs(&self, directives: &mut Directives) {
+        for file in ["HEAD", "logs/HEAD", "reftable/tables.list"] {
+            directives.watch(&self.git_dir.join(file));
+        }
+        for file in ["packed-refs", "reftable/tables.list", "shallow"] {
+            directives.watch(&self.common_dir.join(file));
+        }
+        directives.watch(nearest(&self.common_dir.join("refs/tags")));
+        // A packed branch has no file of its own until its next commit.
+        if let Some(branch) = self.read_head().strip_prefix("ref: ") {
+            directives.watch(nearest(&self.common_dir.join(branch)));
+        }
+    }
+
+    fn read_with_git(&self, directives: &mut Directives) -> Option<Commit> {
+        let head = self.git(&["rev-list", "--max-count=1", "--format=%ct", "HEAD", "--"])?;
         let mut words = head.split_whitespace().skip(1); // "commit", hash, seconds
         Some(Commit {
             hash: words.next().map(str::to_owned),
             date: words.next().and_then(rfc3339),
             describe: self.git(&["describe", "--tags", "--always"]),
-            dirty: self.dirty(script),
+            dirty: self.dirty(directives),
         })
     }
 
-    fn tracks_package(&self) -> bool {
-        let listed = self.run_git(&["ls-files", "--error-unmatch", "--", "Cargo.toml"]);
-        match listed.and_then(|output| output.status.code()) {
-            Some(0) => true,
-            Some(1) => false,
-            _ => self.index_lists_package().unwrap_or(false),
+    /// Whether a tracked file differs from the commit.
+    ///
+    /// Watches all files of a clean tree. A dirty tree stays dirty until its last changed file is
+    /// restored, so one of these is enough.
+    fn dirty(&self, directives: &mut Directives) -> Option<bool> {
+        if !self.index.exists() {
+            return None; // Git would call every file deleted.
         }
-    }
-
-    fn watch_refs(&self, script: &mut Script) {
-        for file in ["HEAD", "logs/HEAD", "reftable/tables.list"] {
-            script.watch(&self.git_dir.join(file));
-        }
-        for file in ["packed-refs", "reftable/tables.list", "shallow"] {
-            script.watch(&self.common_dir.join(file));
-        }
-        script.watch(nearest(&self.common_dir.join("refs/tags")));
-        // A packed branch has no file until its next commit.
-        if let Some(branch) = self.read_head().strip_prefix("ref: ") {
-            script.watch(nearest(&self.common_dir.join(branch)));
-        }
-    }
-
-    /// Watches all of a clean tree. A dirty tree is dirty for as long as one changed file is, so
-    /// that one is enough: the oldest, which is not the one that is being edited.
-    fn dirty(&self, script: &mut Script) -> Option<bool> {
         let changed = self.git(&["status", "--porcelain", "-z", "--no-renames", "-uno"])?;
-        let oldest = changed
+        let mut changed_files = changed
             .split('\0')
-            .filter_map(|entry| Some(self.root.join(entry.get(3..)?)))
-            .filter(|path| path.is_file())
-            .filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path)))
-            .min();
-        if let Some((_, path)) = oldest {
-            script.watch(&path);
+            .filter_map(|entry| Some(self.root.join(entry.get(3..)?)));
+        if let Some(path) = changed_files.find(|path| path.is_file()) {
+            directives.watch(&path);
         } else {
             let files = self.git(&["ls-files", "-z", "--recurse-submodules", "--", ":/"])?;
             files
@@ -142,7 +166,7 @@ impl<'a> Repository<'a> {
                 .filter(|file| !file.contains(char::is_control))
                 .map(|file| self.package.join(file))
                 .filter(|path| path.is_file())
-                .for_each(|path| script.watch(&path));
+                .for_each(|path| directives.watch(&path));
         }
         Some(!changed.is_empty())
     }
@@ -153,11 +177,10 @@ impl<'a> Repository<'a> {
         output.status.success().then(|| text.trim_end().to_owned())
     }
 
-    /// Runs git so that it writes nothing and starts no monitor.
+    /// Runs git so that it writes nothing and starts no monitor. `None` if there is no git program.
     ///
-    /// It is not told to trust a repository of another owner (`safe.directory`), whose settings
-    /// may name programs to run. And it has no deadline, by which the facts would depend on how
-    /// busy the machine is.
+    /// `safe.directory` is not set, because the settings of another owner's repository can name
+    /// programs to run. There is no deadline: a busy machine would change the facts.
     fn run_git(&self, arguments: &[&str]) -> Option<Output> {
         let mut git = Command::new("git");
         // In a git hook, GIT_DIR, GIT_INDEX_FILE and others name the hook's repository.
@@ -175,56 +198,53 @@ impl<'a> Repository<'a> {
             .ok()
     }
 
+    /// Reads the commit's hash without git, of a package that is the repository's root or tracked.
+    fn read_without_git(&self) -> Option<Commit> {
+        if self.manifest != "Cargo.toml" && !self.index_lists_manifest() {
+            return None;
+        }
+        Some(Commit {
+            hash: Some(self.read_hash()?),
+            ..Commit::default()
+        })
+    }
+
+    fn read_hash(&self) -> Option<String> {
+        let head = self.read_head();
+        let Some(branch) = head.strip_prefix("ref: ") else {
+            return parse_hash(&head);
+        };
+        if let Ok(hash) = fs::read_to_string(self.common_dir.join(branch)) {
+            return parse_hash(hash.trim());
+        }
+        let packed = fs::read_to_string(self.common_dir.join("packed-refs")).ok()?;
+        let mut lines = packed.lines();
+        lines.find_map(|line| parse_hash(line.strip_suffix(branch)?.strip_suffix(' ')?))
+    }
+
     /// `ref: ` and a branch, or a hash.
     fn read_head(&self) -> String {
         let head = fs::read_to_string(self.git_dir.join("HEAD")).unwrap_or_default();
         head.trim().to_owned()
     }
 
-    /// The commit, read without git: nothing of a repository in the reftable format.
-    fn read_hash(&self) -> Option<String> {
-        let head = self.read_head();
-        let Some(branch) = head.strip_prefix("ref: ") else {
-            return hash(&head);
-        };
-        if let Ok(loose) = fs::read_to_string(self.common_dir.join(branch)) {
-            return hash(loose.trim());
-        }
-        let packed = fs::read_to_string(self.common_dir.join("packed-refs")).ok()?;
-        let mut lines = packed.lines();
-        lines.find_map(|line| hash(line.strip_suffix(branch)?.strip_suffix(' ')?))
-    }
-
-    /// What `git ls-files` says, read without git from an index of version 2 or 3.
-    fn index_lists_package(&self) -> Option<bool> {
-        let index = fs::read(self.git_dir.join("index")).ok()?;
-        let number = |at| Some(u32::from_be_bytes(index.get(at..at + 4)?.try_into().ok()?));
-        let version = number(4)?;
-        if !(2..=3).contains(&version) {
-            return None;
-        }
-        let hash_length = self.read_hash()?.len() / 2;
-        let mut entry = 12;
-        for _ in 0..number(8)? {
-            let flags = entry + 40 + hash_length;
-            let extended = version == 3 && index.get(flags)? & 0x40 != 0;
-            let name = flags + if extended { 4 } else { 2 };
-            let length = index.get(name..)?.iter().position(|&byte| byte == 0)?;
-            if index[name..name + length] == *self.manifest.as_bytes() {
-                return Some(true);
-            }
-            entry += (name + length - entry + 8) & !7;
-        }
-        Some(false)
+    /// Whether an index of version 2 or 3 has the package's `Cargo.toml`: such an index is one file
+    /// of whole paths, each after the two bytes of its length and before a zero.
+    fn index_lists_manifest(&self) -> bool {
+        let index = fs::read(&self.index).unwrap_or_default();
+        let path = self.manifest.as_bytes();
+        let length = (path.len() as u16).to_be_bytes();
+        let entry = [&length, path, &[0]].concat();
+        index.windows(entry.len()).any(|window| window == entry)
     }
 }
 
-fn hash(text: &str) -> Option<String> {
+fn parse_hash(text: &str) -> Option<String> {
     let whole = matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     whole.then(|| text.to_owned())
 }
 
-/// The path, or the folder in which it would appear.
+/// The path, or the innermost directory around it that exists.
 fn nearest(path: &Path) -> &Path {
     path.ancestors().find(|path| path.exists()).unwrap_or(path)
 }

@@ -1,6 +1,7 @@
-//! For build scripts: tells [`build_info!`](crate::build_info!) what no variable says.
+//! For build scripts: finds what no variable says, for [`build_info!`](crate::build_info!).
 //!
-//! A library cannot read the git of the service that uses it, but the service's build script can:
+//! A library cannot read the git repository of the service that uses it, but the service's build
+//! script can:
 //!
 //! ```toml
 //! [dependencies]
@@ -19,22 +20,23 @@
 //!
 //! | fact | source |
 //! |---|---|
-//! | commit, dirty | git, or else the `.cargo_vcs_info.json` of a packaged crate |
+//! | commit, dirty | `.cargo_vcs_info.json` in a packaged crate, otherwise git |
 //! | describe, commit date | git |
 //! | build date | `SOURCE_DATE_EPOCH` |
 //! | compiler, target, profile | Cargo |
 //!
-//! Without a git program, or where git distrusts the owner, the commit is read from git's files.
+//! If there is no git program, or git distrusts the repository's owner, the commit is read from
+//! git's files, and describe, commit date and dirty are unknown.
 #![expect(
     clippy::needless_doctest_main,
-    reason = "a build script is not one without it"
+    reason = "a build script needs its main function"
 )]
 
 use std::{
     env,
     io::{self, Write as _},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
 use commit::Commit;
@@ -43,31 +45,19 @@ mod commit;
 
 /// Emits the facts about the package whose build script calls it.
 ///
-/// It never fails a build: what cannot be found is unknown. A repository that is merely around
-/// the package, without tracking it, is not asked. Cargo runs the script again when a commit,
-/// branch or tag changes, when a clean tree is edited, and when a dirty one may be clean again: by
-/// git, or by an edit. A deleted file that is put back without git is noticed with the next of those.
+/// It never fails a build: what it cannot find is unknown. A repository that surrounds the package
+/// without tracking it is ignored. Cargo runs the script again when a commit, branch or tag
+/// changes, when a clean tree is edited, and when a change is reverted, by git or by an edit. If a
+/// deleted file is restored without git, the script runs again with the next of these changes.
 pub fn emit() {
     let Some(package) = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from) else {
         return;
     };
-    // Started first and awaited last: it takes longer than all that git is asked.
-    let rustc = env::var_os("RUSTC").and_then(|rustc| {
-        Command::new(rustc)
-            .arg("--version")
-            .stdout(Stdio::piped())
-            .spawn()
-            .ok()
-    });
+    let mut directives = Directives::default();
+    let build_date = source_date(&mut directives);
+    let commit = Commit::of(&package, &mut directives);
 
-    let mut script = Script::default();
-    let build_date = script.source_date();
-    let commit = Commit::of(&package, &mut script).unwrap_or_default();
-    let rustc = rustc
-        .and_then(|rustc| String::from_utf8(rustc.wait_with_output().ok()?.stdout).ok())
-        .and_then(|line| Some(line.split_whitespace().nth(1)?.to_owned()));
-
-    // What is unknown is emitted too, as empty: it hides what an outer `cargo run` passes on.
+    // Unknown facts are emitted as empty: this hides the values that an outer `cargo run` passes on.
     for (fact, value) in [
         ("FOR", package.to_str().map(str::to_owned)),
         ("GIT_COMMIT", commit.hash),
@@ -75,47 +65,58 @@ pub fn emit() {
         ("GIT_COMMIT_DATE", commit.date),
         ("GIT_DIRTY", commit.dirty.map(|dirty| dirty.to_string())),
         ("BUILD_DATE", build_date),
-        ("RUSTC", rustc),
+        ("RUSTC", rustc_version()),
         ("TARGET", env::var("TARGET").ok()),
         ("PROFILE", env::var("PROFILE").ok()),
     ] {
         let value = value.unwrap_or_default();
-        script.say("rustc-env", &format!("LIFESIGN_EMITTED_{fact}={value}"));
+        directives.add("rustc-env", &format!("LIFESIGN_EMITTED_{fact}={value}"));
     }
-    // If Cargo has stopped listening, there is nobody to tell.
-    let _ = io::stdout().write_all(script.0.as_bytes());
+    // An error means that Cargo no longer reads, and nobody needs the facts.
+    let _ = io::stdout().write_all(directives.0.as_bytes());
 }
 
-/// What Cargo is told.
+/// The lines that Cargo reads from a build script.
 ///
-/// With one colon: Cargo rejects `cargo::` where the service's `rust-version` is below 1.77.
+/// With one colon, because Cargo rejects `cargo::` if the service's `rust-version` is below 1.77.
 #[derive(Default)]
-struct Script(String);
+struct Directives(String);
 
-impl Script {
-    fn say(&mut self, directive: &str, value: &str) {
+impl Directives {
+    fn add(&mut self, key: &str, value: &str) {
         // A line break would begin another directive.
         let value: String = value.chars().filter(|c| !c.is_control()).collect();
-        self.0.push_str(&format!("cargo:{directive}={value}\n"));
+        self.0.push_str(&format!("cargo:{key}={value}\n"));
     }
 
-    /// Only what exists: for a path that does not, Cargo would run the script each time.
+    fn warn(&mut self, message: &str) {
+        self.add("warning", message);
+    }
+
+    /// Runs the script again when the path changes. A missing path would run it in every build.
     fn watch(&mut self, path: &Path) {
         if path.exists() {
-            self.say("rerun-if-changed", &path.to_string_lossy());
+            self.add("rerun-if-changed", &path.to_string_lossy());
         }
     }
+}
 
-    fn source_date(&mut self) -> Option<String> {
-        self.say("rerun-if-env-changed", "SOURCE_DATE_EPOCH");
-        let value = env::var_os("SOURCE_DATE_EPOCH").filter(|value| !value.is_empty())?;
-        let date = value.to_str().and_then(rfc3339);
-        if date.is_none() {
-            let warning = "SOURCE_DATE_EPOCH is not a number of seconds since 1970 and is ignored";
-            self.say("warning", warning);
-        }
-        date
+fn source_date(directives: &mut Directives) -> Option<String> {
+    directives.add("rerun-if-env-changed", "SOURCE_DATE_EPOCH");
+    let value = env::var_os("SOURCE_DATE_EPOCH").filter(|value| !value.is_empty())?;
+    let date = value.to_str().and_then(rfc3339);
+    if date.is_none() {
+        directives.warn("SOURCE_DATE_EPOCH is not a number of seconds since 1970 and is ignored");
     }
+    date
+}
+
+fn rustc_version() -> Option<String> {
+    let output = Command::new(env::var_os("RUSTC")?)
+        .arg("--version")
+        .output();
+    let line = String::from_utf8(output.ok()?.stdout).ok()?;
+    line.split_whitespace().nth(1).map(str::to_owned)
 }
 
 /// Formats seconds since 1970 as a date in UTC, up to the year 9999.

@@ -53,4 +53,61 @@ fn the_commit_is_known_if_git_distrusts_the_owner() {
     }
     assert!(!service.try_git("rev-parse HEAD"), "git should refuse");
     assert_eq!(git_facts(&service.emit()), facts(&[("commit", &commit)]));
+    let [warning] = &*service.warnings() else {
+        panic!("{:?}", service.warnings());
+    };
+    let start = "git cannot read the repository, so only its commit is known: fatal: ";
+    assert!(warning.starts_with(start), "{warning}");
+    let cure = "git config --global --add safe.directory";
+    let cure = format!("{cure} {}", service.package.display());
+    assert!(warning.ends_with(&cure), "{warning}");
+}
+
+#[test]
+fn nothing_is_reported_if_git_can_read_the_repository() {
+    let mut service = Service::new("service");
+    service.git("init");
+    service.emit();
+    assert_eq!(service.warnings(), [""; 0]);
+    service.commit_all();
+    service.emit();
+    assert_eq!(service.warnings(), [""; 0]);
+    service.without_git();
+    service.emit();
+    assert_eq!(service.warnings(), [""; 0]);
+}
+
+/// Some container builds copy `.git` without its index, because it changes so often.
+#[test]
+fn an_index_is_needed_for_dirty_alone() {
+    let mut service = Service::committed();
+    let mut expected = git_facts(&service.assert_facts_of_git());
+    service.remove(".git/index");
+    expected.remove("dirty");
+    assert_eq!(git_facts(&service.emit()), expected);
+
+    service.without_git();
+    service.assert_only_commit();
+}
+
+#[test]
+fn every_index_will_do_without_git_at_the_root() {
+    for command in ["--index-version 4", "--split-index"] {
+        let mut service = Service::committed();
+        service.git(&format!("update-index {command}"));
+        service.without_git();
+        service.assert_only_commit();
+    }
+}
+
+/// Only an index of version 2 or 3 that is in one piece can be searched for a path.
+#[test]
+fn some_indexes_are_unknown_without_git_in_a_subdirectory() {
+    for command in ["--index-version 4", "--split-index"] {
+        let mut service = Service::committed_in_subdirectory();
+        service.git(&format!("update-index {command}"));
+        service.assert_facts_of_git();
+        service.without_git();
+        service.assert_no_git_facts();
+    }
 }
