@@ -19,14 +19,14 @@ pub(super) struct Commit {
 
 impl Commit {
     pub(super) fn of(package: &Path, directives: &mut Directives) -> Self {
+        let record = package.join(".cargo_vcs_info.json");
+        if let Ok(record_text) = fs::read_to_string(&record) {
+            directives.watch(&record);
+            return Self::recorded(&record_text);
+        }
         let repository = Repository::around(package);
         let commit = repository.and_then(|repository| repository.commit(directives));
-        let record = package.join(".cargo_vcs_info.json");
-        let commit = commit.unwrap_or_else(|| {
-            directives.watch(&record);
-            fs::read_to_string(record)
-                .map_or_else(|_| Self::default(), |text| Self::recorded(&text))
-        });
+        let commit = commit.unwrap_or_default();
         if commit.date.is_none() {
             // The next edit finds a repository, or a git program, that was added in the meantime.
             directives.watch(&package.join("Cargo.toml"));

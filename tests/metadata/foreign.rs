@@ -131,3 +131,16 @@ fn a_packaged_crate_has_its_own_commit() {
     service.write(".cargo_vcs_info.json", "{\"git\":{\"sha1\":\"unknown\"}}");
     service.assert_no_git_facts();
 }
+
+#[test]
+fn a_packaged_crate_in_a_foreign_commit_has_its_own_commit() {
+    let service = Service::in_foreign_repository();
+    let record = format!("{{\n  \"git\": {{\n    \"sha1\": \"{COMMIT}\"\n  }}\n}}");
+    service.write(".cargo_vcs_info.json", &record);
+    service.commit_all();
+    let expected = facts(&[("commit", COMMIT), ("dirty", "false")]);
+    assert_eq!(git_facts(&service.emit()), expected);
+
+    service.git("next");
+    assert!(service.is_fresh(), "the other repository is not watched");
+}
