@@ -26,6 +26,10 @@ export GIT_COMMIT ?= $(shell git rev-parse --verify --quiet HEAD 2>/dev/null)
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
 export BUILD_DATE ?= $(shell TZ=UTC git log -1 --format=%cd --date=format-local:%FT%TZ 2>/dev/null)
 
+# Git refuses to read another user's checkout, as in most CI containers. Its message ends with the command that helps.
+message := $(shell git rev-parse 2>&1)
+$(if $(findstring safe.directory,$(message)),$(warning git cannot read version, commit and dates: $(strip $(message))))
+
 arguments := PACKAGE BIN EXAMPLE FEATURES TITLE DESCRIPTION SOURCE LICENSES VERSION GIT_COMMIT BUILD_DATE SOURCE_DATE_EPOCH
 build = docker build $(arguments:%=--build-arg %) $(FLAGS)
 

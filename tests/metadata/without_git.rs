@@ -1,6 +1,6 @@
 //! There is no git program, or it refuses to read the repository.
 
-use crate::service::{Service, facts, git_facts};
+use crate::service::{Service, command, facts, git_facts, stderr};
 
 #[test]
 fn the_commit_is_known_without_git() {
@@ -110,4 +110,35 @@ fn some_indexes_are_unknown_without_git_in_a_subdirectory() {
         service.without_git();
         service.assert_no_git_facts();
     }
+}
+
+#[test]
+fn make_reports_that_git_distrusts_the_owner() {
+    let service = Service::new("service");
+    service.write("Makefile", include_str!("../../Makefile"));
+    let make = || {
+        let mut make = command("make");
+        make.args(["--dry-run", "image"]);
+        make.current_dir(&service.package).output()
+    };
+    let Ok(output) = make() else {
+        return println!("skipped: there is no make");
+    };
+    assert_eq!(stderr(&output), "");
+    service.git("init");
+    service.commit_all();
+    assert_eq!(stderr(&make().unwrap()), "");
+    if !service.give_away(".") {
+        return println!("skipped: only root can change owners");
+    }
+
+    let message = stderr(&make().unwrap());
+
+    assert!(
+        message.contains("git cannot read version, commit and dates: fatal: "),
+        "{message}"
+    );
+    let cure = "git config --global --add safe.directory";
+    let cure = format!("{cure} {}", service.package.display());
+    assert!(message.trim_end().ends_with(&cure), "{message}");
 }
