@@ -1,15 +1,18 @@
-//! Where a service listens, as the service advertises it and as a person writes it.
+//! Addresses of services, as URLs and as socket addresses.
 
 use std::{
     fmt::{self, Write as _},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
     path::{Path, PathBuf},
 };
 
+/// Capacity in bytes for an IPv6 address in brackets and a port.
+const AUTHORITY_CAPACITY: usize = 48;
+
 /// Where a service listens: HTTP or HTTPS on an address, or HTTP on a Unix socket.
 ///
-/// A `SocketAddr` becomes plain HTTP by itself, so [`Health::advertise`](crate::Health::advertise)
-/// takes what a listener reports:
+/// A `SocketAddr` converts to plain HTTP, so [`Health::advertise`](crate::Health::advertise) accepts
+/// what a listener reports:
 ///
 /// ```
 /// # use lifesign::{Endpoint, Health, build_info};
@@ -17,7 +20,7 @@ use std::{
 /// # let health = Health::builder(build_info!()).build()?;
 /// let listener = tokio::net::TcpListener::bind("0.0.0.0:0").await?;
 /// health.advertise(listener.local_addr()?);
-/// // … or, where the service itself terminates TLS:
+/// // … or, if the service itself terminates TLS:
 /// health.advertise(Endpoint::https(listener.local_addr()?));
 /// # Ok(())
 /// # }
@@ -43,45 +46,44 @@ pub(crate) enum Scheme {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Host {
-    /// Mapped to both loopback addresses, never resolved: resolvers fail, and disagree.
+    /// Both loopback addresses. Never resolved, because resolvers fail and disagree.
     Localhost,
     Ip(IpAddr),
-    /// A link-local address and its interface.
+    /// A link-local address and the number of its interface.
     Scoped(Ipv6Addr, u32),
 }
 
 impl Endpoint {
-    /// HTTP on `address`.
+    /// Plain HTTP on `address`.
     #[must_use]
     pub fn http(address: SocketAddr) -> Self {
         Self::tcp(Scheme::Http, address)
     }
 
-    /// HTTPS on `address`; the probe needs the feature `https`.
+    /// HTTPS on `address`. The probe needs the feature `https`.
     #[must_use]
     pub fn https(address: SocketAddr) -> Self {
         Self::tcp(Scheme::Https, address)
     }
 
-    /// HTTP on the Unix socket at `path`; a relative one starts at the current folder.
+    /// Plain HTTP on the Unix socket at `path`. A relative path starts at the current directory.
     #[must_use]
     pub fn unix(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
-        // The probe may be in another folder.
+        // The probe may have another working directory.
         Self(Address::Unix(std::path::absolute(&path).unwrap_or(path)))
     }
 
-    /// For the `Host` header: the name or address that is asked, and the port unless it is the
-    /// scheme's own.
+    /// Returns the value of the `Host` header: host, and port unless it is the scheme's default.
     pub(crate) fn authority(&self) -> String {
         match &self.0 {
             Address::Tcp { scheme, host, port } => {
-                // Without the scope: to the service it means nothing.
+                // Without the interface, which means nothing to the service.
                 let host = match host {
                     Host::Localhost => Host::Localhost,
                     _ => Host::Ip(host.addresses(*port).0.ip()),
                 };
-                let mut authority = String::with_capacity(AUTHORITY_MAX);
+                let mut authority = String::with_capacity(AUTHORITY_CAPACITY);
                 let _ = match (scheme, port) {
                     (Scheme::Http, 80) | (Scheme::Https, 443) => write!(authority, "{host}"),
                     _ => write!(authority, "{host}:{port}"),
@@ -101,9 +103,9 @@ impl Endpoint {
         Self(Address::Tcp { scheme, host, port })
     }
 
-    /// Reads `http://HOST[:PORT]`, `https://HOST[:PORT]` or `unix:/SOCKET`, and the path that
+    /// Parses `http://HOST[:PORT]`, `https://HOST[:PORT]` or `unix:/SOCKET`, and the path that
     /// follows, if any.
-    pub(crate) fn parse(url: &str) -> Result<(Self, Option<&str>), BadUrl> {
+    pub(crate) fn parse(url: &str) -> Result<(Self, Option<&str>), InvalidUrl> {
         if let Some(rest) = url.strip_prefix("unix:") {
             return parse_unix(rest);
         }
@@ -112,7 +114,7 @@ impl Endpoint {
         } else if let Some(rest) = strip_scheme(url, "https://") {
             (Scheme::Https, rest)
         } else {
-            return Err(BadUrl::Form);
+            return Err(InvalidUrl::Form);
         };
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
@@ -121,7 +123,7 @@ impl Endpoint {
             _ => Some(parse_path(path)?),
         };
         if authority.contains('@') {
-            return Err(BadUrl::UserInfo);
+            return Err(InvalidUrl::UserInfo);
         }
         let (host, port) = parse_authority(authority, scheme)?;
         Ok((Self(Address::Tcp { scheme, host, port }), path))
@@ -134,7 +136,7 @@ impl From<SocketAddr> for Endpoint {
     }
 }
 
-/// The form of the probe's arguments: `http://127.0.0.1:8080`, `unix:/run/app.sock`.
+/// Formats a URL that the probe accepts: `http://127.0.0.1:8080`, `unix:/run/app.sock`.
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
@@ -165,10 +167,10 @@ impl fmt::Display for Host {
 }
 
 impl Host {
-    /// The addresses to try, in order; the second only when connecting to the first fails.
+    /// Returns the addresses to try, in order: the second if connecting to the first fails.
     ///
-    /// A wildcard is no address to connect to: it becomes the loopback of its family. `[::]` takes
-    /// IPv4 too unless the system says otherwise, and a container may have no `::1`.
+    /// A wildcard address stands for the loopback address of its family. `[::]` stands for both:
+    /// listeners accept IPv4 too unless `bindv6only` is set, and a container may have no `::1`.
     pub(crate) fn addresses(self, port: u16) -> (SocketAddr, Option<SocketAddr>) {
         let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
@@ -176,35 +178,30 @@ impl Host {
             Self::Localhost | Self::Ip(IpAddr::V6(Ipv6Addr::UNSPECIFIED)) => (v4, Some(v6)),
             Self::Ip(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) => (v4, None),
             Self::Ip(ip) => ((ip, port).into(), None),
-            Self::Scoped(ip, scope) => {
-                (std::net::SocketAddrV6::new(ip, port, 0, scope).into(), None)
-            }
+            Self::Scoped(ip, scope) => (SocketAddrV6::new(ip, port, 0, scope).into(), None),
         }
     }
 }
 
-/// An IPv6 address in brackets and a port.
-const AUTHORITY_MAX: usize = 48;
-
-/// What is wrong with an URL, said as what was expected instead.
+/// An invalid URL. The message says what was expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BadUrl {
+pub(crate) enum InvalidUrl {
     Form,
     Host,
     Port,
     UserInfo,
-    Target,
+    Path,
     Socket,
 }
 
-impl fmt::Display for BadUrl {
+impl fmt::Display for InvalidUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Form => "expected http://ADDRESS:PORT/PATH, https://… or unix:/SOCKET",
             Self::Host => "expected an IP address or localhost as host: names are not resolved",
             Self::Port => "expected a port from 1 to 65535",
             Self::UserInfo => "expected no user or password: use --header 'Authorization: …'",
-            Self::Target => "expected a path of printable ASCII without spaces or '#'",
+            Self::Path => "expected a path of printable ASCII without spaces or '#'",
             Self::Socket => "expected unix:/ABSOLUTE/SOCKET or unix:/ABSOLUTE/SOCKET:/PATH",
         })
     }
@@ -215,24 +212,24 @@ fn strip_scheme<'a>(url: &'a str, scheme: &str) -> Option<&'a str> {
     head.eq_ignore_ascii_case(scheme).then_some(rest)
 }
 
-fn parse_unix(rest: &str) -> Result<(Endpoint, Option<&str>), BadUrl> {
+fn parse_unix(rest: &str) -> Result<(Endpoint, Option<&str>), InvalidUrl> {
     let (socket, path) = match rest.split_once(":/") {
         Some((socket, _)) => (socket, Some(&rest[socket.len() + 1..])),
         None => (rest, None),
     };
     if !Path::new(socket).is_absolute() || socket.chars().any(char::is_control) {
-        return Err(BadUrl::Socket);
+        return Err(InvalidUrl::Socket);
     }
     let path = path.map(parse_path).transpose()?;
     Ok((Endpoint::unix(socket), path))
 }
 
-fn parse_authority(authority: &str, scheme: Scheme) -> Result<(Host, u16), BadUrl> {
+fn parse_authority(authority: &str, scheme: Scheme) -> Result<(Host, u16), InvalidUrl> {
     let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
-        let (host, after) = rest.split_once(']').ok_or(BadUrl::Host)?;
+        let (host, after) = rest.split_once(']').ok_or(InvalidUrl::Host)?;
         let port = match after {
             "" => None,
-            _ => Some(after.strip_prefix(':').ok_or(BadUrl::Port)?),
+            _ => Some(after.strip_prefix(':').ok_or(InvalidUrl::Port)?),
         };
         (parse_v6(host)?, port)
     } else {
@@ -243,43 +240,43 @@ fn parse_authority(authority: &str, scheme: Scheme) -> Result<(Host, u16), BadUr
         let host = if host.eq_ignore_ascii_case("localhost") {
             Host::Localhost
         } else {
-            Host::Ip(IpAddr::V4(host.parse().map_err(|_| BadUrl::Host)?))
+            Host::Ip(IpAddr::V4(host.parse().map_err(|_| InvalidUrl::Host)?))
         };
         (host, port)
     };
     let port = match (port, scheme) {
-        (Some(port), _) => parse_port(port).ok_or(BadUrl::Port)?,
+        (Some(port), _) => parse_port(port).ok_or(InvalidUrl::Port)?,
         (None, Scheme::Http) => 80,
         (None, Scheme::Https) => 443,
     };
     Ok((host, port))
 }
 
-fn parse_v6(host: &str) -> Result<Host, BadUrl> {
+fn parse_v6(host: &str) -> Result<Host, InvalidUrl> {
     let (ip, scope) = match host.split_once('%') {
-        Some((ip, scope)) => (ip, scope.parse().map_err(|_| BadUrl::Host)?),
+        Some((ip, scope)) => (ip, scope.parse().map_err(|_| InvalidUrl::Host)?),
         None => (host, 0),
     };
-    let ip: Ipv6Addr = ip.parse().map_err(|_| BadUrl::Host)?;
+    let ip: Ipv6Addr = ip.parse().map_err(|_| InvalidUrl::Host)?;
     Ok(match scope {
         0 => Host::Ip(IpAddr::V6(ip).to_canonical()),
         _ => Host::Scoped(ip, scope),
     })
 }
 
-/// Digits only: `str::parse` would take "+80".
+/// Parses digits only: `str::parse` accepts "+80".
 pub(crate) fn parse_port(port: &str) -> Option<u16> {
     let digits = port.bytes().all(|b| b.is_ascii_digit());
     let port = port.parse().ok().filter(|_| digits)?;
     (port != 0).then_some(port)
 }
 
-/// A request target, sent as it is: what HTTP takes literally, so that nothing can end the line.
-pub(crate) fn parse_path(target: &str) -> Result<&str, BadUrl> {
-    let literal = target.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
-    if target.starts_with('/') && literal {
-        Ok(target)
+/// Checks a path and query, which are sent as they are: nothing in them can end the request line.
+pub(crate) fn parse_path(path: &str) -> Result<&str, InvalidUrl> {
+    let is_literal = path.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
+    if path.starts_with('/') && is_literal {
+        Ok(path)
     } else {
-        Err(BadUrl::Target)
+        Err(InvalidUrl::Path)
     }
 }

@@ -4,9 +4,18 @@ use std::{ffi::OsString, fmt, time::Duration};
 
 use crate::{
     Probe,
-    endpoint::{BadUrl, Endpoint, parse_path},
+    endpoint::{Endpoint, InvalidUrl, parse_path},
     probe::TIMEOUT,
 };
+
+/// Expected value of `--timeout`.
+const TIME: &str = "expected a time like 500ms, 2s or 1m, more than 0 and at most 1h";
+/// Expected argument that is not a flag.
+const URL_OR_PATH: &str = "expected http://ADDRESS:PORT/PATH, https://…, unix:/SOCKET or /PATH";
+/// Expected value of `--header`.
+const HEADER: &str = "expected 'Name: value'";
+/// Known flags, for the error of an unknown one.
+const FLAGS: &str = "--ready, --live, --timeout, --header, --quiet, --help";
 
 /// The parsed arguments.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,7 +28,7 @@ pub(crate) struct Options {
     pub(super) quiet: bool,
 }
 
-/// An endpoint, and the path in its URL.
+/// A URL: the endpoint, and the path if there is one.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Url {
     pub(super) endpoint: Endpoint,
@@ -27,7 +36,7 @@ pub(super) struct Url {
 }
 
 impl Url {
-    pub(super) fn parse(text: &str) -> Result<Self, BadUrl> {
+    pub(super) fn parse(text: &str) -> Result<Self, InvalidUrl> {
         let (endpoint, path) = Endpoint::parse(text)?;
         let path = path.map(str::to_owned);
         Ok(Self { endpoint, path })
@@ -35,7 +44,7 @@ impl Url {
 }
 
 impl Options {
-    /// Parses the arguments. `None` is a request for help.
+    /// Parses the arguments. Returns `None` if they contain `--help`.
     pub(crate) fn parse(
         args: impl Iterator<Item = OsString>,
     ) -> Result<Option<Self>, InvalidInput> {
@@ -109,7 +118,7 @@ impl Options {
             self.path = Some(path.to_owned());
         } else {
             let url = Url::parse(arg).map_err(|error| match error {
-                BadUrl::Form => InvalidInput::argument(arg, &URL_OR_PATH),
+                InvalidUrl::Form => InvalidInput::argument(arg, &URL_OR_PATH),
                 _ => InvalidInput::argument(arg, &error),
             })?;
             self.url = Some(url);
@@ -118,12 +127,7 @@ impl Options {
     }
 }
 
-const TIME: &str = "expected a time like 500ms, 2s or 1m, more than 0 and at most 1h";
-const URL_OR_PATH: &str = "expected http://ADDRESS:PORT/PATH, https://…, unix:/SOCKET or /PATH";
-const HEADER: &str = "expected 'Name: value'";
-const FLAGS: &str = "--ready, --live, --timeout, --header, --quiet, --help";
-
-/// Parses digits, perhaps a fraction, and a unit. A number alone could be seconds or milliseconds.
+/// Parses a number with a unit. The unit is required, because tools disagree on the default one.
 fn parse_time(text: &str) -> Option<Duration> {
     let unit = text.find(|c: char| c.is_ascii_alphabetic())?;
     let (number, unit) = text.split_at(unit);

@@ -1,6 +1,6 @@
-//! The subcommands `healthcheck` and `version`, from arguments to exit code.
+//! The `healthcheck` and `version` commands, from arguments to exit code.
 //!
-//! No other module reads arguments and environment variables, or prints.
+//! No other module reads arguments or environment variables, or prints.
 
 mod args;
 mod output;
@@ -24,17 +24,16 @@ use self::{
 };
 use crate::{BuildInfo, probe::TIMEOUT};
 
-/// Exit code of a probe of a healthy service, and of a printed text.
+/// Exit code for a healthy service, and for a printed text.
 const HEALTHY: u8 = 0;
 
-/// Exit code of everything else. Docker reserves 2, and treats other numbers like 1.
+/// Exit code for everything else. Docker reserves 2.
 const UNHEALTHY: u8 = 1;
 
-/// `app healthcheck` and `app version`: the service's own binary as its container's probe.
+/// The commands `app healthcheck` and `app version` of a service's own binary.
 ///
-/// Runs first thing in `main`, before logger, configuration and runtime: the engine executes it
-/// every few seconds, and each of those costs more than the probe. Every other argument is the
-/// service's own business.
+/// Run them first in `main`, before logger, configuration and runtime: an engine executes
+/// `healthcheck` every few seconds, and each of those would cost more than the probe itself.
 ///
 /// ```no_run
 /// use std::process::ExitCode;
@@ -48,16 +47,17 @@ const UNHEALTHY: u8 = 1;
 /// }
 /// ```
 ///
-/// Exit code 0 is healthy; everything else, usage errors included, is 1. The probe prints one line
-/// of at most 400 bytes: `healthy: …` to stdout, `unhealthy: …` to stderr. It asks
+/// `healthcheck` sends one request and prints one line of at most 400 bytes: `healthy: …` to
+/// stdout, or `unhealthy: …` to stderr. The exit code is 0 if the service is healthy, and 1 if it
+/// is not or if an argument is invalid. The address is the first of
 ///
-/// 1. the URL or path in its argument,
-/// 2. `HEALTHCHECK_URL`,
-/// 3. what the service [advertised](crate::Health::advertise),
-/// 4. `PORT` on this machine,
-/// 5. `http://127.0.0.1:8080`,
+/// 1. the URL in the arguments,
+/// 2. the environment variable `HEALTHCHECK_URL`,
+/// 3. the address that the service [advertises](crate::Health::advertise),
+/// 4. 127.0.0.1 and the port in the environment variable `PORT`,
+/// 5. 127.0.0.1:8080.
 ///
-/// whichever comes first. Empty variables are unset ones.
+/// An empty variable counts as unset. `app healthcheck --help` lists the flags.
 #[derive(Debug)]
 pub struct Cli {
     build: BuildInfo,
@@ -65,7 +65,8 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// Takes the identity of the service; see [`build_info!`](crate::build_info).
+    /// Creates the commands of the service that `build` describes; see
+    /// [`build_info!`](crate::build_info).
     #[must_use]
     pub const fn new(build: BuildInfo) -> Self {
         Self {
@@ -74,16 +75,17 @@ impl Cli {
         }
     }
 
-    /// Leaves the `version` argument to the service.
+    /// Switches the `version` command off, for a service that has its own.
     #[must_use]
     pub const fn without_version(mut self) -> Self {
         self.has_version = false;
         self
     }
 
-    /// Runs the subcommand that the first argument of this process names, if it names one.
+    /// Runs the command that the first argument of this process names.
     ///
-    /// The process should exit with the returned code. `None` leaves the arguments to the service.
+    /// Returns the exit code, or `None` if the first argument names neither command: all other
+    /// arguments are the service's own.
     #[must_use = "the process should exit with this code"]
     pub fn run(self) -> Option<ExitCode> {
         let mut args = env::args_os();
@@ -98,7 +100,7 @@ impl Cli {
     }
 
     fn healthcheck(&self, program: &OsStr, args: impl Iterator<Item = OsString>) -> u8 {
-        // The exit code of a panic is 101, or 134 where panics abort.
+        // Without this, a panic exits with 101, or 134 with `panic = "abort"`.
         panic::set_hook(Box::new(|panic| {
             print_line(
                 io::stderr(),

@@ -7,17 +7,18 @@ use std::{
 
 use super::{HEALTHY, UNHEALTHY};
 
-/// Podman keeps 500 bytes of a probe's output, Docker 4096.
+/// Maximum length of a line in bytes. Podman keeps 500 bytes of a probe's output, Docker 4096.
 const LINE_MAX: usize = 400;
 
+/// End of a line that was cut.
 const ELLIPSIS: &str = "...";
 
-/// Prints one line. A failure to write does not change the verdict.
+/// Prints one line. A failure to write it does not change the verdict.
 pub(super) fn print_line(mut output: impl Write, text: fmt::Arguments<'_>) {
     let _ = output.write_all(line(text).as_bytes());
 }
 
-/// Prints a text that was asked for. A failure to write is a failure.
+/// Prints the text that the user asked for. A failure to write it is the command's failure.
 pub(super) fn print(text: &str) -> u8 {
     let mut stdout = io::stdout().lock();
     match stdout
@@ -29,15 +30,17 @@ pub(super) fn print(text: &str) -> u8 {
     }
 }
 
+/// Formats a line: escaped, cut to [`LINE_MAX`], with a line feed.
 pub(crate) fn line(text: fmt::Arguments<'_>) -> String {
     let mut line = Line(String::with_capacity(LINE_MAX));
-    // The error says that there was more than fits.
+    // An error means that the line was cut.
     let _ = line.write_fmt(text);
     line.0.push('\n');
     line.0
 }
 
-/// What strangers sent ends up on terminals: nothing that could move a cursor or start a line.
+/// A line that is safe to print on a terminal: parts of it come from the peer's response, and could
+/// move the cursor or start a new line.
 struct Line(String);
 
 impl fmt::Write for Line {
@@ -49,7 +52,7 @@ impl fmt::Write for Line {
                 ' ' => line.push(c),
                 _ if c.is_ascii_graphic() => line.push(c),
                 _ if c.is_ascii() => line.extend(c.escape_default()),
-                // Leaves letters alone and escapes what has no shape of its own.
+                // Leaves letters as they are, and escapes combining and invisible characters.
                 _ => line.extend(c.escape_debug()),
             }
             if line.len() > LINE_MAX - ELLIPSIS.len() - 1 {

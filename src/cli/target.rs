@@ -8,7 +8,7 @@ use std::{
 use super::args::{InvalidInput, Options, Url};
 use crate::{Probe, advertise::find, endpoint::parse_port, probe::Request};
 
-/// Port to probe when nothing names one.
+/// Port to probe if nothing else is known.
 pub(super) const DEFAULT_PORT: u16 = 8080;
 
 /// Where the endpoint of a request comes from.
@@ -22,7 +22,7 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// A hint for the user when the connection fails.
+    /// Hint for the user if the connection fails.
     pub(super) const fn hint(self) -> &'static str {
         match self {
             Self::Argument | Self::Url => "",

@@ -11,18 +11,18 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::error::ProbeError;
 
-/// Size of one read. A report with a dozen checks fits.
+/// Size of one read in bytes. A report with a dozen checks fits.
 pub(super) const READ_SIZE: usize = 2048;
 
-/// Maximum size of one write. Every request without very long headers fits.
+/// Maximum size of one write in bytes. Every request without very long headers fits.
 const WRITE_MAX: usize = 16 * 1024;
 
-/// Maximum number of bytes to read of a response.
+/// Maximum size in bytes of a response that is read.
 pub(super) const RESPONSE_MAX: usize = 64 * 1024;
 
 /// A monotonic deadline for the whole probe.
 ///
-/// Linux fires the timeout of a socket up to an eighth too late, so a probe of 3 s can take 3.4 s.
+/// Linux can fire the timeout of a socket late by up to an eighth: after 3.4 s instead of 3 s.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
     start: Instant,
@@ -96,8 +96,8 @@ impl Connection {
         // Also bounds the first write.
         socket.set_write_timeout(Some(deadline.remaining()?))?;
         if cfg!(target_os = "linux") {
-            // Linux bounds connecting by the write timeout, Unix sockets included, and takes up an
-            // interrupted connect where it was.
+            // Linux applies the write timeout to `connect`, for Unix sockets too, and continues an
+            // interrupted connection attempt with the second call.
             loop {
                 match socket.connect(address) {
                     Err(error) if is_interrupted(&error) => {
@@ -115,10 +115,10 @@ impl Connection {
         Ok(Self { socket, deadline })
     }
 
-    /// Writes all bytes: in one system call, unless they are many or the peer reads slowly.
+    /// Writes all bytes, in one system call unless they are many or the peer reads slowly.
     pub(super) fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         loop {
-            // Linux applies the timeout anew to each buffer that a Unix socket waits for.
+            // For a Unix socket Linux restarts the timeout with each buffer of a large write.
             match self.socket.write(&bytes[..bytes.len().min(WRITE_MAX)]) {
                 Ok(count) => bytes = &bytes[count..],
                 Err(error) if is_interrupted(&error) => {}
@@ -132,7 +132,7 @@ impl Connection {
         }
     }
 
-    /// Waits for bytes and appends them. Returns their number, 0 at the end of the stream.
+    /// Waits for bytes and appends them. Returns their number, which is 0 at the end of the stream.
     pub(super) fn read(&mut self, bytes: &mut Vec<u8>) -> io::Result<usize> {
         let mut chunk = [0; READ_SIZE];
         loop {
@@ -164,12 +164,12 @@ impl Connection {
     }
 }
 
-/// Whether a signal interrupted the call. SIGSTOP and SIGCONT do, as in `docker pause`.
+/// Whether a signal interrupted the call, like the SIGCONT after a SIGSTOP.
 fn is_interrupted(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Interrupted
 }
 
-/// Whether a timeout expired. The error depends on operation, address family and system.
+/// Whether a timeout expired. Operations, address families and systems report different errors.
 pub(super) fn is_timeout(error: &io::Error) -> bool {
     #[cfg(target_os = "linux")]
     let in_progress = matches!(

@@ -8,18 +8,19 @@ use super::{
     error::Kind,
 };
 
-/// Maximum length of a response head. hyper sends less than 200 bytes, proxies accept 8 KiB.
+/// Maximum length of a response head in bytes. hyper sends less than 200 bytes, proxies accept 8 KiB.
 const HEAD_MAX: usize = 16 * 1024;
 
 /// Maximum number of interim (1xx) responses to skip.
 pub(super) const INTERIM_MAX: u32 = 8;
 
-/// Capacity for a request without additional headers, with room for its path.
+/// Capacity in bytes for a request without additional headers, with room for its path.
 const REQUEST_CAPACITY: usize = 384;
 
-/// Maximum length of an excerpt from a response in an error.
+/// Maximum length in bytes of an excerpt from a response.
 const EXCERPT_MAX: usize = 200;
 
+/// Value of the `User-Agent` header.
 const USER_AGENT: &str = concat!("lifesign/", env!("CARGO_PKG_VERSION"));
 
 impl Request {
@@ -58,7 +59,7 @@ impl Request {
     }
 }
 
-/// A final response: its head, and as much of its body as had arrived with it.
+/// A final response: its head, and the part of its body that arrived with the head.
 pub(super) struct Response {
     pub(super) code: u16,
     pub(super) head: Vec<u8>,
@@ -66,6 +67,8 @@ pub(super) struct Response {
 }
 
 /// Sends the request and reads until the head of a final response is complete.
+///
+/// The write side stays open: hyper drops its response to a client that shuts its side down.
 pub(super) fn exchange(connection: &mut Connection, request: &[u8]) -> Result<Response, Kind> {
     let timeout = connection.deadline.timeout;
     // A server may respond and close without reading the request. Its response counts, so a failure
@@ -92,7 +95,7 @@ pub(super) fn exchange(connection: &mut Connection, request: &[u8]) -> Result<Re
                 return Err(Kind::TooLong);
             }
             if code >= 200 {
-                // Linux fires socket timeouts late, and a container can be paused.
+                // The timeout of the socket may have fired late, or the process may have been paused.
                 if connection.deadline.remaining().is_err() {
                     return Err(Kind::Timeout { timeout, received });
                 }
@@ -162,7 +165,7 @@ fn is_field_line(line: &[u8]) -> bool {
         || line.starts_with(b"\t")
 }
 
-/// Names the protocol of bytes that are not an HTTP/1 response.
+/// Returns the error for bytes that are not an HTTP/1 response.
 fn not_http1(bytes: &[u8]) -> Kind {
     match bytes {
         // A TLS alert or handshake record, version 3.x.
@@ -191,7 +194,7 @@ impl Response {
             .is_some_and(|media_type| media_type.to_ascii_lowercase().starts_with("text/html"))
     }
 
-    /// Returns the target of a redirect. Its query is cut off, because it can hold a session.
+    /// Returns the URL of a redirect. Its query is cut off, because it can contain a session.
     pub(super) fn location(&self) -> Option<String> {
         if !(300..400).contains(&self.code) {
             return None;
@@ -221,7 +224,7 @@ pub(super) fn first_line(body: &[u8]) -> String {
     excerpt(lines.find(|line| !line.is_empty()).unwrap_or_default())
 }
 
-/// Returns the start of `bytes` as text. The whole line is escaped when it is printed.
+/// Returns the start of `bytes` as text, which is escaped when it is printed.
 fn excerpt(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..bytes.len().min(EXCERPT_MAX)]).into_owned()
 }

@@ -25,8 +25,8 @@ use crate::endpoint::{Address, Endpoint, Scheme};
 
 /// Default timeout of a probe.
 ///
-/// The reference `HEALTHCHECK` (`--timeout=5s`) and ECS (5 s by default) kill a probe later than
-/// this, so the reason is printed first.
+/// Below the `--timeout=5s` of the reference `HEALTHCHECK` and the default of ECS, 5 s: the probe
+/// prints its reason before the engine kills it.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The request of a probe, and how long the response may take.
@@ -109,8 +109,7 @@ fn judge(response: Response, deadline: Deadline) -> Result<Healthy, Kind> {
     let body = response.text();
     let mut summary = Summary::parse(body);
     if (200..300).contains(&code) {
-        // Another service may have taken the port. The code decides, and the line says why it may
-        // be wrong.
+        // The code decides, but another service may have taken the port.
         if summary == Summary::default() && response.is_html() {
             summary.output = Some("an HTML page, not a health report".to_owned());
         }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::Status;
 
-/// What the probe takes from a report to say why, or as much of it as has arrived.
+/// The fields `status` and `output` of a report, or of the part of it that arrived.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Summary {
     pub(crate) status: Option<Cow<'static, str>>,
@@ -12,8 +12,9 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    /// Takes the two strings from wherever they are in the object. Escapes are left as they are:
-    /// this is for people, and they keep it on one line.
+    /// Scans the top level of a JSON object, which may be cut off.
+    ///
+    /// Escapes are not decoded: they keep the text on one line.
     pub(crate) fn parse(body: &[u8]) -> Self {
         let mut summary = Self::default();
         let (mut key, mut depth): (&[u8], _) = (b"", 0);
@@ -26,16 +27,16 @@ impl Summary {
                 b',' => key = b"",
                 b'"' => {
                     let text;
-                    (text, rest) = string(after);
+                    (text, rest) = split_string(after);
                     match key {
                         _ if depth != 1 => {}
-                        // What passes has no reason to look for.
+                        // A report that passes has no `output`.
                         b"status" if text == b"pass" => {
                             summary.status = Some(Status::Pass.as_str().into());
                             break;
                         }
-                        b"status" => summary.status = said(text).map(Cow::Owned),
-                        b"output" => summary.output = said(text),
+                        b"status" => summary.status = non_empty(text).map(Cow::Owned),
+                        b"output" => summary.output = non_empty(text),
                         _ => key = text,
                     }
                     if summary.status.is_some() && summary.output.is_some() {
@@ -49,8 +50,8 @@ impl Summary {
     }
 }
 
-/// What stands before the closing quote, and what after it; of half a string, nothing.
-fn string(bytes: &[u8]) -> (&[u8], &[u8]) {
+/// Splits at the closing quote of a string. Both parts are empty if there is none.
+fn split_string(bytes: &[u8]) -> (&[u8], &[u8]) {
     let mut escaped = false;
     let closing = bytes.iter().position(|byte| {
         let closes = *byte == b'"' && !escaped;
@@ -60,6 +61,6 @@ fn string(bytes: &[u8]) -> (&[u8], &[u8]) {
     closing.map_or((b"", b""), |at| (&bytes[..at], &bytes[at + 1..]))
 }
 
-fn said(text: &[u8]) -> Option<String> {
+fn non_empty(text: &[u8]) -> Option<String> {
     Some(String::from_utf8_lossy(text).into_owned()).filter(|text| !text.is_empty())
 }
