@@ -105,7 +105,7 @@ impl Endpoint {
 
     /// Parses `http://HOST[:PORT]`, `https://HOST[:PORT]` or `unix:/SOCKET`, and the path that
     /// follows, if any.
-    pub(crate) fn parse(url: &str) -> Result<(Self, Option<&str>), InvalidUrl> {
+    pub(crate) fn parse(url: &str) -> Result<(Self, Option<String>), InvalidUrl> {
         if let Some(rest) = url.strip_prefix("unix:") {
             return parse_unix(rest);
         }
@@ -212,7 +212,7 @@ fn strip_scheme<'a>(url: &'a str, scheme: &str) -> Option<&'a str> {
     head.eq_ignore_ascii_case(scheme).then_some(rest)
 }
 
-fn parse_unix(rest: &str) -> Result<(Endpoint, Option<&str>), InvalidUrl> {
+fn parse_unix(rest: &str) -> Result<(Endpoint, Option<String>), InvalidUrl> {
     let (socket, path) = match rest.split_once(":/") {
         Some((socket, _)) => (socket, Some(&rest[socket.len() + 1..])),
         None => (rest, None),
@@ -272,10 +272,10 @@ pub(crate) fn parse_port(port: &str) -> Option<u16> {
 }
 
 /// Checks a path and query, which are sent as they are: nothing in them can end the request line.
-pub(crate) fn parse_path(path: &str) -> Result<&str, InvalidUrl> {
+pub(crate) fn parse_path(path: &str) -> Result<String, InvalidUrl> {
     let is_literal = path.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
     if path.starts_with('/') && is_literal {
-        Ok(path)
+        Ok(path.to_owned())
     } else {
         Err(InvalidUrl::Path)
     }

@@ -40,7 +40,7 @@ pub fn arguments(
     Ok(Some((request.endpoint, request.timeout, encoded)))
 }
 
-pub fn endpoint(url: &str) -> Option<(Endpoint, Option<&str>)> {
+pub fn endpoint(url: &str) -> Option<(Endpoint, Option<String>)> {
     Endpoint::parse(url).ok()
 }
 

@@ -66,7 +66,7 @@ impl Advertisement {
         let (endpoint, None) = Endpoint::parse(lines.next()?).ok()? else {
             return None;
         };
-        let mut path = || Some(parse_path(lines.next()?).ok()?.to_owned());
+        let mut path = || parse_path(lines.next()?).ok();
         let paths = [path()?, path()?, path()?];
         lines.next().is_none().then_some(Self { endpoint, paths })
     }

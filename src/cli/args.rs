@@ -20,27 +20,13 @@ const FLAGS: &str = "--ready, --live, --timeout, --header, --quiet, --help";
 /// The parsed arguments.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Options {
-    pub(super) url: Option<Url>,
+    /// The endpoint, and the path in its URL.
+    pub(super) url: Option<(Endpoint, Option<String>)>,
     pub(super) path: Option<String>,
     pub(super) probe: Option<Probe>,
     pub(super) timeout: Duration,
     pub(super) headers: Vec<(String, String)>,
     pub(super) quiet: bool,
-}
-
-/// A URL: the endpoint, and the path if there is one.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Url {
-    pub(super) endpoint: Endpoint,
-    pub(super) path: Option<String>,
-}
-
-impl Url {
-    pub(super) fn parse(text: &str) -> Result<Self, InvalidUrl> {
-        let (endpoint, path) = Endpoint::parse(text)?;
-        let path = path.map(str::to_owned);
-        Ok(Self { endpoint, path })
-    }
 }
 
 impl Options {
@@ -88,7 +74,7 @@ impl Options {
                 _ => options.set_url_or_path(&arg)?,
             }
         }
-        let url_path = options.url.as_ref().and_then(|url| url.path.as_ref());
+        let url_path = options.url.as_ref().and_then(|(_, path)| path.as_ref());
         match (options.path.as_ref().or(url_path), options.probe) {
             (Some(path), Some(_)) => Err(InvalidInput::argument(
                 path,
@@ -114,10 +100,9 @@ impl Options {
             return Err(InvalidInput::argument(arg, &"expected one URL or path"));
         }
         if arg.starts_with('/') {
-            let path = parse_path(arg).map_err(|e| InvalidInput::argument(arg, &e))?;
-            self.path = Some(path.to_owned());
+            self.path = Some(parse_path(arg).map_err(|e| InvalidInput::argument(arg, &e))?);
         } else {
-            let url = Url::parse(arg).map_err(|error| match error {
+            let url = Endpoint::parse(arg).map_err(|error| match error {
                 InvalidUrl::Form => InvalidInput::argument(arg, &URL_OR_PATH),
                 _ => InvalidInput::argument(arg, &error),
             })?;

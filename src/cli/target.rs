@@ -5,8 +5,8 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
 };
 
-use super::args::{InvalidInput, Options, Url};
-use crate::{Probe, advertise::find, endpoint::parse_port, probe::Request};
+use super::args::{InvalidInput, Options};
+use crate::{Endpoint, Probe, advertise::find, endpoint::parse_port, probe::Request};
 
 /// Port to probe if nothing else is known.
 pub(super) const DEFAULT_PORT: u16 = 8080;
@@ -44,14 +44,14 @@ pub(crate) fn resolve(
 ) -> Result<(Request, Source), InvalidInput> {
     let mut advertised = None;
     let mut url_path = None;
-    let (source, endpoint) = if let Some(url) = options.url {
-        url_path = url.path;
-        (Source::Argument, url.endpoint)
+    let (source, endpoint) = if let Some((endpoint, path)) = options.url {
+        url_path = path;
+        (Source::Argument, endpoint)
     } else if let Some(text) = variable(&env, "HEALTHCHECK_URL")? {
-        let url = Url::parse(&text)
+        let (endpoint, path) = Endpoint::parse(&text)
             .map_err(|e| InvalidInput::with_value("HEALTHCHECK_URL", &text, &e))?;
-        url_path = url.path;
-        (Source::Url, url.endpoint)
+        url_path = path;
+        (Source::Url, endpoint)
     } else if let Some(found) = find(service) {
         let endpoint = advertised.insert(found).endpoint.clone();
         (Source::Advertised, endpoint)

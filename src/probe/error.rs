@@ -35,19 +35,12 @@ pub(super) enum Kind {
     Status {
         code: u16,
         location: Option<String>,
-        reason: Reason,
+        summary: Summary,
     },
     #[cfg(not(feature = "https"))]
     HttpsUnsupported,
     #[cfg(feature = "https")]
     Https(String),
-}
-
-/// The explanation in the body of an unhealthy response.
-#[derive(Debug)]
-pub(super) enum Reason {
-    Report(Summary),
-    Text(String),
 }
 
 impl ProbeError {
@@ -117,7 +110,16 @@ impl fmt::Display for ProbeError {
                 f,
                 "{code} redirect to {location}: not followed, probe that URL instead"
             ),
-            Kind::Status { code, reason, .. } => write!(f, "{code}{reason}"),
+            Kind::Status { code, summary, .. } => {
+                write!(f, "{code}")?;
+                if let Some(status) = &summary.status {
+                    write!(f, " {status}")?;
+                }
+                match &summary.output {
+                    Some(output) => write!(f, ": {output}"),
+                    None => Ok(()),
+                }
+            }
             #[cfg(not(feature = "https"))]
             Kind::HttpsUnsupported => {
                 write!(
@@ -132,24 +134,6 @@ impl fmt::Display for ProbeError {
 }
 
 impl Error for ProbeError {}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Report(summary) => {
-                if let Some(status) = &summary.status {
-                    write!(f, " {status}")?;
-                }
-                match &summary.output {
-                    Some(output) => write!(f, ": {output}"),
-                    None => Ok(()),
-                }
-            }
-            Self::Text(text) if text.is_empty() => Ok(()),
-            Self::Text(text) => write!(f, ": {text}"),
-        }
-    }
-}
 
 /// An I/O error without its number: "connection refused", not "Connection refused (os error 111)".
 struct Cause<'a>(&'a io::Error);

@@ -189,6 +189,12 @@ impl Response {
         }
     }
 
+    /// Returns an excerpt of the first line that is not blank.
+    pub(super) fn first_line(&self) -> Option<String> {
+        let mut lines = self.text().split(|b| *b == b'\n').map(<[u8]>::trim_ascii);
+        lines.find(|line| !line.is_empty()).map(excerpt)
+    }
+
     pub(super) fn is_html(&self) -> bool {
         self.header("content-type")
             .is_some_and(|media_type| media_type.to_ascii_lowercase().starts_with("text/html"))
@@ -216,12 +222,6 @@ impl Response {
                 .then(|| excerpt(value))
         })
     }
-}
-
-/// Returns an excerpt of the first line that is not blank.
-pub(super) fn first_line(body: &[u8]) -> String {
-    let mut lines = body.split(|b| *b == b'\n').map(<[u8]>::trim_ascii);
-    excerpt(lines.find(|line| !line.is_empty()).unwrap_or_default())
 }
 
 /// Returns the start of `bytes` as text, which is escaped when it is printed.

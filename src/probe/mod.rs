@@ -17,10 +17,7 @@ pub(crate) use self::{
     error::ProbeError,
     summary::Summary,
 };
-use self::{
-    error::{Kind, Reason},
-    http1::Response,
-};
+use self::{error::Kind, http1::Response};
 use crate::endpoint::{Address, Endpoint, Scheme};
 
 /// Default timeout of a probe.
@@ -106,8 +103,7 @@ impl fmt::Display for Healthy {
 /// Returns the verdict on a complete response head.
 fn judge(response: Response, deadline: Deadline) -> Result<Healthy, Kind> {
     let code = response.code;
-    let body = response.text();
-    let mut summary = Summary::parse(body);
+    let mut summary = Summary::parse(response.text());
     if (200..300).contains(&code) {
         // The code decides, but another service may have taken the port.
         if summary == Summary::default() && response.is_html() {
@@ -119,13 +115,12 @@ fn judge(response: Response, deadline: Deadline) -> Result<Healthy, Kind> {
             took: deadline.elapsed(),
         });
     }
+    if summary.status.is_none() {
+        summary.output = response.first_line();
+    }
     Err(Kind::Status {
         code,
         location: response.location(),
-        reason: if summary.status.is_some() {
-            Reason::Report(summary)
-        } else {
-            Reason::Text(http1::first_line(body))
-        },
+        summary,
     })
 }
