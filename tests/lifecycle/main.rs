@@ -1,7 +1,9 @@
 //! The life cycle of a service: from its first instruction to a bounded end.
 #![cfg(all(unix, feature = "axum", feature = "listener"))]
 
+mod connections;
 mod process;
+mod serving;
 mod signals;
 mod steps;
 #[path = "../support/mod.rs"]

@@ -1,6 +1,7 @@
 //! The programs of `program.rs` as processes.
 
 use std::{
+    cell::Cell,
     io::{self, BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     process::{Child, Command, ExitStatus, Stdio},
@@ -23,6 +24,7 @@ pub(crate) const LONG_DELAY: (&str, &str) = ("DRAIN_DELAY", "600000");
 
 pub(crate) struct Program {
     child: Child,
+    signalled: Cell<Option<Instant>>,
     lines: Receiver<String>,
     log: Option<thread::JoinHandle<String>>,
 }
@@ -31,17 +33,47 @@ pub(crate) struct Program {
 #[derive(Debug)]
 pub(crate) struct End {
     pub(crate) code: Option<i32>,
-    /// Since the wait for it began.
+    /// Since the last signal, or since the wait began.
     pub(crate) took: Duration,
     pub(crate) log: String,
 }
 
 impl Program {
     pub(crate) fn start(mode: &str, environment: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(example("lifecycle"))
-            .arg(mode)
+        Self::spawn(Command::new(example("lifecycle")).arg(mode), environment)
+    }
+
+    /// Starts a program in a terminal, with the help of util-linux' `script`.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn in_terminal(mode: &str, environment: &[(&str, &str)]) -> (Self, SocketAddr) {
+        let command = format!("{} {mode}", example("lifecycle").display());
+        let mut script = Command::new("script");
+        script.args([
+            "--quiet",
+            "--return",
+            "--flush",
+            "--command",
+            &command,
+            "/dev/null",
+        ]);
+        let program = Self::spawn(&mut script, environment);
+        let address = program.address();
+        eventually("it serves", || get(address, "/health").ok());
+        (program, address)
+    }
+
+    /// Types Ctrl-C in the terminal.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn interrupt(&mut self) {
+        self.signalled.set(Some(Instant::now()));
+        let terminal = self.child.stdin.as_mut().expect("a pipe");
+        terminal.write_all(b"\x03").expect("a terminal");
+    }
+
+    fn spawn(command: &mut Command, environment: &[(&str, &str)]) -> Self {
+        let mut child = command
             .envs(environment.iter().copied())
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -61,6 +93,7 @@ impl Program {
         });
         Self {
             child,
+            signalled: Cell::default(),
             lines,
             log: Some(log),
         }
@@ -69,9 +102,27 @@ impl Program {
     /// Starts a program, and waits until it listens.
     pub(crate) fn listening(mode: &str, environment: &[(&str, &str)]) -> (Self, SocketAddr) {
         let program = Self::start(mode, environment);
-        let line = program.line();
-        let address = line.strip_prefix("listening on ").map(str::parse);
-        (program, address.expect(&line).expect("an address"))
+        let address = program.address();
+        if mode.starts_with("serve") {
+            // It installs its handlers after that line.
+            eventually("it serves", || get(address, "/health").ok());
+        }
+        (program, address)
+    }
+
+    /// Waits for the line that says where the program listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        let line = self.line();
+        let address = line.trim_end().strip_prefix("listening on ");
+        address.expect(&line).parse().expect("an address")
+    }
+
+    /// Waits for a line on stdout that contains this.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn line_with(&self, text: &str) -> String {
+        std::iter::repeat_with(|| self.line())
+            .find(|line| line.contains(text))
+            .expect("a line")
     }
 
     /// Waits for the next line on stdout.
@@ -85,6 +136,7 @@ impl Program {
 
     /// Sends signals as fast as a process can.
     pub(crate) fn signals(&self, signals: &[&str]) {
+        self.signalled.set(Some(Instant::now()));
         let pid = self.child.id();
         let script = signals
             .iter()
@@ -96,12 +148,8 @@ impl Program {
         assert!(sent.expect("sh runs").success());
     }
 
-    pub(crate) fn is_running(&mut self) -> bool {
-        self.child.try_wait().expect("a child").is_none()
-    }
-
     pub(crate) fn end(mut self) -> End {
-        let started = Instant::now();
+        let started = self.signalled.get().unwrap_or_else(Instant::now);
         let status = self.wait();
         let took = started.elapsed();
         let log = self.log.take().expect("one end").join();

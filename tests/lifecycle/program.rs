@@ -19,15 +19,17 @@ use std::{
 use axum::{
     Router,
     body::{Body, Bytes, HttpBody},
-    extract::Path,
-    http::header,
+    extract::{Path, Request},
+    http::{StatusCode, header},
     middleware::map_response,
     response::Response,
     routing::{get, post},
 };
 use hyper::body::Frame;
+use hyper_util::rt::TokioIo;
 use lifesign::{Health, Shutdown, build_info};
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
     runtime::Runtime,
     time::{Interval, interval, sleep},
@@ -52,6 +54,10 @@ fn main() -> Outcome {
     }
     Runtime::new()?.block_on(async {
         match mode.as_str() {
+            "serve" => serve().await,
+            "serve_after" => serve_after().await,
+            "serve_late" => serve_late().await,
+            "serve_broken" => serve_broken().await,
             "pieces" => pieces().await,
             "unpolled" => unpolled().await,
             "before_ready" => before_ready().await,
@@ -62,6 +68,43 @@ fn main() -> Outcome {
             _ => Err(format!("{mode:?}: no such program").into()),
         }
     })
+}
+
+/// The crate's own server.
+async fn serve() -> Outcome {
+    let health = health()?;
+    let listener = listener(&health).await?;
+    health.serve(listener, app()).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Starts for ever.
+async fn serve_after() -> Outcome {
+    let health = health()?;
+    let listener = listener(&health).await?;
+    health
+        .serve_after(listener, pending::<io::Result<_>>())
+        .await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Serves when the drain has begun.
+async fn serve_late() -> Outcome {
+    let health = health()?;
+    let shutdown = health.handle_signals()?;
+    println!("starting");
+    shutdown.started().await;
+    health.serve(listener(&health).await?, app()).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Serves, and drops a heartbeat.
+async fn serve_broken() -> Outcome {
+    let health = health()?;
+    let listener = listener(&health).await?;
+    drop(health.heartbeat("mailer", Duration::from_secs(60))?);
+    health.serve(listener, app()).await?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The server of axum, bounded by the crate.
@@ -236,6 +279,27 @@ fn app() -> Router {
         .route("/upload", post(async |body: Bytes| body.len().to_string()))
         .route("/large", get(async || vec![b'x'; 64 << 20]))
         .route("/events", get(events))
+        .route("/upgrade", get(upgrade))
+}
+
+/// Becomes an echo of the first four bytes.
+async fn upgrade(request: Request) -> Response {
+    let upgrade = hyper::upgrade::on(request);
+    tokio::spawn(async move {
+        let mut stream = TokioIo::new(upgrade.await.expect("an upgrade"));
+        let mut bytes = [0; 4];
+        stream.read_exact(&mut bytes).await.expect("four bytes");
+        stream.write_all(&bytes).await.expect("an open connection");
+    });
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONNECTION,
+        header::HeaderValue::from_static("upgrade"),
+    );
+    headers.insert(header::UPGRADE, header::HeaderValue::from_static("echo"));
+    response
 }
 
 async fn slow(Path(milliseconds): Path<u64>) -> String {

@@ -1,8 +1,12 @@
 //! Signals to real processes, at every moment of their life.
 
-use std::{thread, time::Duration};
+use std::{
+    io::{Read, Write},
+    thread,
+    time::Duration,
+};
 
-use crate::process::{AT_ONCE, LONG_DELAY, Program, drains, eventually, get};
+use crate::process::{AT_ONCE, LONG_DELAY, Program, connect, drains, eventually, get};
 
 #[test]
 fn state_changes_though_nobody_polls() {
@@ -16,9 +20,20 @@ fn state_changes_though_nobody_polls() {
 
 #[test]
 fn startup_is_abandoned_at_once() {
-    for (signal, name) in [("TERM", "SIGTERM"), ("INT", "SIGINT")] {
-        let program = Program::start("startup", &[LONG_DELAY]);
-        assert_eq!(program.line(), "migrating");
+    for (mode, signal, name) in [
+        ("startup", "TERM", "SIGTERM"),
+        ("startup", "INT", "SIGINT"),
+        ("serve_after", "TERM", "SIGTERM"),
+        ("serve_late", "TERM", "SIGTERM"),
+    ] {
+        let program = Program::start(mode, &[LONG_DELAY]);
+        if mode == "serve_after" {
+            // The handlers are installed after that line.
+            let address = program.address();
+            eventually("it starts", || get(address, "/").ok());
+        } else {
+            program.line();
+        }
 
         program.signal(signal);
         let end = program.end();
@@ -53,10 +68,10 @@ fn second_signal_ends_the_delay_and_third_the_process() {
     ] {
         let (program, address) =
             Program::listening("pieces", &[LONG_DELAY, ("SHUTDOWN_TIMEOUT", "600000")]);
-        let mut held = crate::process::connect(address).expect("a connection");
-        std::io::Write::write_all(&mut held, b"GET /events HTTP/1.1\r\nHost: test\r\n\r\n")
+        let mut held = connect(address).expect("a connection");
+        held.write_all(b"GET /events HTTP/1.1\r\nHost: test\r\n\r\n")
             .expect("a request");
-        std::io::Read::read(&mut held, &mut [0]).expect("a response");
+        held.read_exact(&mut [0]).expect("a response");
 
         program.signal(signals[0]);
         drains(address);
@@ -99,16 +114,16 @@ fn signals_of_one_instant_are_one() {
         &["TERM", "TERM", "TERM"][..],
         &["TERM", "INT", "TERM", "INT"],
     ] {
-        let (mut program, address) = Program::listening("pieces", &[("DRAIN_DELAY", "1000")]);
+        let (program, _) = Program::listening("pieces", &[("DRAIN_DELAY", "500")]);
 
         program.signals(signals);
-        drains(address);
-        thread::sleep(Duration::from_millis(500));
-        assert!(program.is_running());
-        assert!(get(address, "/health").is_ok(), "the port is closed");
         let end = program.end();
 
         assert_eq!(end.code, Some(0), "{signals:?}: {}", end.log);
+        assert!(
+            end.took > Duration::from_millis(500),
+            "{signals:?}: {end:?}"
+        );
     }
 }
 
@@ -150,17 +165,19 @@ fn worker_whose_job_is_cut_fails() {
 
 #[test]
 fn broken_service_drains_and_fails() {
-    let (program, address) = Program::listening("broken", &[("DRAIN_DELAY", "300")]);
-    eventually("it is broken", || {
-        let response = get(address, "/health/live").ok()?;
-        response.contains("heartbeat mailer ended").then_some(())
-    });
+    for mode in ["broken", "serve_broken"] {
+        let (program, address) = Program::listening(mode, &[("DRAIN_DELAY", "300")]);
+        eventually("it is broken", || {
+            let response = get(address, "/health/live").ok()?;
+            response.contains("heartbeat mailer ended").then_some(())
+        });
 
-    program.signal("TERM");
-    drains(address);
-    let end = program.end();
+        program.signal("TERM");
+        drains(address);
+        let end = program.end();
 
-    assert_eq!(end.code, Some(1), "{}", end.log);
+        assert_eq!(end.code, Some(1), "{mode}: {}", end.log);
+    }
 }
 
 #[test]
@@ -207,6 +224,40 @@ fn program_without_tokio_has_the_same_shutdown() {
     let end = program.end();
 
     assert_eq!(end.code, Some(0), "{}", end.log);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn ctrl_c_in_a_terminal_has_no_delay() {
+    let (mut program, _) = Program::in_terminal("serve", &[LONG_DELAY]);
+
+    program.interrupt();
+    let end = program.end();
+
+    assert_eq!(end.code, Some(0), "{end:?}");
+    assert!(end.took < AT_ONCE, "{end:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn ctrl_c_says_what_it_waits_for_and_a_second_one_ends_it() {
+    let (mut program, address) = Program::in_terminal("serve", &[LONG_DELAY]);
+    let mut held = connect(address).expect("a connection");
+    held.write_all(b"GET /events HTTP/1.1\r\nHost: test\r\n\r\n")
+        .expect("a request");
+    held.read_exact(&mut [0]).expect("a response");
+
+    program.interrupt();
+    let hint = program.line_with("waiting");
+    program.interrupt();
+    let end = program.end();
+
+    assert_eq!(
+        hint.trim_end(),
+        "waiting up to 4s for requests in flight; press Ctrl-C again to end at once"
+    );
+    assert_eq!(end.code, Some(130), "{end:?}");
+    assert!(end.took < AT_ONCE, "{end:?}");
 }
 
 /// Waits until another signal counts as one.

@@ -1,33 +1,22 @@
 //! The end of a service: from the first signal to the moment at which what still runs is cut.
 
+mod watcher;
+
 use std::{
     future::{Future, IntoFuture, pending},
-    io::{self, IsTerminal, Write},
-    mem,
-    pin::pin,
-    process::{self, ExitCode},
-    time::Duration,
+    io,
+    process::ExitCode,
 };
 
-use tokio::{
-    runtime::Handle,
-    select,
-    time::{Instant, sleep, sleep_until},
-};
+use tokio::{runtime::Handle, select, time::sleep_until};
 use tracing::{info, warn};
 
+use self::watcher::{Signals, watch};
 use crate::{
     Health,
     health::{Drain, End, Inner, Signal, State, lock},
     report::describe,
 };
-
-/// Minimum time between two signals that are counted apart. `timeout` and some init systems send
-/// the same signal to the process and to its group.
-const REPEATED_SIGNAL: Duration = Duration::from_millis(100);
-
-/// How long Ctrl-C in a terminal takes before the terminal is told what the service waits for.
-const HINT_AFTER: Duration = Duration::from_millis(300);
 
 /// Handle to the shutdown of a service, from [`Health::handle_signals`].
 ///
@@ -212,7 +201,7 @@ impl Shutdown {
     }
 
     /// What was broken when the drain began, or is now if it has not begun.
-    fn broken(&self) -> Option<String> {
+    pub(crate) fn broken(&self) -> Option<String> {
         match &self.0.inner.life.end.borrow().drain {
             Some(drain) => drain.broken.clone(),
             None => broken(&self.0.inner),
@@ -229,7 +218,7 @@ impl Shutdown {
         io::Error::new(io::ErrorKind::Interrupted, error)
     }
 
-    async fn timed_out(&self) {
+    pub(crate) async fn timed_out(&self) {
         self.delay_over().await;
         let over = self.0.inner.life.end.borrow().delay_over;
         match over.and_then(|over| over.checked_add(self.0.inner.settings.shutdown_timeout)) {
@@ -251,143 +240,4 @@ impl Shutdown {
 fn broken(inner: &Inner) -> Option<String> {
     let failing: Vec<_> = inner.pulses().iter().filter_map(describe).collect();
     (!failing.is_empty()).then(|| failing.join(", "))
-}
-
-/// The task that takes the service through its shutdown.
-async fn watch(health: Health, mut signals: Signals) {
-    let watcher = Watcher(health);
-    let health = &watcher.0;
-    let shutdown = Shutdown(health.clone());
-    let mut counted = select! {
-        signal = signals.next() => {
-            if health.drain(Some(signal)) {
-                info!(signal = signal.name, "draining");
-            }
-            true
-        }
-        () = shutdown.started() => false,
-    };
-
-    let (delay, interactive) = {
-        let end = health.inner.life.end.borrow();
-        let drain = end.drain.as_ref();
-        let by_hand = drain.is_some_and(|drain| drain.signal == Some(Signal::INTERRUPT));
-        let interactive = by_hand && io::stderr().is_terminal();
-        match drain {
-            Some(drain) if drain.was_ready && !interactive => {
-                (health.inner.settings.drain_delay, false)
-            }
-            _ => (Duration::ZERO, interactive),
-        }
-    };
-    if !delay.is_zero() {
-        info!(?delay, "the port stays open for the drain delay");
-    }
-    let mut over = pin!(sleep(delay));
-    loop {
-        select! {
-            () = over.as_mut() => break,
-            signal = signals.next() => if mem::replace(&mut counted, true) {
-                info!(signal = signal.name, "second signal: drain delay cut short");
-                break;
-            }
-        }
-    }
-    watcher.end_delay();
-
-    let mut hint = pin!(sleep(HINT_AFTER));
-    let mut hinted = !interactive;
-    loop {
-        select! {
-            () = hint.as_mut(), if !hinted => {
-                hinted = true;
-                let timeout = health.inner.settings.shutdown_timeout;
-                // Not in the log: it is for whoever pressed the keys.
-                let _ = writeln!(io::stderr(), "waiting up to {timeout:?} for requests in flight; Ctrl-C ends this at once");
-            }
-            signal = signals.next() => if mem::replace(&mut counted, true) {
-                exit(signal);
-            }
-        }
-    }
-}
-
-#[expect(
-    clippy::exit,
-    reason = "the user asked again, and `main` may never return"
-)]
-fn exit(signal: Signal) {
-    warn!(signal = signal.name, "ended by another signal");
-    process::exit(128 + signal.number);
-}
-
-/// Ends the shutdown if the runtime drops the task: nobody would hear a signal any more.
-struct Watcher(Health);
-
-impl Watcher {
-    fn end_delay(&self) {
-        self.0.inner.life.end.send_if_modified(|end| {
-            let ends = end.delay_over.is_none();
-            end.delay_over.get_or_insert_with(Instant::now);
-            ends
-        });
-    }
-}
-
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        self.0.drain(None);
-        self.end_delay();
-    }
-}
-
-struct Signals {
-    #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
-    #[cfg(unix)]
-    interrupt: tokio::signal::unix::Signal,
-    #[cfg(windows)]
-    interrupt: tokio::signal::windows::CtrlC,
-    last: Option<Instant>,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        #[cfg(unix)]
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self {
-            #[cfg(unix)]
-            terminate: signal(SignalKind::terminate())?,
-            #[cfg(unix)]
-            interrupt: signal(SignalKind::interrupt())?,
-            #[cfg(windows)]
-            interrupt: tokio::signal::windows::ctrl_c()?,
-            last: None,
-        })
-    }
-
-    async fn next(&mut self) -> Signal {
-        loop {
-            let signal = self.receive().await;
-            let now = Instant::now();
-            let last = self.last.replace(now);
-            if last.is_none_or(|last| now - last >= REPEATED_SIGNAL) {
-                return signal;
-            }
-        }
-    }
-
-    async fn receive(&mut self) -> Signal {
-        #[cfg(unix)]
-        select! {
-            Some(()) = self.terminate.recv() => Signal::TERMINATE,
-            Some(()) = self.interrupt.recv() => Signal::INTERRUPT,
-            else => pending().await,
-        }
-        #[cfg(windows)]
-        match self.interrupt.recv().await {
-            Some(()) => Signal::INTERRUPT,
-            None => pending().await,
-        }
-    }
 }

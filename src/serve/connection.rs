@@ -1,0 +1,251 @@
+//! One connection of the server: its timeout, and when it may end.
+
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    io,
+    pin::{Pin, pin},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use axum::{body::Body, extract::Request, response::Response};
+use http::{HeaderValue, StatusCode, Version, header};
+use http_body_util::BodyExt;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    select,
+    sync::Notify,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{Shutdown, health::lock};
+
+/// How long a client may take to send a request head. hyper's own timer does not fit: it also
+/// counts while a keep-alive connection is idle.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long the end of the drain delay waits for requests that are in the kernel's buffers.
+const LAST_READ: Duration = Duration::from_millis(10);
+
+/// Serves one connection until it ends, or until the drain delay is over and no response is due.
+pub(super) async fn serve<I, F>(io: I, shutdown: &Shutdown, respond: impl Fn(Request) -> F)
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    F: Future<Output = Response> + Send + 'static,
+{
+    let progress = Arc::new(Progress::new());
+    let io = TokioIo::new(Watched {
+        io,
+        progress: Arc::clone(&progress),
+    });
+    let service = service_fn(|request: http::Request<Incoming>| {
+        let in_flight = InFlight::new(&progress, request.version());
+        let version = request.version();
+        let response = respond(request.map(Body::new));
+        let shutdown = shutdown.clone();
+        async move {
+            let response = ask_to_leave(response.await, version, &shutdown);
+            Ok::<_, Infallible>(response.map(|body| {
+                body.map_err(move |error| {
+                    let _until_the_body_is_dropped = &in_flight;
+                    error
+                })
+            }))
+        }
+    });
+    let builder = auto::Builder::new(TokioExecutor::new());
+    let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
+
+    let mut goaway = pin!(async {
+        progress.is_http2.notified().await;
+        shutdown.started().await;
+    });
+    let mut sent_goaway = false;
+    let mut delay_over = pin!(shutdown.delay_over());
+    let mut head_timeout = pin!(sleep(HEAD_TIMEOUT));
+    loop {
+        select! {
+            biased;
+            _ = connection.as_mut() => return,
+            () = goaway.as_mut(), if !sent_goaway => {
+                sent_goaway = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = delay_over.as_mut() => break,
+            () = head_timeout.as_mut() => {
+                let now = Instant::now();
+                let began = progress.head_began().unwrap_or(now);
+                if now - began >= HEAD_TIMEOUT {
+                    return;
+                }
+                head_timeout.as_mut().reset(began + HEAD_TIMEOUT);
+            }
+        }
+    }
+    if timeout(LAST_READ, connection.as_mut()).await.is_ok() {
+        return;
+    }
+    connection.as_mut().graceful_shutdown();
+    poll_fn(|context| match connection.as_mut().poll(context) {
+        Poll::Pending if progress.is_busy() => Poll::Pending,
+        _ => Poll::Ready(()),
+    })
+    .await;
+}
+
+/// Asks an HTTP/1 client not to send its next request here.
+fn ask_to_leave(mut response: Response, version: Version, shutdown: &Shutdown) -> Response {
+    let is_asked = version < Version::HTTP_2 && shutdown.has_started();
+    if is_asked && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+        // hyper would add `keep-alive` to a response to HTTP/1.0 that has a later version.
+        *response.version_mut() = version;
+    }
+    response
+}
+
+/// What a connection is doing.
+#[derive(Debug)]
+struct Progress {
+    /// Requests whose response has not been handed to hyper as a whole.
+    in_flight: AtomicUsize,
+    /// Whether the client has to read before more can be written.
+    writing: AtomicBool,
+    http2: AtomicBool,
+    is_http2: Notify,
+    /// When the client began to send a request, or could have begun, unless its head has arrived.
+    head_began: Mutex<Option<Instant>>,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self {
+            in_flight: AtomicUsize::new(0),
+            writing: AtomicBool::new(false),
+            http2: AtomicBool::new(false),
+            is_http2: Notify::new(),
+            head_began: Mutex::new(Some(Instant::now())),
+        }
+    }
+
+    /// Whether the connection has to stay for a response. An HTTP/2 connection ends by itself
+    /// after its last response, which can be in buffers that nobody else sees.
+    fn is_busy(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed) > 0
+            || self.writing.load(Ordering::Relaxed)
+            || self.http2.load(Ordering::Relaxed)
+    }
+
+    fn head_began(&self) -> Option<Instant> {
+        *lock(&self.head_began)
+    }
+
+    fn read(&self, bytes: &[u8]) {
+        // hyper reads the preface by itself.
+        if bytes == b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" {
+            self.enter_http2();
+        } else if !bytes.is_empty()
+            && self.in_flight.load(Ordering::Relaxed) == 0
+            && !self.http2.load(Ordering::Relaxed)
+        {
+            lock(&self.head_began).get_or_insert_with(Instant::now);
+        }
+    }
+
+    fn enter_http2(&self) {
+        self.http2.store(true, Ordering::Relaxed);
+        *lock(&self.head_began) = None;
+        self.is_http2.notify_one();
+    }
+}
+
+/// A request, from its head to the end of the response's body.
+struct InFlight(Arc<Progress>);
+
+impl InFlight {
+    fn new(progress: &Arc<Progress>, version: Version) -> Self {
+        progress.in_flight.fetch_add(1, Ordering::Relaxed);
+        if version == Version::HTTP_2 {
+            progress.enter_http2();
+        }
+        *lock(&progress.head_began) = None;
+        Self(Arc::clone(progress))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection whose reads and writes are watched.
+struct Watched<I> {
+    io: I,
+    progress: Arc<Progress>,
+}
+
+impl<I> Watched<I> {
+    fn wrote<T>(&self, result: Poll<T>) -> Poll<T> {
+        let writing = result.is_pending();
+        self.progress.writing.store(writing, Ordering::Relaxed);
+        result
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(context, buffer))?;
+        self.progress.read(&buffer.filled()[before..]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.io).poll_write(context, bytes);
+        self.wrote(result)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.io).poll_write_vectored(context, slices);
+        self.wrote(result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.io).poll_flush(context);
+        self.wrote(result)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
+}

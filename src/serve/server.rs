@@ -1,0 +1,254 @@
+//! A server for an axum router that lives and ends with the service.
+
+use std::{
+    any::Any,
+    convert::Infallible,
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::{ConnectInfo, Request},
+    response::{IntoResponse, Response},
+    serve::Listener,
+};
+use http::{Method, StatusCode, header};
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    select,
+    task::{JoinSet, unconstrained},
+    time::timeout,
+};
+use tracing::warn;
+
+use super::connection;
+use crate::{Endpoint, Health, Shutdown, health::lock};
+
+/// Maximum number of connections that are accepted at the end of the drain delay, because the
+/// kernel had established them before. Linux queues this many for tokio's listener by default.
+const BACKLOG: usize = 1024;
+
+impl Health {
+    /// Serves a router from the start of the service to its end.
+    ///
+    /// Advertises the listener's address, unless the service has [advertised](Self::advertise) another
+    /// one. Answers the three routes outside the router and all of its layers. Installs the
+    /// [signal handlers](Self::handle_signals), reports that the service is [ready](Self::set_ready), and
+    /// serves. When the drain begins:
+    ///
+    /// 1. For the [drain delay](crate::HealthBuilder::drain_delay), it accepts connections and answers
+    ///    requests as before, but asks clients to leave: responses have `Connection: close`, and
+    ///    HTTP/2 connections get GOAWAY.
+    /// 2. At the end of the delay it closes the port, and all connections without a request.
+    /// 3. Requests in flight may take as long as the
+    ///    [shutdown timeout](crate::HealthBuilder::shutdown_timeout). What remains is cut, and a line in the
+    ///    log counts the connections.
+    ///
+    /// It takes what `axum::serve` takes, and serves HTTP/1, and HTTP/2 if axum's feature `http2` is
+    /// enabled. Handlers can extract `ConnectInfo<L::Addr>`. A client that takes longer than 30 s to
+    /// send the head of a request is disconnected. Use the [shutdown handle](Shutdown) instead for TLS, for two
+    /// ports, or for a server of another framework.
+    ///
+    /// ```no_run
+    /// # use axum::{Router, routing::get};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let health = lifesign::Health::builder(lifesign::build_info!()).build()?;
+    /// let app = Router::new().route("/", get(async || "hello"));
+    /// let listener = tokio::net::TcpListener::bind("0.0.0.0:8080").await?;
+    /// health.serve(listener, app).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// - The signal handlers cannot be installed.
+    /// - The drain had begun before, so that there was nothing to serve. The error's kind is
+    ///   [`Interrupted`](io::ErrorKind::Interrupted).
+    /// - A heartbeat was late or dropped when the drain began.
+    pub async fn serve<L>(&self, listener: L, app: Router) -> io::Result<()>
+    where
+        L: Listener<Addr: Clone + Sync + 'static>,
+    {
+        self.serve_after(listener, async { Ok(app) }).await
+    }
+
+    /// Serves the router that the start-up work gives, as [`serve`](Self::serve) does.
+    ///
+    /// For work that takes long, like a migration. Until it is done, the port answers the three routes with
+    /// "starting", and everything else with status code 503. A signal drops the work where it
+    /// awaits.
+    ///
+    /// ```no_run
+    /// # use axum::Router;
+    /// # use lifesign::Health;
+    /// # use std::{error::Error, io};
+    /// # #[derive(Clone)]
+    /// # struct Pool;
+    /// # impl Pool {
+    /// #     async fn connect() -> io::Result<Self> { Ok(Self) }
+    /// #     async fn migrate(&self) -> io::Result<()> { Ok(()) }
+    /// # }
+    /// # fn app(_: Pool) -> Router { Router::new() }
+    /// async fn start() -> Result<Router, Box<dyn Error>> {
+    ///     let pool = Pool::connect().await?;
+    ///     pool.migrate().await?;
+    ///     Ok(app(pool))
+    /// }
+    ///
+    /// # async fn example(health: Health) -> Result<(), Box<dyn Error>> {
+    /// let listener = tokio::net::TcpListener::bind("0.0.0.0:8080").await?;
+    /// health.serve_after(listener, start()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of `serve`, and those of the start-up work.
+    pub async fn serve_after<L, F, E>(&self, mut listener: L, startup: F) -> Result<(), E>
+    where
+        L: Listener<Addr: Clone + Sync + 'static>,
+        F: Future<Output = Result<Router, E>>,
+        E: From<io::Error>,
+    {
+        let server = Arc::new(Server {
+            health: self.clone(),
+            shutdown: self.handle_signals()?,
+            app: OnceLock::new(),
+        });
+        self.advertise_listener(&listener);
+        let mut connections = JoinSet::new();
+        {
+            let mut accepting = pin!(server.accept(&mut listener, &mut connections));
+            let app = select! {
+                biased;
+                app = server.shutdown.startup(startup) => app??,
+                never = accepting.as_mut() => match never {},
+            };
+            // Only this sets it.
+            let _ = server.app.set(TowerToHyperService::new(app));
+            self.set_ready();
+            select! {
+                () = server.shutdown.delay_over() => {}
+                never = accepting => match never {},
+            }
+        }
+        for _ in 0..BACKLOG {
+            let accept = timeout(Duration::ZERO, unconstrained(listener.accept()));
+            let Ok((io, address)) = accept.await else {
+                break;
+            };
+            connections.spawn(Arc::clone(&server).serve(io, address));
+        }
+        drop(listener);
+        select! {
+            () = async { while connections.join_next().await.is_some() {} } => {}
+            () = server.shutdown.timed_out() => {}
+        }
+        if !connections.is_empty() {
+            let connections = connections.len();
+            warn!(connections, "connections cut at the shutdown timeout");
+        }
+        match server.shutdown.broken() {
+            None => Ok(()),
+            Some(broken) => Err(io::Error::other(format!("ended while broken: {broken}")).into()),
+        }
+    }
+
+    fn advertise_listener<L: Listener<Addr: 'static>>(&self, listener: &L) {
+        if lock(&self.inner.advertisement).is_some() {
+            return;
+        }
+        match listener.local_addr() {
+            Ok(address) => match endpoint(&address) {
+                Some(endpoint) => drop(self.advertise(endpoint)),
+                None => warn!("the listener has no address for healthcheck: call `advertise`"),
+            },
+            Err(error) => warn!(%error, "the listener has no address for healthcheck"),
+        }
+    }
+}
+
+/// axum's listeners have addresses of any type; a probe can reach two of them.
+fn endpoint(address: &dyn Any) -> Option<Endpoint> {
+    #[cfg(unix)]
+    if let Some(address) = address.downcast_ref::<tokio::net::unix::SocketAddr>() {
+        return address.as_pathname().map(Endpoint::unix);
+    }
+    address.downcast_ref::<SocketAddr>().map(|&tcp| tcp.into())
+}
+
+/// What the connections of one server share.
+struct Server {
+    health: Health,
+    shutdown: Shutdown,
+    /// Empty until the start-up work is done.
+    app: OnceLock<TowerToHyperService<Router>>,
+}
+
+impl Server {
+    async fn accept<L>(
+        self: &Arc<Self>,
+        listener: &mut L,
+        connections: &mut JoinSet<()>,
+    ) -> Infallible
+    where
+        L: Listener<Addr: Clone + Sync + 'static>,
+    {
+        loop {
+            // Not dropped before it is done: a listener may do a TLS handshake here.
+            let mut accept = pin!(listener.accept());
+            let (io, address) = loop {
+                select! {
+                    accepted = accept.as_mut() => break accepted,
+                    Some(_) = connections.join_next() => {}
+                }
+            };
+            connections.spawn(Arc::clone(self).serve(io, address));
+        }
+    }
+
+    async fn serve<I, A>(self: Arc<Self>, io: I, address: A)
+    where
+        I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        A: Clone + Send + Sync + 'static,
+    {
+        let respond = |mut request: Request| {
+            request
+                .extensions_mut()
+                .insert(ConnectInfo(address.clone()));
+            let server = Arc::clone(&self);
+            async move { server.respond(request).await }
+        };
+        connection::serve(io, &self.shutdown, respond).await;
+    }
+
+    async fn respond(&self, request: Request) -> Response {
+        let mut routes = self.health.inner.settings.routes.iter();
+        match routes.find(|route| route.outer_path == request.uri().path()) {
+            Some(route) if matches!(*request.method(), Method::GET | Method::HEAD) => {
+                self.health.report(route.probe).await.into_response()
+            }
+            Some(_) => {
+                let allow = [(header::ALLOW, "GET,HEAD")];
+                (StatusCode::METHOD_NOT_ALLOWED, allow).into_response()
+            }
+            None => match self.app.get() {
+                Some(app) => app
+                    .call(request)
+                    .await
+                    .unwrap_or_else(|never| match never {}),
+                None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
+            },
+        }
+    }
+}
