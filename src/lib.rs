@@ -27,14 +27,14 @@
 //!     let health = Health::builder(build_info!())
 //!         .required("disk", async || tokio::fs::metadata("/data").await)
 //!         .build()?;
-//!     let drained = health.handle_signals()?;
+//!     let shutdown = health.handle_signals()?;
 //!     let app = Router::new()
 //!         .route("/", get(async || "hello"))
 //!         .merge(health.routes());
 //!     let listener = TcpListener::bind("0.0.0.0:8080").await?;
 //!     health.advertise(listener.local_addr()?).set_ready();
 //!     axum::serve(listener, app)
-//!         .with_graceful_shutdown(drained)
+//!         .with_graceful_shutdown(shutdown.delay_over())
 //!         .await?;
 //!     Ok(ExitCode::SUCCESS)
 //! }
@@ -122,7 +122,10 @@ pub use crate::{
     shutdown::Shutdown,
 };
 
-/// Compiles the code in the README.
+/// Compiles the code in the documentation.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
-struct Readme;
+#[doc = include_str!("../docs/https-grpc.md")]
+#[doc = include_str!("../docs/metrics.md")]
+#[doc = include_str!("../docs/probes.md")]
+struct Documentation;
