@@ -6,11 +6,10 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    fs::{self, File},
+    fs::File,
     io::{self, BufRead, BufReader},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     ops::{Deref, Range},
-    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -74,14 +73,6 @@ pub(crate) fn assert_drains_for(service: Running<'_>, expected: Range<Duration>)
     assert!(answered >= expected.start / 2, "closed after {answered:?}");
     assert!(expected.contains(&took), "exited after {took:?}");
 }
-
-/// Runs a program as a user that is nobody's.
-pub(crate) const AS_STRANGER: [&str; 4] = [
-    "setpriv",
-    "--reuid=12345",
-    "--regid=12345",
-    "--clear-groups",
-];
 
 /// Where the processes of one test run.
 pub(crate) struct Container(pub(crate) Namespace);
@@ -223,16 +214,6 @@ impl Namespace {
             Self::Everyones { .. } => Vec::new(),
         }
     }
-
-    /// A process that is in this namespace.
-    #[cfg(target_os = "linux")]
-    pub(crate) fn process(&self) -> PathBuf {
-        match self {
-            Self::Own { holder } => Path::new("/proc").join(holder.id().to_string()),
-            Self::Inside { process } => Path::new("/proc").join(process.to_string()),
-            Self::Everyones { .. } => "/proc/self".into(),
-        }
-    }
 }
 
 impl Drop for Namespace {
@@ -290,79 +271,5 @@ impl Deref for Running<'_> {
 
     fn deref(&self) -> &Process {
         &self.process
-    }
-}
-
-pub(crate) fn skipped(reason: &str) {
-    let test = thread::current();
-    eprintln!("skipped: {}: {reason}", test.name().unwrap_or_default());
-}
-
-impl Container {
-    /// A namespace of its own in which `setup` has run, or `None` and the reason on stderr.
-    pub(crate) fn with(setup: &str, options: &[&str]) -> Option<Self> {
-        let own = Namespace::unshare(setup, options);
-        if let Err(reason) = &own {
-            skipped(reason);
-        }
-        Some(Self(own.ok()?))
-    }
-
-    /// The number that advertisements of this namespace are named after.
-    pub(crate) fn namespace(&self) -> String {
-        let link = fs::read_link(self.0.process().join("ns/mnt")).expect("procfs");
-        let link = link.to_str().expect("ASCII");
-        link.replace(|c: char| !c.is_ascii_digit(), "")
-    }
-
-    /// The container's `/dev/shm` as this process reaches it.
-    pub(crate) fn shm(&self) -> PathBuf {
-        self.0.process().join("root/dev/shm")
-    }
-
-    /// The advertisements of this namespace, alive or dead, and drafts of such.
-    pub(crate) fn advertisements(&self) -> Vec<PathBuf> {
-        let prefix = format!("lifesign.{}.", self.namespace());
-        let mut found: Vec<_> = fs::read_dir(self.shm())
-            .expect("/dev/shm")
-            .map(|entry| entry.expect("an entry").path())
-            .filter(|path| {
-                let name = path.file_name().and_then(OsStr::to_str);
-                name.is_some_and(|name| name.trim_start_matches('.').starts_with(&prefix))
-            })
-            .collect();
-        found.sort();
-        found
-    }
-
-    /// The service as another user; `None` and the reason where that user cannot execute it.
-    pub(crate) fn service_as(&self, user: &[&str]) -> Option<Running<'_>> {
-        let program = example("service");
-        let executable = run(self.command(&AS_STRANGER, "test").arg("-x").arg(&program));
-        if executable.code != Some(0) {
-            skipped("another user may not execute the examples here");
-            return None;
-        }
-        Some(self.start("service", &mut self.command(user, &program)))
-    }
-
-    pub(crate) fn healthcheck_as(&self, user: &[&str]) -> Outcome {
-        run(self.command(user, example("service")).arg("healthcheck"))
-    }
-
-    /// The service as process 1 of a container in this one, and that container.
-    pub(crate) fn process_one(&self, variables: &[(&str, &str)]) -> (Running<'_>, Self) {
-        let unshare = [
-            "unshare",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "--mount-proc",
-            "--",
-        ];
-        let mut command = self.command(&unshare, example("service"));
-        let running = self.start("service", command.envs(variables.iter().copied()));
-        let process = running.id();
-        (running, Self(Namespace::Inside { process }))
     }
 }

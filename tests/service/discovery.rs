@@ -10,10 +10,10 @@ use std::{
 };
 
 use crate::{
-    container::{
-        AS_STRANGER, Container, LONG_DRAIN, assert_healthy, assert_unhealthy, is_healthy, skipped,
-    },
+    client::get,
+    container::{Container, LONG_DRAIN, assert_healthy, assert_unhealthy, is_healthy},
     forgery::Forger,
+    linux::{AS_STRANGER, skipped},
     process::{AT_ONCE, PATIENCE, Process, eventually},
     redis::Redis,
     support::{example, run},
@@ -36,6 +36,22 @@ fn probe_without_arguments_finds_whatever_port_the_system_chose() {
         let said = service.healthcheck(&["/nowhere"]);
         assert_unhealthy(&said, "404");
     }
+}
+
+#[test]
+fn what_start_says_to_try_works() {
+    let container = Container::new();
+    let service = container.service(&[]);
+    let stdout = service.stdout.text();
+    let mut lines = stdout.lines().skip(1);
+    let url = lines.next().and_then(|line| line.split("http://").nth(1));
+    let (address, path) = url.and_then(|url| url.split_once('/')).expect("an URL");
+
+    let answer = get(address.parse().expect("an address"), &format!("/{path}"));
+    let mut typed = container.command(&["sh", "-c"], lines.next().expect("a third line"));
+
+    assert_eq!(answer.expect("an answer").code, 200);
+    assert_healthy(&run(&mut typed), "pass");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod container;
 mod discovery;
 mod drain;
 mod forgery;
+mod linux;
 mod process;
 mod redis;
 mod secrets;

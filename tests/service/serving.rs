@@ -10,8 +10,8 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    client::{ROUTES, ask, get},
-    container::{Container, assert_healthy, assert_said},
+    client::{ROUTES, ask},
+    container::{Container, assert_said},
     process::{PATIENCE, eventually},
     support::{example, run},
 };
@@ -32,23 +32,6 @@ fn start_prints_where_the_service_listens_and_what_to_try() {
             program.display(),
         )
     );
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn what_start_says_to_try_works() {
-    let container = Container::new();
-    let service = container.service(&[]);
-    let stdout = service.stdout.text();
-    let mut lines = stdout.lines().skip(1);
-    let url = lines.next().and_then(|line| line.split("http://").nth(1));
-    let (address, path) = url.and_then(|url| url.split_once('/')).expect("an URL");
-
-    let answer = get(address.parse().expect("an address"), &format!("/{path}"));
-    let mut typed = container.command(&["sh", "-c"], lines.next().expect("a third line"));
-
-    assert_eq!(answer.expect("an answer").code, 200);
-    assert_healthy(&run(&mut typed), "pass");
 }
 
 #[test]
