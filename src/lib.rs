@@ -59,7 +59,7 @@
 //! | feature | default | what it adds | crates |
 //! |---|---|---|--:|
 //! | `core` | yes | everything but the following: the commands, checks, reports, signals | 23 |
-//! | `axum` | yes | [`Health::routes`] | 38 |
+//! | `axum` | yes | [`Health::routes`] | 44 |
 //! | `listener` | yes | [`Health::listen`] | 32 |
 //! | `https` | no | `healthcheck https://…` | 96 |
 //! | `build` | no | [`build::emit`], for build scripts | 0 |
@@ -126,6 +126,7 @@ pub use crate::{
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 #[doc = include_str!("../docs/https-grpc.md")]
+#[doc = include_str!("../docs/life-cycle.md")]
 #[doc = include_str!("../docs/metrics.md")]
 #[doc = include_str!("../docs/probes.md")]
 struct Documentation;
