@@ -65,7 +65,7 @@ pub fn advertise(endpoint: Endpoint, paths: [String; 3]) -> io::Result<String> {
 
 /// One connection of a [`Listener`](crate::Listener).
 pub async fn converse(health: Health, client: impl AsyncRead + AsyncWrite + Unpin) {
-    health.converse(client, Arc::default()).await;
+    health.serve_connection(client, Arc::default()).await;
 }
 
 fn to(endpoint: Endpoint, path: &str) -> Request {

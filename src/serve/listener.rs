@@ -1,4 +1,7 @@
-//! Step 4a, serve: the three routes on a listener of their own, for services without axum.
+//! The routes on a port of their own, for services without axum.
+//!
+//! A connection has one request and a deadline. Probers need no more, and the kubelet and most
+//! load balancers open a connection for each probe.
 
 use std::{
     convert::Infallible,
@@ -7,20 +10,16 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU8, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
-use hyper::{
-    body::Incoming,
-    server::conn::http1,
-    service::{Service, service_fn},
-};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket},
@@ -34,65 +33,55 @@ use tracing::warn;
 
 use crate::Health;
 
-/// A client that has not sent its request by then never will. On a kept connection it counts from the
-/// answer before: with whole seconds, probers that keep their connection would come when it closes.
-const HEADER_READ_TIMEOUT: Duration = Duration::from_millis(2500);
+/// Deadline of a connection, from accepting it to the end of its response. The checks take at most
+/// 0.9 s of it.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// The first answer after that is a connection's last, and says so: its client is told before it asks
-/// again.
-const LIFE: Duration = Duration::from_secs(60);
+/// Maximum length of a request head in bytes, and hyper's smallest buffer. Probes send a few
+/// hundred bytes.
+const HEAD_MAX: usize = 8 * 1024;
 
-/// However a client behaves, its connection ends then: what hyper does with one that sends much, and
-/// reads nothing, is not for us to know. Time for one more request and its answer.
-const END: Duration = LIFE.saturating_add(Duration::from_secs(5));
+/// Size of the kernel's buffers for each direction of a connection, in bytes. By default the kernel
+/// keeps megabytes for a client that sends much or reads nothing.
+const SOCKET_BUFFER: u32 = 16 * 1024;
 
-/// Probes send some hundred bytes. hyper's least.
-const BUFFER: usize = 8 * 1024;
+/// Maximum number of open connections. For one more, the oldest idle connection is evicted: probes
+/// come and go, so an old idle connection is not a probe. A connection whose request is being
+/// served is never evicted.
+const CONNECTIONS_MAX: usize = 256;
 
-/// What the system may keep of what a client sends, and of answers that it does not read. Of its
-/// own accord it would keep megabytes of them, for each connection.
-const SYSTEM_BUFFER: u32 = 16 * 1024;
+/// Maximum number of evicted connections that are still open.
+const EVICTED_MAX: usize = 128;
 
-/// With one more, the oldest that is not being answered has to make room: probes come and go, so it
-/// is the one that hangs, and silent connections cannot keep out a probe that sends its request at
-/// once. One whose answer is being made never has to; that takes 0.9 s at most.
-const CONNECTIONS: usize = 256;
+/// Grace period before a connection counts as idle, because its request is on the way.
+const GRACE_PERIOD: Duration = Duration::from_millis(10);
 
-/// Of connections that wait to be accepted; the system may take fewer. With tokio's own 128 a flood
-/// fills it, and the probe that finds it full tries again after a second: too late.
+/// How long an evicted connection still reads: on a busy machine its request may have arrived.
+const LAST_READ: Duration = Duration::from_millis(1);
+
+/// Length of the queue of connections that are not accepted yet. A flood fills tokio's default of
+/// 128, and a probe that finds the queue full retries after a second, which is too late.
 const BACKLOG: u32 = 4096;
 
-/// Those that are about to make room, at most.
-const LEAVING: usize = 128;
+/// Interval of the warning about failing accepts, which clients can cause.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// So long a connection has before it counts as one that hangs: its request is on its way.
-const YOUNG: Duration = Duration::from_millis(10);
+/// Delay after a failed accept, and the age from which a connection is then evicted.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
-/// How long one that is to make room looks whether its request has come.
-const LOOK: Duration = Duration::from_millis(1);
-
-/// What is logged is not logged again for so long: it can be a client's doing.
-const TOLD_FOR: Duration = Duration::from_secs(60);
-
-/// How long to leave the system alone when it has no descriptor for another connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// The routes on an address of their own, from [`Health::listen`].
-///
-/// Bound and advertised, so its port is known; nothing is answered until it [serves](Self::serve).
+/// A bound and advertised listener for the routes, from [`Health::listen`].
 #[derive(Debug)]
-#[must_use = "a listener answers nothing until it serves"]
+#[must_use = "a listener does nothing until `serve`"]
 pub struct Listener {
     health: Health,
     socket: TcpListener,
 }
 
 impl Health {
-    /// Binds a listener for the three routes and [advertises](Self::advertise) it.
+    /// Binds a listener for the routes and [advertises](Self::advertise) its address.
     ///
-    /// For workers, gRPC servers and other services without an axum router. Beside a server of
-    /// the service's own it can be green while that one is dead: where there is an HTTP server,
-    /// mount the routes there.
+    /// For workers, gRPC servers and other services without an HTTP server. A service that has one
+    /// should serve the routes there, because a listener beside it cannot tell whether it works.
     ///
     /// ```no_run
     /// # async fn work() {}
@@ -112,8 +101,8 @@ impl Health {
     ///
     /// # Errors
     ///
-    /// The address cannot be bound: it is in use, is not this machine's, or the port needs
-    /// privileges. There is no tokio runtime.
+    /// The address cannot be bound: it is in use, it does not belong to this machine, or the port
+    /// needs privileges. There is no tokio runtime.
     ///
     /// # Panics
     ///
@@ -124,12 +113,12 @@ impl Health {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
             SocketAddr::V6(_) => TcpSocket::new_v6()?,
         };
-        // As tokio does: on Windows it would let others take the port.
+        // Like tokio's `bind`. On Windows the option lets other processes take the port.
         #[cfg(not(windows))]
         socket.set_reuseaddr(true)?;
-        // Each connection has them from here.
-        socket.set_send_buffer_size(SYSTEM_BUFFER)?;
-        socket.set_recv_buffer_size(SYSTEM_BUFFER)?;
+        // Accepted connections inherit both sizes.
+        socket.set_send_buffer_size(SOCKET_BUFFER)?;
+        socket.set_recv_buffer_size(SOCKET_BUFFER)?;
         socket.bind(address)?;
         let socket = socket.listen(BACKLOG)?;
         self.advertise(socket.local_addr()?);
@@ -141,59 +130,55 @@ impl Health {
 }
 
 impl Listener {
-    /// The address that it is bound to: with port 0, the one that the system chose.
+    /// Returns the bound address. If port 0 was requested, it has the port that the system chose.
     ///
     /// # Errors
     ///
-    /// The system does not tell.
+    /// The operating system does not return the address.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
-    /// Answers probes as long as it is polled.
+    /// Serves probes for as long as the future is polled. It never ends by itself.
     ///
-    /// It never ends by itself, so that it is closed last: spawn it, and readiness says 503
-    /// through the whole drain until the process exits. Connections are bounded: 256 at once, and up
-    /// to 128 that are about to end, 8 KiB of head, 2.5 s for the head to arrive, a minute for all of
-    /// its requests.
+    /// Spawn it, so that readiness is served through the whole drain until the process exits. A
+    /// connection serves one request: its head has at most 8 KiB, and its response ends within
+    /// 4 s of the connection. At most 256 connections are open, and up to 128 more that are being
+    /// closed.
     ///
     /// # Panics
     ///
     /// When it is polled outside a tokio runtime with IO and time enabled.
     pub async fn serve(self) -> Infallible {
-        let mut open = Open::default();
-        let mut told: Option<Instant> = None;
+        let mut connections = Connections::default();
+        let mut warned: Option<Instant> = None;
         loop {
             match self.socket.accept().await {
                 Ok((stream, _)) => {
-                    while open.count() >= CONNECTIONS && !open.make_room(YOUNG)
-                        || open.tasks.len() >= CONNECTIONS + LEAVING
-                    {
-                        open.one_ends(YOUNG).await;
-                    }
-                    let progress = Arc::<Progress>::default();
-                    let conversation = self.health.clone().converse(stream, Arc::clone(&progress));
-                    open.spawn(conversation, progress);
+                    connections.make_room().await;
+                    let phase = Arc::<Phase>::default();
+                    let connection = self.health.clone().serve_connection(stream, phase.clone());
+                    connections.spawn(connection, phase);
                 }
-                Err(error) if is_of_one(&error) => {}
+                Err(error) if is_connection_error(&error) => {}
                 Err(error) => {
-                    // Most likely there is no descriptor left. The system says so even when nobody
-                    // waits, so that a probe that has only just come is not to be closed for it.
-                    if !open.make_room(ACCEPT_PAUSE)
-                        && told.is_none_or(|told| told.elapsed() > TOLD_FOR)
+                    // Most likely there is no file descriptor left. Linux reports that even when no
+                    // connection waits, so a probe that has just connected is not evicted for it.
+                    if !connections.evict(ACCEPT_RETRY)
+                        && warned.is_none_or(|warned| warned.elapsed() > WARNING_INTERVAL)
                     {
-                        warn!(%error, "the health listener cannot accept");
-                        told = Some(Instant::now());
+                        warn!(%error, "the health listener cannot accept connections");
+                        warned = Some(Instant::now());
                     }
-                    open.one_ends(ACCEPT_PAUSE).await;
+                    connections.wait_for_close(ACCEPT_RETRY).await;
                 }
             }
         }
     }
 }
 
-/// Whether that is one connection's error, which its client took back, and not one of accepting.
-fn is_of_one(error: &io::Error) -> bool {
+/// Whether a client aborted its connection, as opposed to the listening socket failing.
+fn is_connection_error(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(
         error.kind(),
@@ -201,190 +186,149 @@ fn is_of_one(error: &io::Error) -> bool {
     )
 }
 
-/// The connections there are. They end with this.
+/// The open connections. Dropping this closes them.
 #[derive(Default)]
-struct Open {
+struct Connections {
     tasks: JoinSet<()>,
     by_age: Vec<Connection>,
 }
 
 struct Connection {
     task: AbortHandle,
-    since: Instant,
-    progress: Arc<Progress>,
+    accepted: Instant,
+    phase: Arc<Phase>,
 }
 
-/// What a connection and the listener tell each other.
-#[derive(Debug, Default)]
-pub(crate) struct Progress {
-    phase: AtomicU8,
-    /// It was asked to make room.
-    room: Notify,
-}
+impl Connections {
+    fn spawn(&mut self, connection: impl Future<Output = ()> + Send + 'static, phase: Arc<Phase>) {
+        self.by_age.push(Connection {
+            task: self.tasks.spawn(connection),
+            accepted: Instant::now(),
+            phase,
+        });
+    }
 
-/// For its first request.
-const WAITING: u8 = 0;
-/// To make room, unless another request has come, which is then its last.
-const ASKED: u8 = 1;
-const ANSWERING: u8 = 2;
-/// And waits for another request, or for its client to read.
-const ANSWERED: u8 = 3;
+    /// Waits until one more connection may be open, and evicts an idle one if that takes one.
+    async fn make_room(&mut self) {
+        while self.count() >= CONNECTIONS_MAX && !self.evict(GRACE_PERIOD)
+            || self.tasks.len() >= CONNECTIONS_MAX + EVICTED_MAX
+        {
+            self.wait_for_close(GRACE_PERIOD).await;
+        }
+    }
 
-impl Open {
-    /// Without those that are about to make room.
+    /// Counts the open connections without those that were evicted.
     fn count(&mut self) -> usize {
         while self.tasks.try_join_next().is_some() {}
         self.by_age
             .retain(|connection| !connection.task.is_finished());
-        let stays = |connection: &&Connection| connection.progress.phase() != ASKED;
+        let stays = |connection: &&Connection| !connection.phase.is(EVICTED);
         self.by_age.iter().filter(stays).count()
     }
 
-    fn spawn(
-        &mut self,
-        conversation: impl Future<Output = ()> + Send + 'static,
-        progress: Arc<Progress>,
-    ) {
-        let task = self.tasks.spawn(conversation);
-        let since = Instant::now();
-        self.by_age.push(Connection {
-            task,
-            since,
-            progress,
-        });
-    }
-
-    /// Asks the oldest that hangs to end, if there is one of that age. It looks first whether a
-    /// request has come: on a busy machine, that may be there, unread.
-    fn make_room(&self, age: Duration) -> bool {
+    /// Evicts the oldest idle connection that is at least this old, if there is one.
+    fn evict(&self, age: Duration) -> bool {
         let now = Instant::now();
-        self.by_age
-            .iter()
-            .take_while(|connection| now - connection.since >= age)
-            .any(|connection| connection.progress.ask())
+        let old = |connection: &&Connection| now - connection.accepted >= age;
+        let mut old = self.by_age.iter().take_while(old);
+        old.any(|connection| connection.phase.evict())
     }
 
-    /// Waits until one of them ends, but no longer than that.
-    async fn one_ends(&mut self, patience: Duration) {
-        let end = async {
+    async fn wait_for_close(&mut self, limit: Duration) {
+        let close = async {
             if self.tasks.join_next().await.is_none() {
                 pending::<()>().await;
             }
         };
-        let _ = timeout(patience, end).await;
+        let _ = timeout(limit, close).await;
     }
 }
 
-impl Progress {
-    fn phase(&self) -> u8 {
-        self.phase.load(Ordering::Relaxed)
+/// Phase of a connection, which the listener and the connection's task share.
+#[derive(Debug, Default)]
+pub(crate) struct Phase {
+    current: AtomicU8,
+    evict: Notify,
+}
+
+/// The request has not arrived.
+const IDLE: u8 = 0;
+/// The listener wants the connection closed, unless the request arrives at the last moment.
+const EVICTED: u8 = 1;
+/// The request has arrived.
+const SERVING: u8 = 2;
+
+impl Phase {
+    fn is(&self, phase: u8) -> bool {
+        self.current.load(Relaxed) == phase
     }
 
-    fn enter(&self, phase: u8) {
-        self.phase.store(phase, Ordering::Relaxed);
+    fn serve(&self) {
+        self.current.store(SERVING, Relaxed);
     }
 
-    /// Not if it is being answered, or was asked before.
-    fn ask(&self) -> bool {
-        let hangs = |phase| matches!(phase, WAITING | ANSWERED).then_some(ASKED);
-        let asked = self
-            .phase
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, hangs);
-        if asked.is_ok() {
-            self.room.notify_one();
+    /// Returns `false` if the connection is not idle.
+    fn evict(&self) -> bool {
+        let idle = self
+            .current
+            .compare_exchange(IDLE, EVICTED, Relaxed, Relaxed);
+        if idle.is_ok() {
+            self.evict.notify_one();
         }
-        asked.is_ok()
+        idle.is_ok()
     }
 
-    /// Ends when it was asked to make room, and no request has come.
-    async fn hangs(&self) {
-        loop {
-            self.room.notified().await;
-            // tokio asks the system what has come before it looks at the clock; it is read before this
-            // goes on.
-            sleep(LOOK).await;
-            if self.phase() == ASKED {
-                break;
-            }
+    /// Waits until the connection is evicted, and its request has still not arrived.
+    async fn evicted(&self) {
+        self.evict.notified().await;
+        // tokio reads from its sockets before it fires its timers.
+        sleep(LAST_READ).await;
+        if self.is(SERVING) {
+            pending::<()>().await;
         }
     }
 }
 
 impl Health {
-    pub(crate) async fn converse(
+    pub(crate) async fn serve_connection(
         self,
         stream: impl AsyncRead + AsyncWrite + Unpin,
-        progress: Arc<Progress>,
+        phase: Arc<Phase>,
     ) {
+        let (health, phase) = (&self, &*phase);
+        let service = service_fn(async move |request: Request<Incoming>| {
+            phase.serve();
+            let response = health.respond(request.method(), request.uri().path());
+            Ok::<_, Infallible>(response.await)
+        });
         let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_READ_TIMEOUT)
-            .max_buf_size(BUFFER)
-            // The buffer grows for what is sent ahead.
-            .max_header_size(BUFFER)
-            // Each answer in one piece: into the pieces of one that waits for its reader, hyper 1.12
-            // would put the next, where that is a refusal.
-            .writev(false)
-            // `nc` and its like shut their side down before they read.
+            .keep_alive(false)
+            .max_buf_size(HEAD_MAX)
+            // `nc` and similar clients shut their side down before they read the response.
             .half_close(true)
-            .serve_connection(TokioIo::new(stream), self.service(Arc::clone(&progress)));
-        // What goes wrong on a connection is the client's affair, and it has noticed.
+            .serve_connection(TokioIo::new(stream), service);
         select! {
             biased;
-            _ = timeout(END, connection) => {}
-            () = progress.hangs() => {}
+            // An error is a client's mistake, which the client has noticed.
+            _ = timeout(CONNECTION_TIMEOUT, connection) => {}
+            () = phase.evicted() => {}
         }
-    }
-
-    fn service(
-        self,
-        progress: Arc<Progress>,
-    ) -> impl Service<
-        Request<Incoming>,
-        Response = Response<Full<Bytes>>,
-        Error = Infallible,
-        Future: Send,
-    > {
-        let born = Instant::now();
-        service_fn(move |request: Request<Incoming>| {
-            let health = self.clone();
-            let progress = Arc::clone(&progress);
-            async move {
-                let leaves = progress.phase() == ASKED;
-                let version = request.version();
-                progress.enter(ANSWERING);
-                let mut response = health.respond(request.method(), request.uri().path()).await;
-                if leaves || born.elapsed() >= LIFE {
-                    let close = header::HeaderValue::from_static("close");
-                    response.headers_mut().insert(header::CONNECTION, close);
-                    // To HTTP/1.0, hyper would add that it goes on.
-                    *response.version_mut() = version;
-                }
-                progress.enter(ANSWERED);
-                Ok(response)
-            }
-        })
     }
 
     async fn respond(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
-        let routes = &self.inner.settings.routes;
-        match routes.iter().find(|route| route.outer_path == path) {
+        let mut routes = self.inner.settings.routes.iter();
+        let mut response = Response::<Full<Bytes>>::default();
+        match routes.find(|route| route.outer_path == path) {
             Some(route) if matches!(*method, Method::GET | Method::HEAD) => {
-                self.report(route.probe).await.into()
+                response = self.report(route.probe).await.into();
             }
             Some(_) => {
-                let mut response = empty(StatusCode::METHOD_NOT_ALLOWED);
-                let allow = header::HeaderValue::from_static("GET,HEAD");
+                *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+                let allow = HeaderValue::from_static("GET,HEAD");
                 response.headers_mut().insert(header::ALLOW, allow);
-                response
             }
-            None => empty(StatusCode::NOT_FOUND),
+            None => *response.status_mut() = StatusCode::NOT_FOUND,
         }
+        response
     }
-}
-
-fn empty(status: StatusCode) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::default());
-    *response.status_mut() = status;
-    response
 }
