@@ -160,7 +160,6 @@ impl Listener {
                     let connection = self.health.clone().serve_connection(stream, phase.clone());
                     connections.spawn(connection, phase);
                 }
-                Err(error) if is_connection_error(&error) => {}
                 Err(error) => {
                     // Most likely there is no file descriptor left. Linux reports that even when no
                     // connection waits, so a probe that has just connected is not evicted for it.
@@ -175,15 +174,6 @@ impl Listener {
             }
         }
     }
-}
-
-/// Whether a client aborted its connection, as opposed to the listening socket failing.
-fn is_connection_error(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionRefused | ConnectionReset
-    )
 }
 
 /// The open connections. Dropping this closes them.

@@ -12,6 +12,7 @@ use std::{
 
 use axum::Router;
 use lifesign::{Health, HealthBuilder, Probe, build_info};
+use socket2::{Domain, Socket, Type};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -158,19 +159,23 @@ async fn a_port_in_use_is_an_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_connection_serves_many_probes() {
+async fn a_connection_serves_one_request_and_says_so() {
     let (health, address) = serve(Health::builder(build_info!())).await;
     health.set_ready();
     spawn_blocking(move || {
-        let mut stream = connect(address);
-        for _ in 0..100 {
-            stream
-                .write_all(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
-                .unwrap();
-            let mut answer = [0; 4096];
-            let count = stream.read(&mut answer).unwrap();
-            assert!(answer[..count].starts_with(b"HTTP/1.1 200 OK\r\n"));
+        let kept = "GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
+        for request in [kept, &kept.repeat(1000)] {
+            let answer = converse(address, request);
+            assert_eq!(codes(&answer), "200 ");
+            assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
         }
+        let kept = "GET /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
+        let answer = converse(address, kept);
+        assert_eq!(codes(&answer), "200 ");
+        assert!(
+            !answer.contains("\r\nconnection: keep-alive\r\n"),
+            "{answer}"
+        );
     })
     .await
     .unwrap();
@@ -223,7 +228,7 @@ async fn a_head_that_does_not_arrive_ends_the_connection() {
         .into();
         for wait in waits {
             let (start, took) = wait.join().unwrap();
-            let expected = Duration::from_millis(2400)..Duration::from_millis(4000);
+            let expected = Duration::from_millis(3900)..Duration::from_millis(5500);
             assert!(expected.contains(&took), "after {start:?}: {took:?}");
         }
     })
@@ -245,36 +250,36 @@ async fn a_head_that_arrives_a_byte_at_a_time_has_no_longer() {
             );
         }
         let took = started.elapsed();
-        assert!(took >= Duration::from_millis(2400), "{took:?}");
+        assert!(took >= Duration::from_millis(3900), "{took:?}");
     })
     .await
     .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes a minute"]
-async fn a_connection_that_is_used_all_the_time_ends_after_a_minute_and_says_so() {
-    let (health, address) = serve(Health::builder(build_info!())).await;
-    health.set_ready();
+async fn a_response_that_nobody_reads_ends_the_connection() {
+    // More than the buffers of both sides hold.
+    let names = (0..5000).map(|n| format!("{n:0>64}"));
+    let pass = async || Ok::<_, String>(());
+    let builder = names.fold(Health::builder(build_info!()), |builder, name| {
+        builder.optional(name, pass)
+    });
+    let (_health, address) = serve(builder).await;
     spawn_blocking(move || {
-        let mut stream = connect(address);
-        let since = Instant::now();
-        let mut answer = [0; 4096];
-        let last = loop {
-            stream
-                .write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-                .unwrap();
-            let count = stream.read(&mut answer).unwrap();
-            let answer = str::from_utf8(&answer[..count]).unwrap();
-            assert_eq!(code(answer), "200");
-            if answer.contains("\r\nconnection: close\r\n") {
-                break since.elapsed();
-            }
-            assert!(since.elapsed() < Duration::from_secs(65), "it may go on");
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.connect(&address.into()).unwrap();
+        let mut stream = TcpStream::from(socket);
+        let started = Instant::now();
+        stream
+            .write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            .unwrap();
+        while stream.write_all(b"x").is_ok() {
             std::thread::sleep(Duration::from_millis(100));
-        };
-        assert!(last >= Duration::from_secs(60), "{last:?}");
-        assert_eq!(read_to_close(&mut stream), "");
+            assert!(started.elapsed() < PATIENCE, "it waits for its reader");
+        }
+        let took = started.elapsed();
+        assert!(took >= Duration::from_millis(3900), "{took:?}");
     })
     .await
     .unwrap();
@@ -314,14 +319,14 @@ async fn connections_are_bounded_and_a_flood_keeps_no_probe_out() {
         let since = Instant::now();
         let silent: Vec<_> = (0..400).map(|_| connect(address)).collect();
         passes_within(Duration::from_secs(1), address);
-        // Well before the 2.5 s after which all of them are closed.
+        // Well before the 4 s after which all of them are closed.
         loop {
             let closed = silent.iter().filter(|stream| is_closed(stream)).count();
             if closed >= 145 {
                 break;
             }
             assert!(
-                since.elapsed() < Duration::from_millis(1900),
+                since.elapsed() < Duration::from_millis(3400),
                 "{closed} of 400 closed"
             );
         }
@@ -380,37 +385,6 @@ async fn a_request_that_waits_for_a_thread_is_answered_though_room_is_needed() {
 
     let answer = spawn_blocking(move || read_to_close(&mut first)).await;
     assert_eq!(code(&answer.unwrap()), "200");
-}
-
-#[tokio::test]
-async fn a_kept_connection_that_makes_room_is_answered_once_more_and_told_so() {
-    let (health, address) = serve(Health::builder(build_info!())).await;
-    health.set_ready();
-    let kept = spawn_blocking(move || {
-        let keep = |_| {
-            let mut stream = connect(address);
-            stream
-                .write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-                .unwrap();
-            assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
-            stream
-        };
-        (0..256).map(keep).collect::<Vec<_>>()
-    });
-    let mut kept = kept.await.unwrap();
-
-    // From here, the only thread is this one.
-    let _one_more = connect(address);
-    kept[0]
-        .write_all(b"GET /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
-        .unwrap();
-    // And this is what keeps it busy.
-    std::thread::sleep(Duration::from_millis(50));
-
-    let answer = spawn_blocking(move || read_to_close(&mut kept[0])).await;
-    let answer = answer.unwrap();
-    assert_eq!(code(&answer), "200");
-    assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -485,8 +459,8 @@ async fn a_flood_that_is_not_accepted_yet_keeps_no_probe_waiting_for_a_second() 
     assert_eq!(flood.unwrap().len(), 1000);
 }
 
-/// A table: a name, what is sent, and what it is answered by, in the words of [`answers`]. Where axum
-/// answers otherwise, that stands behind a bar.
+/// A table: a name, what is sent, and the responses in the words of [`answers`]. The listener is
+/// expected to serve the first request like axum, or as it stands before a bar, and to close.
 macro_rules! scenarios {
     ($($name:literal: $sent:expr => $ours:literal $(| $axums:literal)?),+ $(,)?) => {
         [$(($name, String::from($sent), $ours, [$ours $(, $axums)?].last().copied().unwrap())),+]
@@ -623,7 +597,7 @@ async fn a_head_of_more_than_8_kib_is_refused() {
         "a long query": path(&format!("/health?{long}")) => "431 closed" | "200 200",
         "a long method": format!("{long} / HTTP/1.1\r\n\r\n{INNER}") => "431 closed" | "404 200",
         "a long value after another request": format!("{INNER}{}", value(long)) =>
-            "200 431 closed" | "200 200 200",
+            "200 200 200",
         "a value of 1 MB": value(&long.repeat(100)) => "431 closed",
         "101 lines": lines(101) => "431 closed",
         "100 lines": lines(100) => "200 200",
@@ -700,24 +674,6 @@ async fn head_is_get_without_the_body() {
     .unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_requests_at_once_are_answered_in_their_order() {
-    let (health, listener) = serve(Health::builder(build_info!())).await;
-    health.set_ready();
-    let axum = serve_axum(&health).await;
-    spawn_blocking(move || {
-        let nothing = "GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n";
-        let last = "GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-        let requests = [INNER, nothing, &post(LENGTH, INNER)].concat().repeat(333) + last;
-        for address in [listener, axum] {
-            let answers = converse(address, &requests);
-            assert_eq!(codes(&answers), "200 404 405 ".repeat(333) + "404 ");
-        }
-    })
-    .await
-    .unwrap();
-}
-
 /// Sends each request to both servers.
 async fn both_servers<const N: usize>(
     scenarios: [(&'static str, String, &'static str, &'static str); N],
@@ -728,7 +684,13 @@ async fn both_servers<const N: usize>(
     spawn_blocking(move || {
         let mut others = Vec::new();
         for (name, request, ours, axums) in scenarios {
-            for (server, address, expected) in [("ours", listener, ours), ("axum's", axum, axums)] {
+            let first = ours.split(' ').next().unwrap_or_default();
+            let ours = match first {
+                "closed" => first.to_owned(),
+                code => format!("{code} closed"),
+            };
+            for (server, address, expected) in [("ours", listener, &*ours), ("axum's", axum, axums)]
+            {
                 let answers = answers(address, &request, expected);
                 if answers != expected {
                     others.push(format!("{name}, {server}: {answers}, not {expected}"));

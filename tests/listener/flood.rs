@@ -155,35 +155,7 @@ async fn drip(address: SocketAddr) {
 }
 
 #[test]
-fn a_hundred_thousand_requests_on_one_connection_are_answered() {
-    let worker = Worker::start();
-    let mut stream = worker.connect();
-    let mut answer = [0; 4096];
-    stream.write_all(KEPT).expect("it is sent");
-    let length = stream.read(&mut answer).expect("it is answered");
-    let answer = &answer[..length];
-    let mut one = answer.to_vec();
-    let mut asks = stream.try_clone().expect("a second handle");
-    let asks = thread::spawn(move || {
-        let requests = KEPT.repeat(100);
-        (0..1000).try_for_each(|_| asks.write_all(&requests))
-    });
-
-    for _ in 0..100_000 {
-        stream.read_exact(&mut one).expect("it is answered");
-        // But for the seconds of the date.
-        assert_eq!(one[..15], answer[..15]);
-        assert_eq!(one[length - 30..], answer[length - 30..]);
-    }
-
-    asks.join().unwrap().expect("all are sent");
-    let grown = worker.grown();
-    println!("{grown} KiB more");
-    assert!(grown <= 4 * COST, "{grown} KiB");
-}
-
-#[test]
-fn answers_that_nobody_reads_are_not_collected() {
+fn requests_after_the_first_are_not_collected() {
     let worker = Worker::start();
     let stream = Socket::new(Domain::IPV4, Type::STREAM, None).expect("sockets are left");
     // Nearly all that is taken is then on the other side.
@@ -204,7 +176,8 @@ fn answers_that_nobody_reads_are_not_collected() {
         assert!(sent < 1 << 30, "a gigabyte is taken");
     };
 
-    assert_eq!(refused.kind(), ErrorKind::WouldBlock, "{refused}");
+    let kinds = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
+    assert!(kinds.contains(&refused.kind()), "{refused}");
     assert!(ask(worker.address).starts_with("HTTP/1.1 200 OK\r\n"));
     let grown = worker.grown();
     println!("{sent} bytes of requests taken, {grown} KiB more");
