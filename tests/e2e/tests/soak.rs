@@ -15,7 +15,7 @@
 //! | | axum | the listener |
 //! |---|--:|--:|
 //! | on new connections | 400 | 100 |
-//! | on 100 kept connections | 400 | 100 |
+//! | on 100 connections that are kept where the server does so | 400 | 100 |
 //! | by executing `healthcheck` | | 1 |
 //!
 //! The listener has the smaller one because a check that hangs makes all who ask wait 0.8 s, and
