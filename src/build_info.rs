@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-/// What a binary knows about its own build, from [`build_info!`](crate::build_info!).
+/// Name, version, commit and dates of a binary, from [`build_info!`](crate::build_info!).
 ///
-/// What nobody said at compile time is unknown rather than guessed, and facts are not mixed: the
-/// description, the date and the dirty flag come only from a source that means the same commit.
-/// It prints as one line that leaves out what is unknown:
+/// A value that no source provides at compile time is unknown. Values of two commits are never
+/// mixed: describe, commit date and dirty never come from a source that names another commit. The
+/// metadata prints as one line, without the unknown values:
 ///
 /// ```
 /// const BUILD: lifesign::BuildInfo = lifesign::build_info!();
@@ -29,50 +29,50 @@ pub struct BuildInfo {
 }
 
 impl BuildInfo {
-    /// The name of the binary, or of the package where the macro stands in a library.
+    /// The name of the binary, or of the package if the macro is in a library.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// The version that the build was given, otherwise the package's. Never empty.
+    /// The version in the build's variables, otherwise the package's. Never empty.
     #[must_use]
     pub const fn version(&self) -> &'static str {
         self.version
     }
 
-    /// The git commit: the whole hash, unless the build was given a short one.
+    /// The hash of the git commit, abbreviated only if a variable of the build abbreviates it.
     ///
-    /// Unknown where the package is not tracked by the repository around it.
+    /// Unknown if the repository around the package does not track it.
     #[must_use]
     pub const fn commit(&self) -> Option<&'static str> {
         self.commit
     }
 
-    /// What `git describe --tags --always` says: the last tag and the way from it.
+    /// The output of `git describe --tags --always`: the last tag, and the commits since.
     ///
-    /// The abbreviated commit where no tag can be reached, as in a shallow clone.
+    /// Without a reachable tag, as in a shallow clone, this is the abbreviated commit.
     #[must_use]
     pub const fn describe(&self) -> Option<&'static str> {
         self.describe
     }
 
-    /// When the commit was made, in RFC 3339 and UTC: `2026-11-23T18:31:00Z`.
+    /// The time of the commit, in RFC 3339 and UTC: `2026-11-23T18:31:00Z`.
     #[must_use]
     pub const fn commit_date(&self) -> Option<&'static str> {
         self.commit_date
     }
 
-    /// When the build was made, in RFC 3339, as it was given: `2026-11-23T18:31:00Z`.
+    /// The time of the build as its variables state it, usually in RFC 3339.
     ///
-    /// Never the clock's time, unless vergen was told to take that: it goes stale in an incremental
-    /// build, and two builds of one commit would differ.
+    /// This crate never reads the clock: the time would be outdated after an incremental build, and
+    /// two builds of one commit would differ. vergen reads it unless `SOURCE_DATE_EPOCH` is set.
     #[must_use]
     pub const fn build_date(&self) -> Option<&'static str> {
         self.build_date
     }
 
-    /// Whether a tracked file of the repository differed from the commit.
+    /// Whether a tracked file of the repository differs from the commit.
     #[must_use]
     pub const fn dirty(&self) -> Option<bool> {
         self.dirty
@@ -90,55 +90,10 @@ impl BuildInfo {
         self.target
     }
 
-    /// The profile: `debug` or `release`, or which of the two a custom profile inherits from.
+    /// The profile: `debug` or `release`. A custom profile has the one that it inherits from.
     #[must_use]
     pub const fn profile(&self) -> Option<&'static str> {
         self.profile
-    }
-
-    /// For [`build_info!`](crate::build_info!) alone; the two change together.
-    #[doc(hidden)]
-    #[must_use]
-    pub const fn __resolve(
-        [bin, package, version, folder, emitted_for]: [Option<&'static str>; 5],
-        mut facts: [Candidates; 9],
-    ) -> Self {
-        // `cargo run` and `cargo test` pass on what `emit()` said. A build that is started from
-        // there, of another package, must not take it for its own.
-        let emitted_here = match (folder, emitted_for) {
-            (Some(folder), Some(emitted_for)) => same(folder, emitted_for),
-            _ => false,
-        };
-        let mut fact = 0;
-        while !emitted_here && fact < facts.len() {
-            facts[fact][EMITTED] = None;
-            fact += 1;
-        }
-
-        let [
-            versions,
-            commits,
-            describes,
-            dates,
-            dirties,
-            builds,
-            rustcs,
-            targets,
-            profiles,
-        ] = facts;
-        let commit = first(commits);
-        Self {
-            name: or_unknown(first([bin, package])),
-            version: or_unknown(first([first(versions), version])),
-            commit,
-            describe: first(about(commit, commits, describes)),
-            commit_date: first(about(commit, commits, dates)),
-            build_date: first(builds),
-            dirty: flag(first(about(commit, commits, dirties))),
-            rustc: first(rustcs),
-            target: first(targets),
-            profile: first(profiles),
-        }
     }
 }
 
@@ -151,8 +106,10 @@ impl fmt::Display for BuildInfo {
         };
         write!(f, "{} {}", self.name, self.version)?;
         match (self.commit, self.commit_date.or(self.build_date)) {
-            (Some(commit), Some(date)) => write!(f, " ({}{dirty}, {})", short(commit), day(date)),
-            (Some(commit), None) => write!(f, " ({}{dirty})", short(commit)),
+            (Some(commit), Some(date)) => {
+                write!(f, " ({}{dirty}, {})", abbreviate(commit), day(date))
+            }
+            (Some(commit), None) => write!(f, " ({}{dirty})", abbreviate(commit)),
             (None, Some(date)) => write!(f, " ({})", day(date)),
             (None, None) => Ok(()),
         }
@@ -162,42 +119,36 @@ impl fmt::Display for BuildInfo {
 #[cfg(feature = "core")]
 impl serde::Serialize for BuildInfo {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        use serde::ser::SerializeMap as _;
+        use serde::ser::SerializeMap;
+
+        fn entry<M: SerializeMap>(
+            map: &mut M,
+            key: &str,
+            value: Option<impl serde::Serialize>,
+        ) -> Result<(), M::Error> {
+            value.map_or(Ok(()), |value| map.serialize_entry(key, &value))
+        }
 
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("name", self.name)?;
-        map.serialize_entry("version", self.version)?;
-        for (key, value) in [
-            ("commit", self.commit),
-            ("describe", self.describe),
-            ("commitDate", self.commit_date),
-            ("buildDate", self.build_date),
-        ] {
-            if let Some(value) = value {
-                map.serialize_entry(key, value)?;
-            }
-        }
-        if let Some(dirty) = self.dirty {
-            map.serialize_entry("dirty", &dirty)?;
-        }
-        for (key, value) in [
-            ("rustc", self.rustc),
-            ("target", self.target),
-            ("profile", self.profile),
-        ] {
-            if let Some(value) = value {
-                map.serialize_entry(key, value)?;
-            }
-        }
+        entry(&mut map, "name", Some(self.name))?;
+        entry(&mut map, "version", Some(self.version))?;
+        entry(&mut map, "commit", self.commit)?;
+        entry(&mut map, "describe", self.describe)?;
+        entry(&mut map, "commitDate", self.commit_date)?;
+        entry(&mut map, "buildDate", self.build_date)?;
+        entry(&mut map, "dirty", self.dirty)?;
+        entry(&mut map, "rustc", self.rustc)?;
+        entry(&mut map, "target", self.target)?;
+        entry(&mut map, "profile", self.profile)?;
         map.end()
     }
 }
 
-/// The [`BuildInfo`] of the package in which it stands, as a constant.
+/// Creates the [`BuildInfo`] of the package that contains the call, as a constant.
 ///
-/// Call it in the binary: in a library it describes the library. It reads these variables while
-/// that package is compiled, and Cargo compiles the package again when one of them changes. The
-/// first that is set and not empty counts, and of it what comes before a control character.
+/// Call it in the binary: in a library it describes the library. It reads the following variables
+/// when the package is compiled, and Cargo compiles the package again when one of them changes. The
+/// first that is set and not empty wins. Its value ends at the first control character.
 ///
 /// | fact | the service's own | common | [vergen]'s | then |
 /// |---|---|---|---|---|
@@ -212,8 +163,8 @@ impl serde::Serialize for BuildInfo {
 /// | profile | `LIFESIGN_PROFILE` | | | `emit()` |
 ///
 /// So the arguments of a container build need no build script, and a service whose build script
-/// already runs vergen needs nothing else. `emit()` is `lifesign::build::emit()`, called in the
-/// service's `build.rs`.
+/// runs vergen needs nothing else. `emit()` is `lifesign::build::emit()`, which the service's
+/// `build.rs` calls.
 ///
 /// ```
 /// static BUILD: lifesign::BuildInfo = lifesign::build_info!();
@@ -227,6 +178,19 @@ impl serde::Serialize for BuildInfo {
 #[macro_export]
 macro_rules! build_info {
     () => {
+        $crate::build_info! {
+            VERSION [VERSION _ _]
+            GIT_COMMIT [GIT_COMMIT VERGEN_GIT_SHA VERGEN_GIT_SHA]
+            GIT_DESCRIBE [_ VERGEN_GIT_DESCRIBE _]
+            GIT_COMMIT_DATE [_ VERGEN_GIT_COMMIT_TIMESTAMP VERGEN_GIT_COMMIT_DATE]
+            GIT_DIRTY [_ VERGEN_GIT_DIRTY _]
+            BUILD_DATE [BUILD_DATE VERGEN_BUILD_TIMESTAMP VERGEN_BUILD_DATE]
+            RUSTC [_ VERGEN_RUSTC_SEMVER _]
+            TARGET [_ VERGEN_CARGO_TARGET_TRIPLE _]
+            PROFILE [_ _ _]
+        }
+    };
+    ($($fact:ident [$($variable:tt)*])*) => {
         const {
             $crate::BuildInfo::__resolve(
                 [
@@ -236,45 +200,79 @@ macro_rules! build_info {
                     ::core::option_env!("CARGO_MANIFEST_DIR"),
                     ::core::option_env!("LIFESIGN_EMITTED_FOR"),
                 ],
-                [
-                    $crate::build_info!(@fact VERSION VERSION _ _),
-                    $crate::build_info!(@fact GIT_COMMIT GIT_COMMIT VERGEN_GIT_SHA VERGEN_GIT_SHA),
-                    $crate::build_info!(@fact GIT_DESCRIBE _ VERGEN_GIT_DESCRIBE _),
-                    $crate::build_info!(@fact GIT_COMMIT_DATE
-                        _ VERGEN_GIT_COMMIT_TIMESTAMP VERGEN_GIT_COMMIT_DATE),
-                    $crate::build_info!(@fact GIT_DIRTY _ VERGEN_GIT_DIRTY _),
-                    $crate::build_info!(@fact BUILD_DATE
-                        BUILD_DATE VERGEN_BUILD_TIMESTAMP VERGEN_BUILD_DATE),
-                    $crate::build_info!(@fact RUSTC _ VERGEN_RUSTC_SEMVER _),
-                    $crate::build_info!(@fact TARGET _ VERGEN_CARGO_TARGET_TRIPLE _),
-                    $crate::build_info!(@fact PROFILE _ _ _),
-                ],
+                [$([
+                    $crate::build_info!(@variable "LIFESIGN_" $fact),
+                    $($crate::build_info!(@variable "" $variable),)*
+                    $crate::build_info!(@variable "LIFESIGN_EMITTED_" $fact),
+                ]),*],
             )
         }
     };
-    (@fact $fact:ident $($variable:tt)*) => {
-        [
-            ::core::option_env!(::core::concat!("LIFESIGN_", ::core::stringify!($fact))),
-            $($crate::build_info!(@variable $variable),)*
-            ::core::option_env!(::core::concat!("LIFESIGN_EMITTED_", ::core::stringify!($fact))),
-        ]
+    (@variable $prefix:literal _) => { ::core::option::Option::None };
+    (@variable $prefix:literal $name:ident) => {
+        ::core::option_env!(::core::concat!($prefix, ::core::stringify!($name)))
     };
-    (@variable _) => { ::core::option::Option::None };
-    (@variable $variable:ident) => { ::core::option_env!(::core::stringify!($variable)) };
 }
 
-/// What each source says of one fact, the most wanted first.
-type Candidates = [Option<&'static str>; 5];
+impl BuildInfo {
+    /// Chooses a source for each fact, for [`build_info!`](crate::build_info!) alone.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn __resolve(
+        [bin, package, version, directory, emitted_for]: [Option<&'static str>; 5],
+        mut facts: [Sources; 9],
+    ) -> Self {
+        // `cargo run` and `cargo test` pass the facts of their package on. A build of another
+        // package that is started from there has to ignore them.
+        let emitted_here = matches!(
+            (directory, emitted_for),
+            (Some(own), Some(other)) if own.len() == other.len() && starts_with(own, other)
+        );
+        let mut fact = 0;
+        while !emitted_here && fact < facts.len() {
+            facts[fact][EMITTED] = None;
+            fact += 1;
+        }
 
-/// The source that is `build::emit()`.
+        let [
+            versions,
+            commits,
+            describes,
+            commit_dates,
+            dirties,
+            build_dates,
+            compilers,
+            targets,
+            profiles,
+        ] = facts;
+        let commit = first_set(commits);
+        Self {
+            name: or_unknown(first_set([bin, package])),
+            version: or_unknown(first_set([first_set(versions), version])),
+            commit,
+            describe: first_set(of_commit(commit, commits, describes)),
+            commit_date: first_set(of_commit(commit, commits, commit_dates)),
+            build_date: first_set(build_dates),
+            dirty: parse_bool(first_set(of_commit(commit, commits, dirties))),
+            rustc: first_set(compilers),
+            target: first_set(targets),
+            profile: first_set(profiles),
+        }
+    }
+}
+
+/// The values of one fact by source, in order of precedence.
+type Sources = [Option<&'static str>; 5];
+
+/// Index of the source that is `build::emit()`.
 const EMITTED: usize = 4;
 
-/// The first value that says something.
-const fn first<const N: usize>(candidates: [Option<&'static str>; N]) -> Option<&'static str> {
+/// The first value that is set and not empty.
+const fn first_set<const N: usize>(values: [Option<&'static str>; N]) -> Option<&'static str> {
     let mut source = 0;
     while source < N {
-        if let Some(value) = candidates[source]
-            && let Some(value) = known(value)
+        if let Some(value) = values[source]
+            && let Some(value) = normalize(value)
         {
             return Some(value);
         }
@@ -283,43 +281,32 @@ const fn first<const N: usize>(candidates: [Option<&'static str>; N]) -> Option<
     None
 }
 
-/// The candidates without those whose source means another commit.
-const fn about(
-    commit: Option<&'static str>,
-    commits: Candidates,
-    mut candidates: Candidates,
-) -> Candidates {
+/// Drops the values of sources that name another commit. A source has the same index in both lists.
+const fn of_commit(commit: Option<&'static str>, commits: Sources, mut values: Sources) -> Sources {
     let mut source = 0;
-    while source < candidates.len() {
-        if let (Some(commit), Some(theirs)) = (commit, first([commits[source]]))
-            && !starts_with(commit, theirs)
-            && !starts_with(theirs, commit)
+    while source < values.len() {
+        if let (Some(commit), Some(other)) = (commit, first_set([commits[source]]))
+            && !starts_with(commit, other)
+            && !starts_with(other, commit)
         {
-            candidates[source] = None;
+            values[source] = None;
         }
         source += 1;
     }
-    candidates
+    values
 }
 
-/// The value up to its first control character, without spaces around it.
-const fn known(value: &'static str) -> Option<&'static str> {
+/// The value up to its first control character, without surrounding spaces, if anything is left.
+const fn normalize(value: &'static str) -> Option<&'static str> {
     let value = value.trim_ascii();
-    let bytes = value.as_bytes();
     let mut end = 0;
-    while end < bytes.len() {
-        // Terminals obey U+0080 to U+009F too, which are two bytes.
-        let wide = bytes[end] == 0xc2 && bytes[end + 1] < 0xa0;
-        if bytes[end].is_ascii_control() || wide {
-            break;
-        }
+    while end < value.len() && !value.as_bytes()[end].is_ascii_control() {
         end += 1;
     }
     let value = value.split_at(end).0.trim_ascii();
-    if value.is_empty() || same(value, "VERGEN_IDEMPOTENT_OUTPUT") {
-        None
-    } else {
-        Some(value)
+    match value.as_bytes() {
+        b"" | b"VERGEN_IDEMPOTENT_OUTPUT" => None,
+        _ => Some(value),
     }
 }
 
@@ -330,16 +317,15 @@ const fn or_unknown(value: Option<&'static str>) -> &'static str {
     }
 }
 
-const fn flag(value: Option<&str>) -> Option<bool> {
-    match value {
-        Some(value) if same(value, "true") || same(value, "1") => Some(true),
-        Some(value) if same(value, "false") || same(value, "0") => Some(false),
+const fn parse_bool(value: Option<&str>) -> Option<bool> {
+    let Some(value) = value else {
+        return None;
+    };
+    match value.as_bytes() {
+        b"true" | b"1" => Some(true),
+        b"false" | b"0" => Some(false),
         _ => None,
     }
-}
-
-const fn same(a: &str, b: &str) -> bool {
-    a.len() == b.len() && starts_with(a, b)
 }
 
 const fn starts_with(value: &str, prefix: &str) -> bool {
@@ -354,18 +340,18 @@ const fn starts_with(value: &str, prefix: &str) -> bool {
     true
 }
 
-/// The first twelve digits of a hash; anything else as it was given.
-fn short(commit: &str) -> &str {
+/// The first twelve digits of a hash. Any other text stays as it is.
+fn abbreviate(commit: &str) -> &str {
     match commit.get(..12) {
         Some(start) if commit.bytes().all(|byte| byte.is_ascii_hexdigit()) => start,
         _ => commit,
     }
 }
 
-/// The day of an RFC 3339 date; anything else as it was given.
+/// The day of an RFC 3339 date. Any other text stays as it is.
 fn day(date: &str) -> &str {
-    match (date.as_bytes(), date.get(..10)) {
-        ([_, _, _, _, b'-', _, _, b'-', ..], Some(day)) => day,
+    match date.split_once('T') {
+        Some((day, _)) if day.len() == 10 => day,
         _ => date,
     }
 }
@@ -387,33 +373,20 @@ mod tests {
         profile: Some("release"),
     };
 
-    const UNKNOWN: BuildInfo = BuildInfo {
-        commit: None,
-        describe: None,
-        commit_date: None,
-        build_date: None,
-        dirty: None,
-        rustc: None,
-        target: None,
-        profile: None,
-        ..KNOWN
-    };
+    const UNKNOWN: BuildInfo = BuildInfo::__resolve(
+        [Some("my-service"), None, Some("1.4.2"), None, None],
+        [[None; 5]; 9],
+    );
 
     #[test]
-    fn prints_one_line_without_what_is_unknown() {
-        let dirty = BuildInfo {
-            dirty: Some(true),
-            ..KNOWN
-        };
-        let dated = BuildInfo {
-            build_date: KNOWN.build_date,
-            ..UNKNOWN
-        };
-        let free_text = BuildInfo {
-            commit: Some("release-candidate"),
-            build_date: Some("Monday morning"),
-            ..UNKNOWN
-        };
+    fn displays_one_line_without_unknown_values() {
+        let mut dirty = KNOWN;
+        dirty.dirty = Some(true);
+        let mut dated = UNKNOWN;
+        dated.build_date = KNOWN.build_date;
+        let mut free_text = UNKNOWN;
+        free_text.commit = Some("release-candidate");
+        free_text.build_date = Some("Monday morning");
 
         for (info, line) in [
             (KNOWN, "my-service 1.4.2 (3f2a91c0d1e2, 2026-11-23)"),
@@ -431,7 +404,7 @@ mod tests {
 
     #[cfg(feature = "core")]
     #[test]
-    fn serializes_what_is_known() {
+    fn serializes_known_values() {
         assert_eq!(
             serde_json::to_string(&KNOWN).unwrap(),
             concat!(
@@ -453,12 +426,24 @@ mod tests {
         for (given, value) in [
             (" 1.0\ncargo::rustc-env=A=b", Some("1.0")),
             ("1.0 \u{1b}[31m", Some("1.0")),
-            ("1.0\u{9b}31m", Some("1.0")),
             ("größe\u{a0}", Some("größe\u{a0}")),
             (" \r\n", None),
             ("VERGEN_IDEMPOTENT_OUTPUT", None),
         ] {
-            assert_eq!(known(given), value, "{given:?}");
+            assert_eq!(normalize(given), value, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn dirty_is_a_boolean_or_a_digit() {
+        for (given, value) in [
+            ("true", Some(true)),
+            ("1", Some(true)),
+            ("false", Some(false)),
+            ("0", Some(false)),
+            ("yes", None),
+        ] {
+            assert_eq!(parse_bool(Some(given)), value, "{given}");
         }
     }
 }

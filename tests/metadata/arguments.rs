@@ -217,10 +217,14 @@ fn variables_of_vergen_come_after_the_arguments() {
 
     let nothing = "VERGEN_IDEMPOTENT_OUTPUT";
     service.write("build.rs", &build_script(emit, nothing, nothing));
-    let facts = service.build();
-    assert_eq!(facts["commit"], before["commit"]);
-    assert_eq!(facts["commit_date"], "2026-11-22");
+    let facts_without_sha = service.build();
+    assert_eq!(facts_without_sha["commit"], before["commit"]);
+    assert_eq!(facts_without_sha["commit_date"], "2026-11-22");
 
     service.set("GIT_COMMIT", "given");
     assert_eq!(service.build()["commit"], "given");
+
+    service.write("build.rs", &build_script(emit, "7e57ed", nothing));
+    let expected = facts(&[("commit", "given")]);
+    assert_eq!(git_facts(&service.build()), expected);
 }
