@@ -43,6 +43,7 @@ pub(crate) struct Settings {
     pub(crate) status_only: bool,
     pub(crate) drain_delay: Duration,
     pub(crate) shutdown_timeout: Duration,
+    pub(crate) ready_during_drain: bool,
 }
 
 /// Where a probe is served.
@@ -75,6 +76,7 @@ impl HealthBuilder {
                 status_only: false,
                 drain_delay: DRAIN_DELAY,
                 shutdown_timeout: SHUTDOWN_TIMEOUT,
+                ready_during_drain: false,
             },
         }
     }
@@ -93,14 +95,8 @@ impl HealthBuilder {
     /// be aborted.
     ///
     /// ```
-    /// # struct Pool;
-    /// # impl Pool { async fn ping(&self) -> std::io::Result<()> { Ok(()) } }
-    /// # let pool = std::sync::Arc::new(Pool);
     /// let health = lifesign::Health::builder(lifesign::build_info!())
-    ///     .required("postgres", move || {
-    ///         let pool = pool.clone();
-    ///         async move { pool.ping().await }
-    ///     })
+    ///     .required("data", async || tokio::fs::metadata("/data").await)
     ///     .build()?;
     /// # Ok::<(), lifesign::RegisterError>(())
     /// ```
@@ -127,6 +123,41 @@ impl HealthBuilder {
         let check = Check::new(name.into(), Need::Optional, check);
         self.checks.push(check);
         self
+    }
+
+    /// Adds a [required](Self::required) check with the state it needs, such as a connection pool.
+    ///
+    /// The closure gets a clone of the state for each run.
+    ///
+    /// ```
+    /// # #[derive(Clone)]
+    /// # struct Pool;
+    /// # impl Pool { async fn ping(&self) -> std::io::Result<()> { Ok(()) } }
+    /// # let pool = Pool;
+    /// let health = lifesign::Health::builder(lifesign::build_info!())
+    ///     .required_with("postgres", pool.clone(), async |pool| pool.ping().await)
+    ///     .build()?;
+    /// # Ok::<(), lifesign::RegisterError>(())
+    /// ```
+    pub fn required_with<S, F, Fut, T, E>(self, name: impl Into<String>, state: S, check: F) -> Self
+    where
+        S: Clone + Send + Sync + 'static,
+        F: Fn(S) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+        E: fmt::Display,
+    {
+        self.required(name, move || check(state.clone()))
+    }
+
+    /// Adds an [optional](Self::optional) check with the state it needs.
+    pub fn optional_with<S, F, Fut, T, E>(self, name: impl Into<String>, state: S, check: F) -> Self
+    where
+        S: Clone + Send + Sync + 'static,
+        F: Fn(S) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+        E: fmt::Display,
+    {
+        self.optional(name, move || check(state.clone()))
     }
 
     /// Sets the path of a probe's route.
@@ -172,6 +203,18 @@ impl HealthBuilder {
         self
     }
 
+    /// Leaves readiness alone during the drain: it reports what it would report of a ready service.
+    ///
+    /// By default readiness fails from the signal on, which is how load balancers that send probes learn
+    /// of the drain. Kubernetes learns of it in another way: it takes a deleted pod out of the traffic
+    /// at once. But a pod that is the only one of its service, or of its node with
+    /// `externalTrafficPolicy: Local`, still gets traffic while it terminates, as long as it is
+    /// ready. Choose this if Kubernetes' own load balancing is the only one.
+    pub const fn ready_during_drain(mut self) -> Self {
+        self.settings.ready_during_drain = true;
+        self
+    }
+
     /// Validates names and paths, and creates the [`Health`] of a starting service.
     ///
     /// # Errors
@@ -209,6 +252,7 @@ pub struct RegisterError(Mistake);
 pub(super) enum Mistake {
     Name(String),
     Duplicate(String),
+    TooLate(String),
     Path(String),
     SamePath(String),
     Period(String, Duration),
@@ -228,6 +272,7 @@ impl fmt::Display for RegisterError {
                 "name {name:?}: expected 1 to {NAME_MAX} letters, digits, '-', '_' or '.'"
             ),
             Mistake::Duplicate(name) => write!(f, "name {name:?} is registered twice"),
+            Mistake::TooLate(name) => write!(f, "check {name:?} is registered after set_ready()"),
             Mistake::Path(path) => write!(
                 f,
                 "path {path:?}: expected '/' and then letters, digits, '/', '-', '_', '.' or '~'"

@@ -224,6 +224,9 @@ impl Checks {
             return Err(Mistake::Duplicate(check.name().to_owned()));
         }
         registry.checks.push(Arc::new(check));
+        // Results without the new check are outdated.
+        registry.last = None;
+        registry.running = None;
         Ok(())
     }
 
@@ -234,6 +237,12 @@ impl Checks {
     pub(super) fn any_required(&self) -> bool {
         let required = |check: &Arc<Check>| check.label.need == Need::Required;
         lock(&self.0).checks.iter().any(required)
+    }
+
+    /// Whether every required check has passed, those included that were added meanwhile.
+    pub(super) fn pass(&self, evaluation: &Evaluation) -> bool {
+        let complete = evaluation.results.len() == lock(&self.0).checks.len();
+        complete && evaluation.failing(Need::Required).next().is_none()
     }
 
     /// Returns the cached evaluation, or waits for the one under way, or starts a new one. `None`
@@ -282,10 +291,9 @@ impl Checks {
             let running = &mut registry.running;
             running.take_if(|running| running.done.same_channel(&ours));
             // An abandoned run can finish after the one that replaced it: its result is outdated.
-            if registry
-                .last
-                .as_ref()
-                .is_none_or(|last| last.started <= started)
+            let last = registry.last.as_ref();
+            if evaluation.results.len() == registry.checks.len()
+                && last.is_none_or(|last| last.started <= started)
             {
                 registry.last = Some(Arc::clone(&evaluation));
                 unlogged = evaluation.unlogged();

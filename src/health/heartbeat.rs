@@ -156,6 +156,14 @@ impl Heartbeats {
         Some(Heartbeat(beat))
     }
 
+    /// Whether the name belongs to a heartbeat that has not finished.
+    pub(super) fn contains(&self, name: &str) -> bool {
+        let taken = |heartbeat: &Registered| {
+            *heartbeat.beat.name == *name && heartbeat.beat.pulse() != Pulse::Finished
+        };
+        lock(&self.0).iter().any(taken)
+    }
+
     /// Returns the pulse of each heartbeat, and those that have changed since the last call.
     pub(super) fn pulses(&self) -> (Pulses, Pulses) {
         let (mut pulses, mut changed) = (Vec::new(), Vec::new());

@@ -11,7 +11,10 @@ mod verdict;
 
 use std::{
     fmt, mem,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -33,7 +36,7 @@ pub use self::{
 };
 use self::{
     builder::{Mistake, validate_name, validate_period},
-    checks::Checks,
+    checks::{Check, Checks},
     heartbeat::{Heartbeats, Pulses},
     verdict::{Failing, verdict},
 };
@@ -50,7 +53,7 @@ use crate::BuildInfo;
 /// | ready, an optional check fails | 200 warn | 200 warn | 200 pass |
 /// | ready, a required check fails | 200 warn | 503 fail | 200 pass |
 /// | broken: a heartbeat is late or was dropped | 503 fail | 503 fail | 503 fail |
-/// | draining | 503 fail | 503 fail | 200 pass |
+/// | draining | 503 fail | 503 fail, or [left alone](HealthBuilder::ready_during_drain) | 200 pass |
 ///
 /// A draining service is alive whatever its heartbeats do: its workers are ending, and a restart
 /// would cut the drain short.
@@ -67,6 +70,8 @@ pub(crate) struct Inner {
     pub(crate) life: Life,
     checks: Checks,
     heartbeats: Heartbeats,
+    /// Whether the service was ready when the drain began.
+    was_ready: AtomicBool,
     /// Last snapshot for each probe.
     snapshots: [Mutex<Option<Arc<Snapshot>>>; 3],
 }
@@ -97,6 +102,7 @@ impl Health {
                 life: Life::default(),
                 checks,
                 heartbeats: Heartbeats::default(),
+                was_ready: AtomicBool::new(false),
                 snapshots: Default::default(),
             }),
         }
@@ -110,6 +116,98 @@ impl Health {
             true => State::Waiting,
             false => State::Ready,
         });
+    }
+
+    /// Adds a required check to a service that is starting, like [`HealthBuilder::required`].
+    ///
+    /// For a check of what is only known after the start has begun: a pool that has to connect,
+    /// while the routes report "starting" already.
+    ///
+    /// # Errors
+    ///
+    /// - The name is empty, is longer than 64 bytes, contains anything but ASCII letters, digits,
+    ///   `-`, `_` and `.`, or belongs to another check or heartbeat.
+    /// - The program has called [`set_ready`](Self::set_ready).
+    pub fn required<F, Fut, T, E>(
+        &self,
+        name: impl Into<String>,
+        check: F,
+    ) -> Result<(), RegisterError>
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+        E: fmt::Display,
+    {
+        self.add(Check::new(name.into(), Need::Required, check))
+    }
+
+    /// Adds an optional check to a service that is starting, like [`HealthBuilder::optional`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`required`](Self::required).
+    pub fn optional<F, Fut, T, E>(
+        &self,
+        name: impl Into<String>,
+        check: F,
+    ) -> Result<(), RegisterError>
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+        E: fmt::Display,
+    {
+        self.add(Check::new(name.into(), Need::Optional, check))
+    }
+
+    /// Adds a required check with the state it needs, like [`HealthBuilder::required_with`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`required`](Self::required).
+    pub fn required_with<S, F, Fut, T, E>(
+        &self,
+        name: impl Into<String>,
+        state: S,
+        check: F,
+    ) -> Result<(), RegisterError>
+    where
+        S: Clone + Send + Sync + 'static,
+        F: Fn(S) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+        E: fmt::Display,
+    {
+        self.required(name, move || check(state.clone()))
+    }
+
+    /// Adds an optional check with the state it needs, like [`HealthBuilder::optional_with`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`required`](Self::required).
+    pub fn optional_with<S, F, Fut, T, E>(
+        &self,
+        name: impl Into<String>,
+        state: S,
+        check: F,
+    ) -> Result<(), RegisterError>
+    where
+        S: Clone + Send + Sync + 'static,
+        F: Fn(S) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+        E: fmt::Display,
+    {
+        self.optional(name, move || check(state.clone()))
+    }
+
+    fn add(&self, check: Check) -> Result<(), RegisterError> {
+        let name = check.name();
+        if matches!(self.inner.state(), State::Waiting | State::Ready) {
+            return Err(Mistake::TooLate(name.to_owned()).into());
+        }
+        if self.inner.heartbeats.contains(name) {
+            return Err(Mistake::Duplicate(name.to_owned()).into());
+        }
+        Ok(self.inner.checks.add(check)?)
     }
 
     /// Registers a worker loop that beats at least once in every `period`.
@@ -137,13 +235,13 @@ impl Health {
     /// Runs the checks if the last run is older than 1 s. Liveness runs none.
     pub(crate) async fn snapshot(&self, probe: Probe) -> Arc<Snapshot> {
         let inner = &self.inner;
-        let evaluation = match (probe, inner.state()) {
+        let evaluation = match (probe, inner.seen_by(probe)) {
             (Probe::Liveness, _) | (_, State::Draining) => None,
             _ => inner.checks.evaluate().await,
         };
         if let Some(evaluation) = &evaluation
             && inner.state() == State::Waiting
-            && evaluation.failing(Need::Required).next().is_none()
+            && inner.checks.pass(evaluation)
         {
             inner.enter(State::Ready);
         }
@@ -156,11 +254,23 @@ impl Inner {
         *self.state.borrow()
     }
 
+    /// The state that a probe should see: a drain can leave readiness alone.
+    fn seen_by(&self, probe: Probe) -> State {
+        let state = self.state();
+        let is_kept = self.settings.ready_during_drain && probe == Probe::Readiness;
+        if state == State::Draining && is_kept && self.was_ready.load(Ordering::Relaxed) {
+            return State::Ready;
+        }
+        state
+    }
+
     /// Moves the state forward. Returns the state before, or `None` if it was as far already.
     pub(crate) fn enter(&self, state: State) -> Option<State> {
         let mut before = None;
         self.state.send_if_modified(|current| {
             if *current < state {
+                let was_ready = *current == State::Ready;
+                self.was_ready.store(was_ready, Ordering::Relaxed);
                 before = Some(mem::replace(current, state));
             }
             before.is_some()
@@ -186,10 +296,13 @@ impl Inner {
 
     /// Returns the last snapshot, with its body, as long as nothing has changed.
     fn snapshot(&self, probe: Probe, evaluation: Option<Arc<Evaluation>>) -> Arc<Snapshot> {
-        let heartbeats = self.pulses();
+        let mut heartbeats = self.pulses();
         // The state may have changed while the checks ran. It is read after the heartbeats,
         // because a heartbeat that is dropped during the drain is not a failure.
-        let state = self.state();
+        let state = self.seen_by(probe);
+        if state != self.state() {
+            heartbeats.clear();
+        }
         let mut last = lock(&self.snapshots[probe as usize]);
         if let Some(last) = last.as_ref()
             && last.state == state

@@ -1,6 +1,7 @@
 //! From a registered check to a served report, in process.
 
 mod checks;
+mod late_checks;
 mod log;
 mod properties;
 mod registration;
