@@ -1,6 +1,18 @@
-//! The probe as a child process, against servers that misbehave in every way we know of.
+//! The probe through its front door: `service healthcheck …` as a child process, against servers that
+//! misbehave in every way we know of.
+//!
+//! All tests go through [`told`](command::told), which holds what every probe promises: exit code 0
+//! or 1, one line of at most 400 bytes, on stdout when healthy and on stderr when not.
 #![cfg(all(target_os = "linux", feature = "axum", feature = "listener"))]
 
+mod arguments;
 mod command;
+mod deadline;
+mod output;
+mod request;
+mod resources;
+mod servers;
 #[path = "../support/mod.rs"]
 mod support;
+mod target;
+mod unix;

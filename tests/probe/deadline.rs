@@ -1,0 +1,178 @@
+//! One deadline for the whole probe, whatever happens to it meanwhile.
+
+use std::{fs, io::Write, net::TcpListener, process::Command, sync::mpsc, thread, time::Duration};
+
+use crate::{
+    command::{
+        AT_ONCE, DEADLINE, Folder, PATIENCE, SHORT, ask, ends_in_time, freeze, healthcheck,
+        printed, serve_asked, signal, told, works,
+    },
+    support::{
+        hostile::{self, HEALTHY, Hear, Hold, OK, address_of, full_backlog, perform, say},
+        run, serve, start,
+    },
+};
+
+#[test]
+fn the_timeout_is_3_s_by_default() {
+    ends_in_time(DEADLINE, || {
+        let address = serve(|stream| perform(&[Hear, Hold], stream));
+        let outcome = ask(&format!("http://{address}"));
+        let expected = format!("unhealthy: {address} sent no response within 3s");
+        (outcome, expected)
+    });
+}
+
+#[test]
+fn a_freeze_within_the_deadline_does_no_harm() {
+    let (thaw, thawed) = mpsc::channel();
+    let (address, asked) = serve_asked(move |mut stream| {
+        let _ = thawed.recv();
+        let _ = stream.write_all(OK.as_bytes());
+    });
+    let probe = start(healthcheck([format!("http://{address}")]).args(["--timeout", "9s"]));
+    asked.recv_timeout(PATIENCE).expect("the probe asks");
+    freeze(probe.child.id());
+    signal(probe.child.id(), "CONT");
+    thaw.send(()).expect("the server waits");
+    assert_eq!(told(&probe.finish()), HEALTHY);
+}
+
+#[test]
+fn a_freeze_while_connecting_does_no_harm() {
+    let (listener, queue) = full_backlog();
+    let url = format!("http://{}", address_of(&listener));
+    let probe = start(healthcheck([&*url]).args(["--timeout", "9s"]));
+    freeze(probe.child.id());
+    signal(probe.child.id(), "CONT");
+    drop(queue);
+    thread::spawn(move || {
+        let listener = TcpListener::from(listener);
+        while let Ok((stream, _)) = listener.accept() {
+            perform(&[Hear, say(OK)], stream);
+        }
+    });
+    assert_eq!(told(&probe.finish()), HEALTHY);
+}
+
+#[test]
+fn a_freeze_while_connecting_does_not_change_what_is_said() {
+    let (listener, _queue) = full_backlog();
+    let address = address_of(&listener);
+    let probe = start(healthcheck([format!("http://{address}")]).args(["--timeout", "1s"]));
+    freeze(probe.child.id());
+    signal(probe.child.id(), "CONT");
+    assert_eq!(
+        told(&probe.finish()),
+        format!("unhealthy: connect to {address}: timed out after 1s")
+    );
+}
+
+#[test]
+fn a_freeze_beyond_the_deadline_ends_as_unhealthy() {
+    let (address, asked) = serve_asked(|stream| perform(&[Hold], stream));
+    let probe = start(healthcheck([format!("http://{address}")]).args(["--timeout", "1s"]));
+    asked.recv_timeout(PATIENCE).expect("the probe asks");
+    freeze(probe.child.id());
+    thread::sleep(Duration::from_secs(1));
+    signal(probe.child.id(), "CONT");
+    assert_eq!(
+        told(&probe.finish()),
+        format!("unhealthy: {address} sent no response within 1s")
+    );
+}
+
+#[test]
+fn an_answer_that_is_complete_after_the_deadline_is_late() {
+    // Linux rounds waits up by some milliseconds, and several are started so that one at least is
+    // rounded: it has the whole answer, and must not believe it.
+    let late = || {
+        let (address, _asked) = serve_asked(|mut stream| {
+            thread::sleep(Duration::from_secs(3));
+            let _ = stream.write_all(OK.as_bytes());
+        });
+        let outcome = run(healthcheck([format!("http://{address}")]).args(["--timeout", "3s"]));
+        let line = told(&outcome);
+        let sent = |what: &str| format!("unhealthy: {address} sent {what} within 3s");
+        assert!(
+            [sent("no response"), sent("an incomplete response")].contains(&line),
+            "{line}"
+        );
+    };
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(late);
+        }
+    });
+}
+
+#[test]
+fn sigpipe_does_no_harm() {
+    let (go, gone) = mpsc::channel();
+    let (address, asked) = serve_asked(move |mut stream| {
+        let _ = gone.recv();
+        let _ = stream.write_all(OK.as_bytes());
+    });
+    let probe = start(&mut healthcheck([format!("http://{address}")]));
+    asked.recv_timeout(PATIENCE).expect("the probe asks");
+    signal(probe.child.id(), "PIPE");
+    go.send(()).expect("the server waits");
+    assert_eq!(told(&probe.finish()), HEALTHY);
+}
+
+#[test]
+fn a_clock_that_is_set_back_again_and_again_changes_nothing() {
+    // The machine's own clock is not a test's to set. The kernel's timeouts don't follow it either.
+    let folder = Folder::new("clock");
+    let [source, library] = ["back.c", "back.so"].map(|name| folder.0.join(name));
+    fs::write(&source, CLOCK_THAT_IS_SET_BACK).expect("a file can be made");
+    let mut compile = Command::new("cc");
+    compile.args(["-shared", "-fPIC", "-o"]);
+    assert!(works(compile.arg(&library).arg(&source)), "{compile:?}");
+    let now = run(Command::new("date").arg("+%Y").env("LD_PRELOAD", &library));
+    assert_eq!(now.stdout, "1970\n");
+
+    ends_in_time(SHORT, || {
+        let address = serve(|stream| perform(&[Hear, Hold], stream));
+        let mut probe = healthcheck([&*format!("http://{address}"), "--timeout", "500ms"]);
+        let outcome = run(probe.env("LD_PRELOAD", &library));
+        let expected = format!("unhealthy: {address} sent no response within 500ms");
+        (outcome, expected)
+    });
+
+    let address = serve(|stream| perform(&[Hear, hostile::pause(300), say(OK)], stream));
+    let mut probe = healthcheck([format!("http://{address}")]);
+    let outcome = run(probe.env("LD_PRELOAD", &library));
+    assert_eq!(told(&outcome), HEALTHY);
+    let said = outcome.stdout.trim_start_matches("healthy: 200 in ");
+    let took = said.trim_end_matches(" ms\n").parse::<f64>();
+    assert!(took.is_ok_and(|took| took >= 300.0), "{said}");
+}
+
+/// Each time that somebody asks, it is earlier.
+const CLOCK_THAT_IS_SET_BACK: &str = "
+#define _GNU_SOURCE
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+int clock_gettime(clockid_t clock, struct timespec *time)
+{
+    static long now = 10000000;
+    long failed = syscall(SYS_clock_gettime, clock, time);
+    if (clock == CLOCK_REALTIME)
+        time->tv_sec = now -= 3600;
+    return failed;
+}
+";
+
+#[test]
+fn sigterm_ends_a_probe_at_once() {
+    let (address, asked) = serve_asked(|stream| perform(&[Hold], stream));
+    let probe = start(&mut healthcheck([format!("http://{address}")]));
+    asked.recv_timeout(PATIENCE).expect("the probe asks");
+    signal(probe.child.id(), "TERM");
+    let outcome = probe.finish();
+    assert_eq!(printed(&outcome), (None, "", ""));
+    assert!(AT_ONCE.contains(&outcome.took), "{outcome:?}");
+}

@@ -1,0 +1,155 @@
+//! What goes on the wire.
+
+use std::{
+    env,
+    io::{ErrorKind, Read, Write},
+    net::SocketAddr,
+    sync::mpsc,
+    time::Duration,
+};
+
+use crate::{
+    command::{PATIENCE, ask, healthcheck, overhear, overhear_on, skipped, told},
+    support::{
+        hostile::{HEALTHY, Hold, OK, Say, closed_pair, perform, read_request, response},
+        serve,
+    },
+};
+
+#[test]
+fn the_request_is_exactly_this() {
+    assert_eq!(
+        overhear(|address| healthcheck([format!("http://{address}")])),
+        format!(
+            "GET /health HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nUser-Agent: lifesign/{}\r\n\
+             Accept: */*\r\nConnection: close\r\n\r\n",
+            env!("CARGO_PKG_VERSION")
+        )
+    );
+}
+
+#[test]
+fn headers_that_are_given_come_last_and_instead_of_ours() {
+    let headers = [
+        "--header",
+        "host: example.org",
+        "--header",
+        "X-A:  b c\t",
+        "--header=X-A:",
+        "--header=USER-AGENT: me",
+        "--header=accept: text/plain",
+    ];
+    let probe = |address| {
+        let mut probe = healthcheck([format!("http://{address}")]);
+        probe.args(headers);
+        probe
+    };
+    assert_eq!(
+        overhear(probe),
+        "GET /health HTTP/1.1\r\nConnection: close\r\nhost: example.org\r\nX-A: b c\r\n\
+         X-A: \r\nUSER-AGENT: me\r\naccept: text/plain\r\n\r\n"
+    );
+}
+
+#[test]
+fn the_request_names_the_host_that_is_asked() {
+    for (host, named) in [
+        ("127.0.0.1", "127.0.0.1"),
+        ("0.0.0.0", "127.0.0.1"),
+        ("[::]", "127.0.0.1"),
+        ("[::ffff:127.0.0.1]", "127.0.0.1"),
+        ("localhost", "localhost"),
+        ("LocalHost", "localhost"),
+    ] {
+        let probe = |a: SocketAddr| healthcheck([format!("HTTP://{host}:{}", a.port())]);
+        let request = overhear(probe);
+        let start = format!("GET /health HTTP/1.1\r\nHost: {named}:PORT\r\n");
+        assert!(request.starts_with(&start), "{host}: {request}");
+    }
+    let Some((_closed, v6)) = closed_pair() else {
+        return skipped("there is no ::1 here");
+    };
+    v6.listen(8).expect("a bound socket can listen");
+    let request = overhear_on(v6, |address| healthcheck([format!("http://{address}")]));
+    let start = "GET /health HTTP/1.1\r\nHost: [::1]:PORT\r\n";
+    assert!(request.starts_with(start), "{request}");
+}
+
+#[test]
+fn path_and_query_go_out_as_they_are() {
+    for target in [
+        "/",
+        "/healthz?full=1&x=%20",
+        "//a",
+        "/a/../b",
+        "/~'()*;@:!$,\"<>",
+    ] {
+        let request = overhear(|address| healthcheck([format!("http://{address}{target}")]));
+        let start = format!("GET {target} HTTP/1.1\r\nHost: ");
+        assert!(request.starts_with(&start), "{request}");
+    }
+}
+
+#[test]
+fn each_probe_has_its_path() {
+    for (probe, path) in [("--ready", "/health/ready"), ("--live", "/health/live")] {
+        let request = overhear(|a| healthcheck([&*format!("http://{a}"), probe]));
+        let start = format!("GET {path} HTTP/1.1\r\nHost: ");
+        assert!(request.starts_with(&start), "{request}");
+    }
+}
+
+#[test]
+fn the_request_is_one_write() {
+    // A reader that never sleeps sees each write by itself, if not every time.
+    for _ in 0..20 {
+        let (heard, first) = mpsc::channel();
+        let address = serve(move |mut stream| {
+            stream.set_nonblocking(true).expect("sockets can be polled");
+            let mut chunk = [0; 4096];
+            let count = loop {
+                match stream.read(&mut chunk) {
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    result => break result.unwrap_or(0),
+                }
+            };
+            let _ = heard.send(String::from_utf8_lossy(&chunk[..count]).into_owned());
+        });
+        ask(&format!("http://{address}"));
+        let first = first.recv_timeout(PATIENCE).expect("the probe asks");
+        assert!(
+            first.starts_with("GET ") && first.ends_with("\r\n\r\n"),
+            "{first:?}"
+        );
+    }
+}
+
+#[test]
+fn the_probe_keeps_its_side_open_until_the_answer_is_there() {
+    let address = serve(|mut stream| {
+        read_request(&mut stream);
+        let waits = stream.set_read_timeout(Some(Duration::from_millis(200)));
+        let answer = match waits.and_then(|()| stream.read(&mut [0])) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => OK.into(),
+            other => response("503 X", format!("{other:?}")),
+        };
+        perform(&[Say(answer), Hold], stream);
+    });
+    assert_eq!(told(&ask(&format!("http://{address}"))), HEALTHY);
+}
+
+#[test]
+fn a_body_that_has_arrived_is_read_so_that_nothing_is_reset() {
+    for size in [0, 2, 2048, 16384] {
+        let (leaves, left) = mpsc::channel();
+        let address = serve(move |mut stream| {
+            read_request(&mut stream);
+            let sent = stream.write_all(&response("200 OK", "x".repeat(size)));
+            let end = sent.and_then(|()| stream.read(&mut [0]));
+            let _ = leaves.send(end.map_err(|error| error.kind()));
+        });
+        ask(&format!("http://{address}"));
+        let end = left.recv_timeout(PATIENCE).expect("the probe leaves");
+        assert_eq!(end, Ok(0), "after {size} bytes");
+    }
+}

@@ -1,0 +1,80 @@
+//! How little a probe needs: memory, descriptors, a long environment.
+
+use crate::{
+    command::{URL, ask, healthcheck, limited, overhear, told, worker},
+    support::{
+        exclusive,
+        hostile::{HEALTHY, OK, REPORT, WAITING, perform, response, says},
+        run, serve,
+    },
+};
+
+#[test]
+fn little_is_enough() {
+    // These programs are not optimized, and large: tests/limits.rs holds one as it is shipped to
+    // 8 MiB.
+    let memory = if cfg!(feature = "https") {
+        65536
+    } else {
+        16384
+    };
+    // KiB of stack; of addresses, shared libraries and all; descriptors.
+    let limits = ["-s 64", &format!("-v {memory}"), "-n 4"].map(|limit| format!("ulimit {limit}"));
+    for limit in limits.iter().chain([&limits.join(" && ")]) {
+        for (answer, expected) in [(OK.into(), HEALTHY), (response("503 X", REPORT), WAITING)] {
+            let address = serve(|stream| perform(&says(answer), stream));
+            let mut probe = limited(limit, "service");
+            let outcome = run(probe.arg(format!("http://{address}")));
+            assert_eq!(told(&outcome), expected, "{limit}");
+        }
+    }
+}
+
+#[test]
+fn no_descriptor_at_all_is_unhealthy() {
+    let _worker = exclusive("worker");
+    // The first of three is what the loader reads libraries with.
+    let none = "exec <&- && ulimit -n 3";
+    assert_eq!(
+        told(&run(limited(none, "worker").arg("http://127.0.0.1:1"))),
+        "unhealthy: connect to 127.0.0.1:1: too many open files"
+    );
+    let line = told(&run(&mut limited(none, "worker")));
+    let start = "unhealthy: connect to 127.0.0.1:8080: too many open files (";
+    assert!(line.starts_with(start), "{line}");
+}
+
+#[test]
+fn an_environment_of_a_megabyte_is_only_read_where_it_has_to_be() {
+    let _worker = exclusive("worker");
+    let long = "x".repeat(120_000);
+    let crowded = || {
+        let mut probe = worker();
+        probe.envs((0..9).map(|n| (format!("CROWD_{n}"), &long)));
+        probe
+    };
+    let address = serve(|stream| perform(&says(OK), stream));
+    let line = told(&run(crowded().arg(format!("http://{address}"))));
+    assert_eq!(line, HEALTHY);
+    for (name, expected) in [
+        (
+            "PORT",
+            "expected a port from 1 to 65535 (the service advertised none)",
+        ),
+        ("HEALTHCHECK_URL", URL),
+    ] {
+        let line = told(&run(crowded().env(name, &long)));
+        assert_eq!(line, format!("unhealthy: {name}: {expected}"));
+    }
+}
+
+#[test]
+fn an_argument_of_any_length_is_sent_or_refused() {
+    // More than one write.
+    let path = format!("/{}", "x".repeat(20_000));
+    let request = overhear(|address| healthcheck([format!("http://{address}{path}")]));
+    assert!(request.starts_with(&format!("GET {path} HTTP/1.1\r\nHost: ")));
+    let line = told(&ask(&format!("ftp://{}", "x".repeat(100_000))));
+    let start = "unhealthy: argument \"ftp://";
+    assert_eq!(line, format!("{start}{}...", "x".repeat(396 - start.len())));
+}

@@ -1,0 +1,48 @@
+//! The tables of `support/scenarios.rs`: servers, and the line about each.
+
+use std::{env, fs, path::Path};
+
+use crate::{
+    command::{ask, check, told},
+    support::{
+        hostile::{perform, response, says},
+        scenarios, serve,
+    },
+};
+
+/// The promise of each table is a test of that name.
+macro_rules! tests {
+    ($($table:ident,)+) => {
+        $(
+            #[test]
+            fn $table() {
+                check(scenarios::$table());
+            }
+        )+
+
+        #[test]
+        fn as_many_scenarios_as_the_pages_say() {
+            let count = 0 $(+ scenarios::$table().cases.len())+;
+            for (page, phrase) in [
+                ("README.md", format!("{count} servers, most of them misbehaving")),
+                ("docs/hostile.md", format!("the {count} scenarios by which")),
+            ] {
+                let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+                let text = fs::read_to_string(path).expect("a page");
+                assert!(text.contains(&phrase), "{page}: {phrase}?");
+            }
+        }
+    };
+}
+
+scenarios::for_each_table!(tests);
+
+#[test]
+fn a_report_in_other_words_is_told_with_the_code() {
+    for word in ["UP", "DOWN", "fail"] {
+        let body = format!(r#"{{"status":"{word}"}}"#);
+        let address = serve(|stream| perform(&says(response("200 OK", body)), stream));
+        let line = told(&ask(&format!("http://{address}")));
+        assert_eq!(line, format!("healthy: 200 {word} in # ms"));
+    }
+}

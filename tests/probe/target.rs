@@ -1,0 +1,264 @@
+//! Which address is asked: hosts and ports, environment variables, the default.
+
+use std::{ffi::OsStr, net::Ipv4Addr, os::unix::ffi::OsStrExt, process::Command};
+
+use crate::{
+    command::{
+        AT_ONCE, Folder, HOST, NOTHING, URL, ask, complain, ends_at_once, healthcheck, overhear,
+        probe, skipped, told, worker, works,
+    },
+    support::{
+        example, exclusive,
+        hostile::{HEALTHY, OK, address_of, bound, closed, closed_pair, perform, says},
+        run, serve, serve_on,
+    },
+};
+
+#[test]
+fn a_closed_port_is_unhealthy_at_once() {
+    let closed = closed();
+    let address = address_of(&closed);
+    for host in ["127.0.0.1", "0.0.0.0"] {
+        ends_at_once(
+            &format!("http://{host}:{}", address.port()),
+            &format!("unhealthy: connect to {address}: connection refused"),
+        );
+    }
+}
+
+#[test]
+fn localhost_and_the_wildcard_of_ipv6_are_asked_on_both_loopback_addresses() {
+    if closed_pair().is_none() {
+        return skipped("there is no ::1 here");
+    }
+    for host in ["localhost", "[::]"] {
+        let (v4, v6) = closed_pair().expect("there was one");
+        let port = address_of(&v4).port();
+        let both = format!("127.0.0.1:{port} or [::1]:{port}");
+        let refused = format!("unhealthy: connect to {both}: connection refused");
+        ends_at_once(&format!("http://{host}:{port}"), &refused);
+        drop((v4, v6));
+
+        for family in [4, 6] {
+            let (v4, v6) = closed_pair().expect("there was one");
+            let (open, _closed) = if family == 4 { (v4, v6) } else { (v6, v4) };
+            let port = address_of(&open).port();
+            open.listen(8).expect("a bound socket can listen");
+            serve_on(open.into(), |stream| perform(&says(OK), stream));
+            let line = told(&ask(&format!("http://{host}:{port}")));
+            assert_eq!(line, HEALTHY, "{host} with a listener on IPv{family}");
+        }
+    }
+}
+
+#[test]
+fn the_wildcard_of_ipv4_is_not_asked_on_ipv6() {
+    let Some((_closed, v6)) = closed_pair() else {
+        return skipped("there is no ::1 here");
+    };
+    v6.listen(8).expect("a bound socket can listen");
+    let port = address_of(&v6).port();
+    ends_at_once(
+        &format!("http://0.0.0.0:{port}"),
+        &format!("unhealthy: connect to 127.0.0.1:{port}: connection refused"),
+    );
+}
+
+#[test]
+fn a_port_that_is_connected_to_itself_is_unhealthy() {
+    // The port that is asked is the only one that the kernel can ask from.
+    let script = "ip link set lo up &&
+        echo '40000 40000' >/proc/sys/net/ipv4/ip_local_port_range && exec \"$@\"";
+    let namespace = ["-r", "-n", "sh", "-c", script, "sh"];
+    if !works(Command::new("unshare").args(namespace).arg("true")) {
+        return skipped("there are no network namespaces to be had here");
+    }
+    let mut probe = Command::new("unshare");
+    probe.args(namespace).arg(example("service"));
+    let line = told(&run(probe.args(["healthcheck", "http://127.0.0.1:40000"])));
+    let expected =
+        r"unhealthy: 127.0.0.1:40000 does not speak HTTP/1: it sent GET /health HTTP/1.1";
+    assert!(line.replace('"', "").starts_with(expected), "{line}");
+}
+
+#[test]
+fn a_machine_without_any_network_is_unhealthy_at_once() {
+    // Nobody has set up the loopback.
+    let namespace = ["-r", "-n"];
+    if !works(Command::new("unshare").args(namespace).arg("true")) {
+        return skipped("there are no network namespaces to be had here");
+    }
+    for (host, told) in [
+        ("127.0.0.1", "127.0.0.1:1: network is unreachable"),
+        ("[::1]", "[::1]:1: cannot assign requested address"),
+        (
+            "localhost",
+            "127.0.0.1:1 or [::1]:1: network is unreachable",
+        ),
+    ] {
+        let mut probe = Command::new("unshare");
+        probe.args(namespace).arg(example("service"));
+        let outcome = run(probe.args(["healthcheck", &format!("http://{host}:1")]));
+        let expected = format!("unhealthy: connect to {told}");
+        complain(&outcome, &expected, &AT_ONCE);
+    }
+}
+
+#[test]
+fn a_link_local_address_needs_its_interface() {
+    ends_at_once(
+        "http://[fe80::1]:80",
+        "unhealthy: connect to [fe80::1]:80: invalid argument",
+    );
+    // The loopback gets one; when it can be reached is up to the kernel. The service dies with the
+    // probe, which is process 1.
+    let set = "mount -t tmpfs tmpfs /dev/shm && ip link set lo up &&
+        ip address add fe80::1/64 dev lo nodad";
+    let ask = "mkfifo \"$1\" && { HOST=:: PORT=40000 \"$0\" >\"$1\" 2>/dev/null & } &&
+        exec 3<\"$1\" && read _ <&3 && set -- healthcheck 'http://[fe80::1%1]:40000' &&
+        until \"$0\" \"$@\" --quiet; do :; done && exec \"$0\" \"$@\"";
+    let namespace = ["-r", "-m", "-n", "-p", "-f", "--kill-child", "sh", "-c"];
+    if !works(Command::new("unshare").args(namespace).arg(set)) {
+        return skipped("there are no link-local addresses to be had here");
+    }
+    let folder = Folder::new("link");
+    let mut probe = Command::new("unshare");
+    probe
+        .args(namespace)
+        .arg(format!("{set} && {ask}"))
+        .arg(example("service"))
+        .arg(folder.0.join("fifo"));
+    assert_eq!(told(&run(&mut probe)), "healthy: pass in # ms");
+}
+
+#[test]
+fn proxies_are_not_used() {
+    let closed = closed();
+    let proxy = format!("http://{}", address_of(&closed));
+    let address = serve(|stream| perform(&says(OK), stream));
+    let mut probe = healthcheck([format!("http://{address}")]);
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+        probe.env(name, &proxy).env(name.to_lowercase(), &proxy);
+    }
+    probe.env_remove("NO_PROXY").env_remove("no_proxy");
+    assert_eq!(told(&run(&mut probe)), HEALTHY);
+}
+
+#[test]
+fn an_argument_comes_before_the_variables() {
+    let closed = closed();
+    for url in [&*format!("http://{}", address_of(&closed)), "nonsense"] {
+        let address = serve(|stream| perform(&says(OK), stream));
+        let mut probe = healthcheck([format!("http://{address}")]);
+        probe.env("HEALTHCHECK_URL", url).env("PORT", "nonsense");
+        assert_eq!(told(&run(&mut probe)), HEALTHY, "{url}");
+    }
+}
+
+#[test]
+fn healthcheck_url_says_whom_to_ask_and_arguments_what() {
+    for (path, args, target) in [
+        ("", &[][..], "/health"),
+        ("/custom?x=1", &[], "/custom?x=1"),
+        ("/custom", &["/other"], "/other"),
+        ("/custom", &["--ready"], "/health/ready"),
+        ("", &["--live"], "/health/live"),
+    ] {
+        let request = overhear(|address| {
+            let mut probe = healthcheck(args);
+            probe.env("HEALTHCHECK_URL", format!("http://{address}{path}"));
+            probe.env("PORT", "nonsense");
+            probe
+        });
+        let start = format!("GET {target} HTTP/1.1\r\n");
+        assert!(request.starts_with(&start), "{path} {args:?}: {request}");
+    }
+}
+
+#[test]
+fn a_wrong_healthcheck_url_is_named() {
+    for (value, shown, expected) in [
+        (&b"nonsense"[..], "", URL),
+        (b" http://127.0.0.1:1", "", URL),
+        // Unlike in an argument, a path does not name a server.
+        (b"/health", " \"/health\"", URL),
+        (b"http://service:8080", " \"http://service:8080\"", HOST),
+        (b"http://\xff", " \"http://\u{fffd}\"", "expected UTF-8"),
+    ] {
+        let mut probe = healthcheck(NOTHING);
+        probe
+            .env("HEALTHCHECK_URL", OsStr::from_bytes(value))
+            .env("PORT", "1");
+        let line = told(&run(&mut probe));
+        assert_eq!(
+            line,
+            format!("unhealthy: HEALTHCHECK_URL{shown}: {expected}")
+        );
+    }
+}
+
+#[test]
+fn port_says_whom_to_ask_when_nobody_advertised() {
+    let _worker = exclusive("worker");
+    for (args, target) in [
+        (&[][..], "/health"),
+        (&["--ready"], "/health/ready"),
+        (&["/custom"], "/custom"),
+    ] {
+        let request = overhear(|address| {
+            let mut probe = worker();
+            probe.env("PORT", address.port().to_string()).args(args);
+            probe
+        });
+        let start = format!("GET {target} HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\n");
+        assert!(request.starts_with(&start), "{args:?}: {request}");
+    }
+    let closed = closed();
+    let port = address_of(&closed).port();
+    assert_eq!(
+        told(&run(worker().env("PORT", port.to_string()))),
+        format!(
+            "unhealthy: connect to 127.0.0.1:{port}: connection refused (from PORT: is the \
+             service running, and does it listen there?)"
+        )
+    );
+}
+
+#[test]
+fn a_wrong_port_is_named_and_never_taken_for_the_default() {
+    let _worker = exclusive("worker");
+    for (port, shown) in [
+        ("abc", ""),
+        ("0", ""),
+        ("99999", ""),
+        ("-1", ""),
+        ("+80", ""),
+        (" 80", ""),
+        ("80.0", ""),
+        ("tcp://10.0.0.1:80", " \"tcp://10.0.0.1:80\""),
+    ] {
+        let line = told(&run(worker().env("PORT", port)));
+        let expected = "expected a port from 1 to 65535 (the service advertised none)";
+        assert_eq!(line, format!("unhealthy: PORT{shown}: {expected}"));
+    }
+}
+
+#[test]
+fn port_8080_is_asked_when_nobody_says_anything() {
+    // Whoever runs it takes the port, and publishes it.
+    let _hello = exclusive("hello");
+    let hello = || probe("hello", NOTHING);
+    let socket = match bound((Ipv4Addr::LOCALHOST, 8080).into()) {
+        Ok(socket) => socket,
+        Err(error) => return skipped(&format!("port 8080 cannot be had: {error}")),
+    };
+    let refused = "unhealthy: connect to 127.0.0.1:8080: connection refused (the default: is the \
+                   service running? if it listens elsewhere, set PORT or HEALTHCHECK_URL)";
+    assert_eq!(told(&run(&mut hello())), refused);
+    let mut empty = hello();
+    empty.env("PORT", "").env("HEALTHCHECK_URL", "");
+    assert_eq!(told(&run(&mut empty)), refused);
+    socket.listen(8).expect("a bound socket can listen");
+    serve_on(socket.into(), |stream| perform(&says(OK), stream));
+    assert_eq!(told(&run(&mut hello())), HEALTHY);
+}
