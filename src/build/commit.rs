@@ -18,11 +18,12 @@ pub(super) struct Commit {
 }
 
 impl Commit {
+    /// Finds the commit of a package, and watches the paths that change it.
     pub(super) fn of(package: &Path, directives: &mut Directives) -> Self {
         let record = package.join(".cargo_vcs_info.json");
-        if let Ok(record_text) = fs::read_to_string(&record) {
+        if let Ok(text) = fs::read_to_string(&record) {
             directives.watch(&record);
-            return Self::recorded(&record_text);
+            return Self::recorded(&text);
         }
         let repository = Repository::around(package);
         let commit = repository.and_then(|repository| repository.commit(directives));
@@ -35,8 +36,8 @@ impl Commit {
         commit
     }
 
-    /// Reads the record of `cargo package`, whose presence means that any repository around the
-    /// package is another project's.
+    /// Reads the record that `cargo package` adds. A repository around such a package belongs to
+    /// another project.
     fn recorded(record: &str) -> Self {
         let mut words = record.split('"').skip_while(|&word| word != "sha1");
         let hash = words.nth(2).and_then(parse_hash);
@@ -88,45 +89,43 @@ impl<'a> Repository<'a> {
     }
 
     fn commit(&self, directives: &mut Directives) -> Option<Commit> {
-        directives.watch(nearest(&self.index));
+        self.watch(directives);
         let listing = if self.index.exists() {
             self.run_git(&["ls-files", "--", "Cargo.toml"])
         } else {
             // Container builds that copy only a part of .git leave the index out.
             self.run_git(&["ls-tree", "HEAD", "Cargo.toml"])
         };
-        if let Some(git) = &listing
-            && git.status.success()
-            && git.stdout.is_empty()
-        {
-            return None;
-        }
-        self.watch_refs(directives);
         match listing {
+            Some(git) if git.status.success() && git.stdout.is_empty() => None,
             Some(git) if git.status.success() => self.read_with_git(directives),
-            None => self.read_without_git(),
             Some(git) => {
                 let commit = self.read_without_git()?;
                 // For an owner that git distrusts, its message ends with the command that helps.
                 let message = String::from_utf8_lossy(&git.stderr);
                 let message: Vec<_> = message.split_whitespace().collect();
-                directives.warn(&format!(
-                    "git cannot read the repository, so only its commit is known: {}",
-                    message.join(" ")
-                ));
+                let message = message.join(" ");
+                directives.add(
+                    "warning",
+                    &format!(
+                        "git cannot read the repository, so only its commit is known: {message}"
+                    ),
+                );
                 Some(commit)
             }
+            None => self.read_without_git(),
         }
     }
 
-    /// Watches what changes with a commit, a checkout or a tag.
-    fn watch_refs(&self, directives: &mut Directives) {
+    /// Watches what changes with a commit, a checkout, a tag, or a file that is added.
+    fn watch(&self, directives: &mut Directives) {
         for file in ["HEAD", "logs/HEAD", "reftable/tables.list"] {
             directives.watch(&self.git_dir.join(file));
         }
         for file in ["packed-refs", "reftable/tables.list", "shallow"] {
             directives.watch(&self.common_dir.join(file));
         }
+        directives.watch(nearest(&self.index));
         directives.watch(nearest(&self.common_dir.join("refs/tags")));
         // A packed branch has no file of its own until its next commit.
         if let Some(branch) = self.read_head().strip_prefix("ref: ") {

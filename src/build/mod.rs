@@ -1,4 +1,4 @@
-//! For build scripts: finds what no variable says, for [`build_info!`](crate::build_info!).
+//! For build scripts: finds the facts that no variable states, for [`build_info!`](crate::build_info!).
 //!
 //! A library cannot read the git repository of the service that uses it, but the service's build
 //! script can:
@@ -89,10 +89,6 @@ impl Directives {
         self.0.push_str(&format!("cargo:{key}={value}\n"));
     }
 
-    fn warn(&mut self, message: &str) {
-        self.add("warning", message);
-    }
-
     /// Runs the script again when the path changes. A missing path would run it in every build.
     fn watch(&mut self, path: &Path) {
         if path.exists() {
@@ -106,7 +102,8 @@ fn source_date(directives: &mut Directives) -> Option<String> {
     let value = env::var_os("SOURCE_DATE_EPOCH").filter(|value| !value.is_empty())?;
     let date = value.to_str().and_then(rfc3339);
     if date.is_none() {
-        directives.warn("SOURCE_DATE_EPOCH is not a number of seconds since 1970 and is ignored");
+        let warning = "SOURCE_DATE_EPOCH is not a number of seconds since 1970 and is ignored";
+        directives.add("warning", warning);
     }
     date
 }
@@ -122,28 +119,23 @@ fn rustc_version() -> Option<String> {
 /// Formats seconds since 1970 as a date in UTC, up to the year 9999.
 fn rfc3339(seconds: &str) -> Option<String> {
     const DAYS_BEFORE_1970: u64 = 719_468; // since 1 March of the year 0
-    const FOUR_CENTURIES: u64 = 146_097;
-    const FOUR_YEARS: u64 = 1_461;
-    const FIVE_MONTHS: u64 = 153;
+    const CENTURY: u64 = 146_097; // its average length in quarters of a day
+    const YEAR: u64 = 1_461; // the same, within a century
+    const FIVE_MONTHS: u64 = 153; // in days, from March or August
 
     let seconds: u64 = seconds.parse().ok()?;
     if seconds > 253_402_300_799 {
         return None;
     }
-    // Years and months are counted from March, which puts the leap day at the end. In quarters of a
-    // day, centuries and years have a constant length on average, and division finds them.
+    // Years begin in March here, so that a leap day is the last day of its year.
     let quarters = 4 * (seconds / 86_400 + DAYS_BEFORE_1970) + 3;
-    let century = quarters / FOUR_CENTURIES;
-    let quarters = quarters % FOUR_CENTURIES / 4 * 4 + 3;
-    let year = 100 * century + quarters / FOUR_YEARS;
-    let day = quarters % FOUR_YEARS / 4;
+    let century = quarters / CENTURY;
+    let quarters = quarters % CENTURY / 4 * 4 + 3;
+    let year = 100 * century + quarters / YEAR;
+    let day = quarters % YEAR / 4;
     let month = (5 * day + 2) / FIVE_MONTHS;
     let day = day - (FIVE_MONTHS * month + 2) / 5 + 1;
-    let (year, month) = if month < 10 {
-        (year, month + 3)
-    } else {
-        (year + 1, month - 9)
-    };
+    let (year, month) = (year + month / 10, (month + 2) % 12 + 1);
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
     Some(format!(
         "{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"

@@ -127,9 +127,20 @@ lifesign = {{ path = {lifesign:?}, default-features = false, features = ["build"
 [workspace]
 "#
         );
-        service.write("Cargo.toml", &manifest);
-        service.write("build.rs", BUILD_SCRIPT);
-        service.write("src/main.rs", MAIN);
+        for (path, text) in [
+            ("Cargo.toml", &*manifest),
+            ("build.rs", BUILD_SCRIPT),
+            ("src/main.rs", MAIN),
+        ] {
+            // The template keeps its times, so that Cargo does not compile it for every test run.
+            if fs::read_to_string(service.package.join(path))
+                .ok()
+                .as_deref()
+                != Some(text)
+            {
+                service.write(path, text);
+            }
+        }
         service
     }
 
