@@ -1,4 +1,4 @@
-//! Vergen alone: there is no `lifesign::build::emit()`, and it is not needed.
+//! Runs vergen. `build_info!()` reads its variables, so `lifesign::build::emit()` is not needed.
 
 use std::error::Error;
 

@@ -10,7 +10,7 @@ const CRATE: &str = include_str!("../../src/lib.rs");
 fn the_page_names_every_crate_that_a_service_compiles() {
     let compiled = compiled(&[]);
 
-    // Ours have a row each, and what they bring stands in the second column of another table.
+    // Direct dependencies have a row each; the crates that these bring share a cell of another table.
     let (ours, brought) = PAGE.split_once("## Brought").expect("two tables");
     let named: BTreeSet<_> = crates(ours, 1).chain(crates(brought, 2)).collect();
 
@@ -33,7 +33,7 @@ fn feature_tables_count_the_crates_of_each_feature() {
     }
 }
 
-/// Names of the crates that are compiled for a service, without this one.
+/// Names of the crates that a service compiles because of this crate.
 fn compiled(features: &[&str]) -> BTreeSet<String> {
     let mut tree = Command::new(env!("CARGO"));
     tree.args(["tree", "--locked", "--offline", "--edges=normal,build"])
@@ -47,7 +47,7 @@ fn compiled(features: &[&str]) -> BTreeSet<String> {
     names.map(str::to_owned).collect()
 }
 
-/// What stands in that column, in the marks of code.
+/// The names in backticks in a column of the tables.
 fn crates(page: &str, column: usize) -> impl Iterator<Item = &str> {
     let rows = page.lines().filter(|line| line.starts_with("| `"));
     let cells = rows.filter_map(move |row| row.split('|').nth(column));

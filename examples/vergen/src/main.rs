@@ -1,7 +1,7 @@
-//! A service whose build script uses vergen: its values arrive on `/health`.
+//! A service whose build script runs vergen. `/health` reports vergen's values.
 //!
 //! ```sh
-//! cargo run --package vergen-service
+//! cargo run --manifest-path examples/vergen/Cargo.toml
 //! curl http://127.0.0.1:8080/health
 //! ```
 

@@ -1,9 +1,10 @@
-//! What vergen says at build time is what `/health` says at run time.
+//! `/health` reports the values that vergen found at build time.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use lifesign::build_info;
@@ -34,11 +35,13 @@ impl Service {
 
     fn health(&self) -> String {
         let mut stream = TcpStream::connect(&self.address).unwrap();
+        let timeout = Some(Duration::from_secs(10));
+        stream.set_read_timeout(timeout).unwrap();
         let request = "GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
         stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        response.split_once("\r\n\r\n").unwrap().1.to_owned()
     }
 }
 
@@ -50,8 +53,8 @@ impl Drop for Service {
 }
 
 #[test]
-fn vergens_values_arrive_on_health() {
-    // The same package, so what the macro says here it says in the service.
+fn health_reports_the_values_of_vergen() {
+    // The test and the service are one package, so the macro gives both the same values.
     let build = build_info!();
     assert_eq!(build.describe(), option_env!("VERGEN_GIT_DESCRIBE"));
     assert_eq!(
@@ -65,7 +68,7 @@ fn vergens_values_arrive_on_health() {
         ("commit", build.commit()),
         ("commitDate", build.commit_date()),
     ] {
-        // Outside a repository vergen knows neither.
+        // Outside a repository vergen finds no values.
         let entry = value.map_or(String::new(), |value| format!("\"{key}\":\"{value}\""));
         assert!(health.contains(&entry), "{entry} in {health}");
     }
