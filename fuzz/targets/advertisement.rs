@@ -26,6 +26,7 @@ fuzz_target!(|text: &str| {
         assert_request(&fuzzing::request(endpoint.clone(), path), Some(path));
     }
     // A service that listens there advertises the same.
-    let written = fuzzing::advertise(endpoint.clone(), paths.clone()).expect("it was accepted before");
+    let written =
+        fuzzing::advertise(endpoint.clone(), paths.clone()).expect("it was accepted before");
     assert_eq!(fuzzing::advertised(&written), Some((endpoint, paths)));
 });
