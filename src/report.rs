@@ -161,14 +161,14 @@ fn output(snapshot: &Snapshot) -> String {
 pub(crate) fn describe((name, pulse): &(Arc<str>, Pulse)) -> Option<String> {
     match pulse {
         Pulse::Late => Some(format!("heartbeat {name} is late")),
-        Pulse::Dropped => Some(format!("heartbeat {name} ended")),
+        Pulse::Dropped => Some(format!("heartbeat {name} was dropped")),
         Pulse::Beating | Pulse::Finished => None,
     }
 }
 
 fn failed(result: &CheckResult) -> Option<String> {
     let failure = match result.failure.as_ref()? {
-        Failure::Failed(_) => "fails",
+        Failure::Failed(_) => "failed",
         Failure::TimedOut => "timed out",
         Failure::Panicked(_) => "panicked",
     };

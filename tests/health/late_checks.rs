@@ -142,7 +142,7 @@ async fn readiness_can_be_left_alone_in_the_drain() {
     next_second().await;
     assert_eq!(row(&health).await, ["503 fail", "503 fail", "200 pass"]);
     let (_, body) = ask(&health, "/health/ready").await;
-    assert_eq!(body["output"], "db fails");
+    assert_eq!(body["output"], "db failed");
 }
 
 #[tokio::test(start_paused = true)]

@@ -46,7 +46,7 @@ async fn body_is_exactly_this() {
         .collect();
     let expected = format!(
         "{}{}{known}{}",
-        r#"{"status":"warn","output":"cache fails","serviceId":"lifesign","#,
+        r#"{"status":"warn","output":"cache failed","serviceId":"lifesign","#,
         format_args!(r#""version":"{}","#, build.version()),
         concat!(
             r#""checks":{"db:responseTime":"#,

@@ -125,7 +125,7 @@ async fn dropped_heartbeat_is_broken_for_good() {
 
     assert_eq!(row(&health).await, ["503 fail", "503 fail", "503 fail"]);
     let (_, body) = ask(&health, "/health").await;
-    assert_eq!(body["output"], "heartbeat mailer ended");
+    assert_eq!(body["output"], "heartbeat mailer was dropped");
     assert_eq!(body["checks"]["mailer"], json!([{"status": "fail"}]));
 }
 

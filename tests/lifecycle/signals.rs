@@ -169,7 +169,9 @@ fn broken_service_drains_and_fails() {
         let (program, address) = Program::listening(mode, &[("DRAIN_DELAY", "300")]);
         eventually("it is broken", || {
             let response = get(address, "/health/live").ok()?;
-            response.contains("heartbeat mailer ended").then_some(())
+            response
+                .contains("heartbeat mailer was dropped")
+                .then_some(())
         });
 
         program.signal("TERM");

@@ -102,7 +102,7 @@ fn error_of_a_check_goes_to_the_log_once_per_transition_and_nowhere_else() {
             }
             (redis.asked("PING") >= runs + 3).then_some(())
         });
-        assert!(told.contains("unhealthy: 503 fail: store fails"));
+        assert!(told.contains("unhealthy: 503 fail: store failed"));
         assert!(!told.contains(SECRET), "{told}");
         assert_eq!(logged(SECRET), outage, "{}", service.stderr.text());
 
@@ -123,12 +123,12 @@ fn optional_check_that_fails_warns_and_changes_nothing_else() {
 
     for path in ["/health", "/health/ready"] {
         let answer = service.get(path);
-        assert_eq!(answer.verdict(), "200 warn: greeting fails", "{path}");
+        assert_eq!(answer.verdict(), "200 warn: greeting failed", "{path}");
         assert!(!answer.body.contains("nowhere"), "{answer:?}");
     }
     assert_eq!(service.get("/health/live").verdict(), "200 pass");
-    assert_healthy(&service.healthcheck(&[]), "warn: greeting fails");
-    assert_healthy(&service.healthcheck(&["--ready"]), "warn: greeting fails");
+    assert_healthy(&service.healthcheck(&[]), "warn: greeting failed");
+    assert_healthy(&service.healthcheck(&["--ready"]), "warn: greeting failed");
     assert_eq!(service.get("/").body, "Hello, visitor 1\n");
 }
 

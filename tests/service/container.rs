@@ -32,7 +32,7 @@ pub(crate) fn assert_healthy(said: &Outcome, report: &str) {
 }
 
 /// Whether a probe said `healthy: pass in 0.4 ms` for the report `pass`, and
-/// `healthy: warn in 0.4 ms: mail fails` for `warn: mail fails`, and nothing else.
+/// `healthy: warn in 0.4 ms: mail failed` for `warn: mail fails`, and nothing else.
 pub(crate) fn is_healthy(said: &Outcome, report: &str) -> bool {
     let (status, reason) = report.split_at(report.find(':').unwrap_or(report.len()));
     let took = said

@@ -217,8 +217,8 @@ async fn what_a_checks_error_holds_is_never_sent() {
     // All of it was there to be sent: the checks did fail, and were told of.
     let words = [
         "starting, waiting for required",
-        "required fails, optional fails, panics panicked",
-        "heartbeat worker ended",
+        "required failed, optional failed, panics panicked",
+        "heartbeat worker was dropped",
         "draining",
         "unhealthy: 503 fail",
         "healthy: warn in",

@@ -81,7 +81,7 @@ fn a_broken_process_is_unhealthy_within_retries_times_interval_and_probe() {
     // Two seconds after its start it breaks; a heartbeat that stops is late two seconds later.
     // Where a route answers, a probe takes no time; a blocked runtime lets each wait for its own deadline.
     for (how, breaks, probe, reason) in [
-        ("panic", 2, 0, "503 fail: heartbeat worker ended"),
+        ("panic", 2, 0, "503 fail: heartbeat worker was dropped"),
         ("deadlock", 4, 0, "503 fail: heartbeat worker is late"),
         ("block", 2, 3, "127.0.0.1:8080 sent no response within 3s"),
     ] {

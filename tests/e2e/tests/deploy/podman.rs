@@ -82,7 +82,7 @@ fn the_probes_of_a_pod_say_the_right_thing_in_each_state() {
         .clone();
     assert_eq!(
         log["Output"],
-        "unhealthy: 503 fail: heartbeat worker ended\n"
+        "unhealthy: 503 fail: heartbeat worker was dropped\n"
     );
     for _ in 0..2 {
         podman.run(&["healthcheck", "run", POD]);
