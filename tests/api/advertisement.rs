@@ -49,7 +49,7 @@ fn endpoint() -> Option<String> {
 }
 
 #[test]
-fn the_last_advertisement_of_a_service_counts() {
+fn the_last_advertisement_replaces_earlier_ones() {
     let _alone = exclusive();
     let health = service();
     health.advertise(address(8001)).advertise(address(8002));
@@ -74,7 +74,7 @@ fn dropping_a_replaced_advertisement_leaves_the_newer_one() {
 }
 
 #[test]
-fn advertised_paths_are_those_under_which_axum_nests_the_routes() {
+fn advertised_paths_match_nested_axum_routes() {
     let _alone = exclusive();
     let runtime = Builder::new_current_thread().build();
     let runtime = runtime.expect("a runtime without IO needs nothing");

@@ -1,4 +1,6 @@
-//! The README and SECURITY.md are true. `tests/e2e/tests/newcomer.rs` follows the README.
+//! The documentation matches the repository: programs, links, names of tests.
+//!
+//! `tests/e2e/tests/newcomer.rs` follows the README's instructions.
 
 use std::{
     fs,
@@ -7,7 +9,7 @@ use std::{
 
 const README: &str = include_str!("../../README.md");
 
-/// The block that starts with this fence line, the nth of its kind.
+/// The nth code block of the README with this info string.
 fn block(fence: &str, nth: usize) -> &'static str {
     let start = format!("```{fence}\n");
     let rest = README.split(&start).nth(nth + 1).expect("a block");
@@ -15,7 +17,7 @@ fn block(fence: &str, nth: usize) -> &'static str {
 }
 
 #[test]
-fn the_program_is_the_example_word_for_word() {
+fn the_readme_program_is_the_example() {
     let example = include_str!("../../examples/hello.rs");
     let (_, program) = example.split_once("\n\n").expect("a header");
     assert_eq!(block("rust,no_run", 0), program);
@@ -30,18 +32,19 @@ fn adding_it_to_a_service_takes_at_most_five_lines() {
 }
 
 #[test]
-fn every_defence_is_tested_by_what_security_names() {
+fn every_defence_in_security_md_names_a_test() {
     let security = include_str!("../../SECURITY.md");
-    let mut tests = String::new();
-    for directory in ["tests", "examples/tls/tests"] {
-        read_all(Path::new(directory), &mut tests);
-    }
+    let tests: String = ["tests", "examples/tls/tests"]
+        .iter()
+        .flat_map(|directory| files(Path::new(directory), "rs"))
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
     let rows = security.lines().filter(|line| line.starts_with("| "));
-    // Below its head and the line under that.
+    // The first row is the head of the table.
     for row in rows.skip(1) {
-        let named = row.split('|').nth(4).expect("four columns");
-        let mut names = named.split('`').skip(1).step_by(2).peekable();
-        assert!(names.peek().is_some(), "tested by nothing: {row}");
+        let cell = row.split('|').nth(4).expect("four columns");
+        let mut names = cell.split('`').skip(1).step_by(2).peekable();
+        assert!(names.peek().is_some(), "no test: {row}");
         for name in names {
             let is_test = tests.contains(&format!("fn {name}("));
             assert!(is_test || Path::new(name).is_file(), "{name}");
@@ -50,11 +53,26 @@ fn every_defence_is_tested_by_what_security_names() {
 }
 
 #[test]
+fn test_names_have_at_most_60_characters() {
+    for path in files(Path::new("tests"), "rs") {
+        let text = fs::read_to_string(&path).unwrap();
+        for line in text.lines() {
+            let name = line.trim_start().trim_start_matches("async ");
+            let name = name
+                .strip_prefix("fn ")
+                .and_then(|rest| rest.split('(').next());
+            let length = name.map_or(0, str::len);
+            assert!(length <= 60, "{}: {length}: {line}", path.display());
+        }
+    }
+}
+
+#[test]
 fn every_link_leads_to_a_file_and_a_heading() {
     let mut broken = Vec::new();
-    for page in pages(Path::new("."), &mut Vec::new()) {
+    for page in files(Path::new("."), "md") {
         let directory = page.parent().unwrap();
-        for link in links(&fs::read_to_string(page).unwrap()) {
+        for link in links(&fs::read_to_string(&page).unwrap()) {
             let (path, anchor) = link.split_once('#').unwrap_or((&link, ""));
             let target = match path {
                 "" => page.clone(),
@@ -74,28 +92,29 @@ fn every_link_leads_to_a_file_and_a_heading() {
 
 #[test]
 fn pages_are_at_most_200_lines() {
-    for page in pages(Path::new("docs"), &mut Vec::new()) {
-        let lines = fs::read_to_string(page).unwrap().lines().count();
+    for page in files(Path::new("docs"), "md") {
+        let lines = fs::read_to_string(&page).unwrap().lines().count();
         assert!(lines <= 200, "{}: {lines} lines", page.display());
     }
 }
 
-/// The Markdown pages in a directory and below it, without what a build makes.
-fn pages<'a>(directory: &Path, pages: &'a mut Vec<PathBuf>) -> &'a [PathBuf] {
+/// Files with this extension in a directory and its subdirectories, except build output.
+fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy();
-        let is_ours = !name.starts_with('.') && name != "target" && name != "fixtures";
-        if path.is_dir() && is_ours {
-            self::pages(&path, pages);
-        } else if name.ends_with(".md") {
-            pages.push(path);
+        let skipped = name.starts_with('.') || name == "target" || name == "fixtures";
+        if path.is_dir() && !skipped {
+            found.extend(files(&path, extension));
+        } else if path.extension().is_some_and(|ours| ours == extension) {
+            found.push(path);
         }
     }
-    pages
+    found
 }
 
-/// The targets of the links and images of a page that are no URLs.
+/// The targets of a page's links and images, except URLs.
 fn links(page: &str) -> Vec<String> {
     prose(page)
         .flat_map(|line| line.split("](").skip(1))
@@ -105,7 +124,7 @@ fn links(page: &str) -> Vec<String> {
         .collect()
 }
 
-/// The anchors of a page's headings, as GitHub makes them.
+/// The anchors of a page's headings, as GitHub generates them.
 fn anchors(page: &str) -> impl Iterator<Item = String> {
     let headings = prose(page).filter(|line| line.starts_with('#'));
     headings.map(|line| {
@@ -118,7 +137,7 @@ fn anchors(page: &str) -> impl Iterator<Item = String> {
     })
 }
 
-/// The lines of a page outside its blocks of code.
+/// The lines of a page that are not in code blocks.
 fn prose(page: &str) -> impl Iterator<Item = &str> {
     let mut code = false;
     page.lines().filter(move |line| {
@@ -126,16 +145,4 @@ fn prose(page: &str) -> impl Iterator<Item = &str> {
         code ^= is_fence;
         !code && !is_fence
     })
-}
-
-/// The text of every Rust file in a directory and below it.
-fn read_all(directory: &Path, text: &mut String) {
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            read_all(&path, text);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            *text += &fs::read_to_string(path).unwrap();
-        }
-    }
 }

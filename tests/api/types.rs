@@ -13,7 +13,7 @@ fn shared<T: Clone>() {}
 fn error<T: Error>() {}
 
 #[test]
-fn every_type_can_go_to_any_thread_and_be_printed() {
+fn every_type_is_send_sync_and_debug() {
     everywhere::<BuildInfo>();
     everywhere::<Endpoint>();
     everywhere::<Health>();
@@ -28,7 +28,7 @@ fn every_type_can_go_to_any_thread_and_be_printed() {
 }
 
 #[test]
-fn values_are_copied_and_handles_shared() {
+fn values_are_copy_and_handles_are_clone() {
     copied::<BuildInfo>();
     copied::<Probe>();
     copied::<Status>();

@@ -53,7 +53,7 @@ async fn a_thousand_simultaneous_probes_run_a_slow_check_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_answers_for_one_second_from_its_start() {
+async fn an_evaluation_is_cached_for_one_second() {
     let db = Dependency::default();
     let health = builder().required("db", db.check()).build().unwrap();
     health.set_ready();
@@ -117,7 +117,7 @@ async fn all_checks_share_one_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_in_a_check_is_a_failure_of_that_check_alone() {
+async fn a_panic_fails_only_its_own_check() {
     let calls = AtomicUsize::new(0);
     let health = builder()
         .required("panics", move || {
@@ -195,7 +195,7 @@ async fn a_check_that_blocks_its_thread_is_late_and_not_started_again() {
 }
 
 #[test]
-fn a_runtime_that_is_blocked_holds_up_no_prober_of_another() {
+fn a_blocked_runtime_does_not_block_probers_of_another() {
     let runtime = || {
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -230,7 +230,7 @@ fn a_runtime_that_is_blocked_holds_up_no_prober_of_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_prober_that_hangs_up_spoils_nobodys_answer() {
+async fn a_disconnecting_prober_does_not_affect_others() {
     let db = Dependency::default();
     let check = db.check();
     let health = builder()

@@ -76,7 +76,7 @@ async fn evaluation_under_way_does_not_end_the_start() {
 }
 
 #[tokio::test]
-async fn late_checks_are_refused_where_the_builder_would_and_when_ready() {
+async fn late_checks_are_refused_like_others_and_once_ready() {
     let ok = async || Ok::<_, io::Error>(());
     let health = builder().required("db", ok).build().unwrap();
     let heartbeat = health.heartbeat("mailer", Duration::from_secs(1)).unwrap();

@@ -16,7 +16,7 @@ use lifesign::{Probe, Status};
 use crate::service::{Dependency, ROUTES, SECRET, ask, builder, next_second, send};
 
 #[tokio::test(start_paused = true)]
-async fn error_texts_stay_in_the_log_which_tells_each_change_once() {
+async fn error_texts_are_only_logged_and_once_per_change() {
     let log = Log::default();
     let _guard = tracing::subscriber::set_default(
         tracing_subscriber::fmt()
@@ -46,7 +46,7 @@ async fn error_texts_stay_in_the_log_which_tells_each_change_once() {
 }
 
 #[tokio::test]
-async fn a_log_that_blocks_holds_up_no_worker() {
+async fn a_blocked_log_does_not_delay_workers() {
     let log = BlockedLog::default();
     let entered = Arc::clone(&log.entered);
     let health = builder().build().unwrap();
@@ -67,7 +67,7 @@ async fn a_log_that_blocks_holds_up_no_worker() {
 }
 
 #[tokio::test]
-async fn a_log_that_blocks_holds_up_no_answer() {
+async fn a_blocked_log_does_not_delay_responses() {
     let log = BlockedLog::default();
     let entered = Arc::clone(&log.entered);
     let health = builder()

@@ -403,7 +403,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: CASES, failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn every_answer_is_the_tables(plan in plan()) {
+    fn every_response_matches_the_table(plan in plan()) {
         in_paused_time(async {
             let mut service = Service::new(&plan, 0..plan.checks.len());
             let mut model = Model::new(&plan);

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::service::{ask, builder};
 
 #[test]
-fn mistakes_are_told_when_the_registry_is_built() {
+fn invalid_registrations_fail_the_build() {
     let ok = async || Ok::<_, io::Error>(());
     let names = |names: &[&str]| {
         let add = |b: HealthBuilder, name: &&str| b.optional(*name, ok);
@@ -64,7 +64,7 @@ fn mistakes_are_told_when_the_registry_is_built() {
 }
 
 #[tokio::test]
-async fn mistakes_in_heartbeats_are_told_when_they_are_registered() {
+async fn invalid_heartbeats_fail_at_registration() {
     let health = builder()
         .optional("db", async || Ok::<_, io::Error>(()))
         .build()
@@ -89,7 +89,7 @@ async fn mistakes_in_heartbeats_are_told_when_they_are_registered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_heartbeat_that_takes_the_place_of_a_finished_one_has_its_own_name() {
+async fn a_heartbeat_after_a_finished_one_has_its_own_name() {
     let health = builder().build().unwrap();
     health.set_ready();
     let first = health.heartbeat("first", Duration::MAX).unwrap();

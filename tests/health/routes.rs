@@ -98,7 +98,7 @@ async fn other_methods_are_not_allowed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn layers_before_the_merge_do_not_touch_the_routes() {
+async fn earlier_layers_do_not_apply_to_the_routes() {
     let health = builder().build().unwrap();
     health.set_ready();
     let app = Router::new()
@@ -114,7 +114,7 @@ async fn layers_before_the_merge_do_not_touch_the_routes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn paths_are_the_services_to_choose() {
+async fn paths_can_be_changed() {
     let health = builder()
         .path(Probe::Health, "/healthz")
         .path(Probe::Readiness, "/readyz")

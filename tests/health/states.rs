@@ -8,7 +8,7 @@ use tokio::time::{advance, sleep};
 use crate::service::{Dependency, ask, builder, next_second, row};
 
 #[tokio::test(start_paused = true)]
-async fn starting_is_alive_and_nothing_else() {
+async fn starting_only_passes_liveness() {
     let health = builder().build().unwrap();
     assert_eq!(row(&health).await, ["503 fail", "503 fail", "200 pass"]);
 }
@@ -33,7 +33,7 @@ async fn optional_failure_warns_and_keeps_traffic() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn required_failure_holds_traffic_back_and_restarts_nobody() {
+async fn required_failure_only_fails_readiness() {
     let db = Dependency::default();
     let health = builder().required("db", db.check()).build().unwrap();
     health.set_ready();
@@ -72,7 +72,7 @@ async fn starting_lasts_until_required_checks_have_passed_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn passing_checks_do_not_start_a_service_that_has_not_said_ready() {
+async fn passing_checks_alone_do_not_end_the_start() {
     let health = builder()
         .required("db", Dependency::default().check())
         .build()
@@ -83,7 +83,7 @@ async fn passing_checks_do_not_start_a_service_that_has_not_said_ready() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn optional_failure_does_not_hold_back_a_start() {
+async fn optional_failure_does_not_delay_the_start() {
     let cache = Dependency::default();
     cache.set_broken(true);
     let health = builder()
@@ -140,7 +140,7 @@ async fn finished_heartbeat_may_be_silent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn draining_is_final_and_alive_whatever_the_workers_do() {
+async fn draining_is_final_and_live_whatever_workers_do() {
     let health = builder()
         .required("db", Dependency::default().check())
         .build()

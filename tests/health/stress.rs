@@ -3,12 +3,12 @@
 //!
 //! | promise | seeded bugs that it was seen to catch |
 //! |---|---|
-//! | [`all_who_ask_at_once_share_one_run`] | the lock let go between looking for a run and starting one; a run that is not kept |
-//! | [`a_prober_that_hangs_up_takes_nobodys_answer_with_it`] | a run that ends with the prober that started it |
+//! | [`simultaneous_probes_share_one_run`] | the lock let go between looking for a run and starting one; a run that is not kept |
+//! | [`a_disconnecting_prober_does_not_cancel_the_run`] | a run that ends with the prober that started it |
 //! | [`a_start_is_neither_lost_nor_undone`] | a latch that is set by the run alone; a rendered answer whose state is not compared |
-//! | [`a_drain_is_seen_by_all_who_ask_after_it`] | a state that is set, not raised; one that is read, compared and then set; one that is read before the heartbeats |
-//! | [`no_answer_is_older_than_the_cache`] | a cache of 2 s |
-//! | [`heartbeats_that_come_and_go_break_nothing`] | a drop that overwrites `finish`; a name that is free before that |
+//! | [`a_drain_is_seen_by_every_later_probe`] | a state that is set, not raised; one that is read, compared and then set; one that is read before the heartbeats |
+//! | [`no_result_is_older_than_the_cache`] | a cache of 2 s |
+//! | [`short_lived_heartbeats_break_nothing`] | a drop that overwrites `finish`; a name that is free before that |
 #![cfg(feature = "core")]
 
 use std::{
@@ -118,7 +118,7 @@ impl Race {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
-async fn all_who_ask_at_once_share_one_run() {
+async fn simultaneous_probes_share_one_run() {
     meet_many(async |service, round| {
         let start = Instant::now();
         let mut race = Race::new(PROBERS, round);
@@ -138,7 +138,7 @@ async fn all_who_ask_at_once_share_one_run() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
-async fn a_prober_that_hangs_up_takes_nobodys_answer_with_it() {
+async fn a_disconnecting_prober_does_not_cancel_the_run() {
     meet_many(async |service, round| {
         let start = Instant::now();
         service.health.set_ready();
@@ -194,7 +194,7 @@ async fn a_start_is_neither_lost_nor_undone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
-async fn a_drain_is_seen_by_all_who_ask_after_it() {
+async fn a_drain_is_seen_by_every_later_probe() {
     meet_many(async |service, round| {
         let draining = Arc::new(AtomicBool::new(false));
         let mut race = Race::new(PROBERS + 2, round);
@@ -251,7 +251,7 @@ impl History {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
-async fn no_answer_is_older_than_the_cache() {
+async fn no_result_is_older_than_the_cache() {
     let end = tokio::time::Instant::now() + 3 * CACHED;
     let mut all = JoinSet::new();
     for service in 0..200_u32 {
@@ -304,7 +304,7 @@ async fn no_answer_is_older_than_the_cache() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
-async fn heartbeats_that_come_and_go_break_nothing() {
+async fn short_lived_heartbeats_break_nothing() {
     meet_many(async |service, round| {
         let holders: Arc<[AtomicUsize; 4]> = Arc::default();
         let mut race = Race::new(PROBERS, round);

@@ -182,7 +182,7 @@ async fn a_connection_serves_one_request_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn old_and_one_sided_clients_are_answered() {
+async fn old_and_half_closing_clients_get_responses() {
     let (health, address) = serve(Health::builder(build_info!())).await;
     health.set_ready();
     spawn_blocking(move || {
@@ -208,7 +208,7 @@ async fn old_and_one_sided_clients_are_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_head_that_does_not_arrive_ends_the_connection() {
+async fn a_missing_head_closes_the_connection() {
     let (_health, address) = serve(Health::builder(build_info!())).await;
     spawn_blocking(move || {
         let waits: Vec<_> = [
@@ -237,7 +237,7 @@ async fn a_head_that_does_not_arrive_ends_the_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_head_that_arrives_a_byte_at_a_time_has_no_longer() {
+async fn a_slow_head_has_the_same_deadline() {
     let (_health, address) = serve(Health::builder(build_info!())).await;
     spawn_blocking(move || {
         let mut stream = connect(address);
@@ -257,7 +257,7 @@ async fn a_head_that_arrives_a_byte_at_a_time_has_no_longer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_response_that_nobody_reads_ends_the_connection() {
+async fn an_unread_response_closes_the_connection() {
     // More than the buffers of both sides hold.
     let names = (0..5000).map(|n| format!("{n:0>64}"));
     let pass = async || Ok::<_, String>(());
@@ -286,7 +286,7 @@ async fn a_response_that_nobody_reads_ends_the_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_may_wait_for_a_slow_check_and_one_more_waits_with_them() {
+async fn probes_waiting_for_a_slow_check_are_not_evicted() {
     let slow = async || {
         tokio::time::sleep(Duration::from_millis(500)).await;
         Ok::<_, String>(())
@@ -311,7 +311,7 @@ async fn all_may_wait_for_a_slow_check_and_one_more_waits_with_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_are_bounded_and_a_flood_keeps_no_probe_out() {
+async fn connections_are_bounded_and_probes_get_through() {
     let (health, address) = serve(Health::builder(build_info!())).await;
     health.set_ready();
     spawn_blocking(move || {
@@ -336,7 +336,7 @@ async fn connections_are_bounded_and_a_flood_keeps_no_probe_out() {
 }
 
 #[tokio::test]
-async fn a_flood_keeps_no_probe_out_of_a_busy_runtime() {
+async fn a_flood_on_a_busy_runtime_does_not_lock_out_a_probe() {
     let (health, address) = serve(Health::builder(build_info!())).await;
     health.set_ready();
     // Each turn of the only thread takes two milliseconds more.
@@ -356,7 +356,7 @@ async fn a_flood_keeps_no_probe_out_of_a_busy_runtime() {
 }
 
 #[tokio::test]
-async fn a_request_that_waits_for_a_thread_is_answered_though_room_is_needed() {
+async fn a_request_waiting_for_a_thread_is_not_evicted() {
     let slow = async || {
         tokio::time::sleep(Duration::from_millis(100)).await;
         Ok::<_, String>(())
@@ -388,7 +388,7 @@ async fn a_request_that_waits_for_a_thread_is_answered_though_room_is_needed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_that_never_stop_asking_keep_no_probe_out() {
+async fn constant_requests_do_not_lock_out_a_probe() {
     let (health, address) = serve(Health::builder(build_info!())).await;
     health.set_ready();
     let request = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -415,7 +415,7 @@ async fn clients_that_never_stop_asking_keep_no_probe_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_does_not_close_the_probe_that_is_being_answered() {
+async fn a_flood_does_not_close_a_probe_in_flight() {
     let asked = Arc::new(Notify::new());
     let flooded = Arc::new(Notify::new());
     let (started, go_on) = (asked.clone(), flooded.clone());
@@ -448,7 +448,7 @@ async fn a_flood_does_not_close_the_probe_that_is_being_answered() {
 }
 
 #[tokio::test]
-async fn a_flood_that_is_not_accepted_yet_keeps_no_probe_waiting_for_a_second() {
+async fn an_unaccepted_flood_does_not_delay_a_probe() {
     let health = Health::builder(build_info!()).build().unwrap();
     let listener = health.listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
@@ -486,7 +486,7 @@ const CHUNK: &str = "26\r\n";
 const CHUNKED: &str = "Transfer-Encoding: chunked";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_body_is_answered_as_a_request() {
+async fn no_body_is_treated_as_a_request() {
     let end = &format!("0\r\n\r\n{INNER}");
     let chunk = |size: &str| post(CHUNKED, &format!("{size}{INNER}\r\n0\r\n\r\n"));
     let both = |first, second, body| post(&format!("{first}\r\n{second}"), body);
@@ -546,7 +546,7 @@ async fn no_body_is_answered_as_a_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_head_has_one_answer() {
+async fn every_request_head_has_one_response() {
     let get = |line| get_with(line, "");
     both_servers(scenarios! {
         "a bare CR for an end": "GET /health HTTP/1.1\rHost: x\r\r" => "400 closed",

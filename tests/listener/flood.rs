@@ -36,7 +36,7 @@ const PROBE: &[u8] = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
 const KEPT: &[u8] = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
 
 #[test]
-fn five_thousand_connections_that_send_a_byte_now_and_then_keep_no_probe_out() {
+fn five_thousand_slow_connections_do_not_lock_out_a_probe() {
     const DRIPS: u32 = 5000;
     let worker = Worker::start();
     allow_descriptors(process::id(), DRIPS + 100);
@@ -78,7 +78,7 @@ fn five_thousand_connections_that_send_a_byte_now_and_then_keep_no_probe_out() {
 }
 
 #[test]
-fn a_flood_that_takes_all_descriptors_keeps_no_probe_out() {
+fn exhausted_descriptors_do_not_lock_out_a_probe() {
     let worker = Worker::start_with(64, Stdio::null());
     let silent: Vec<_> = (0..200).map(|_| worker.connect()).collect();
 
@@ -92,7 +92,7 @@ fn a_flood_that_takes_all_descriptors_keeps_no_probe_out() {
 }
 
 #[test]
-fn with_one_descriptor_to_spare_a_probe_is_answered() {
+fn one_spare_descriptor_is_enough_for_a_probe() {
     let worker = Worker::start();
     worker.leave(1);
 
@@ -103,7 +103,7 @@ fn with_one_descriptor_to_spare_a_probe_is_answered() {
 }
 
 #[test]
-fn without_a_descriptor_it_says_so_once_and_answers_when_there_is_one() {
+fn without_a_descriptor_it_warns_once_and_recovers() {
     let (log, end) = UnixStream::pair().expect("a pair");
     let worker = Worker::start_with(1024, OwnedFd::from(end).into());
     worker.leave(0);
@@ -155,7 +155,7 @@ async fn drip(address: SocketAddr) {
 }
 
 #[test]
-fn requests_after_the_first_are_not_collected() {
+fn requests_after_the_first_are_not_buffered() {
     let worker = Worker::start();
     let stream = Socket::new(Domain::IPV4, Type::STREAM, None).expect("sockets are left");
     // Nearly all that is taken is then on the other side.
@@ -187,7 +187,7 @@ fn requests_after_the_first_are_not_collected() {
 }
 
 #[test]
-fn bodies_that_nobody_reads_are_not_collected() {
+fn unread_bodies_are_not_buffered() {
     let worker = Worker::start();
     let body = vec![b'x'; 1_000_000];
     let head = "POST /health HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n";

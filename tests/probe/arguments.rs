@@ -15,7 +15,7 @@ use crate::{
 };
 
 #[test]
-fn a_time_without_a_unit_or_a_sense_is_refused() {
+fn a_timeout_without_a_unit_or_out_of_range_is_refused() {
     let expected = "expected a time like 500ms, 2s or 1m, more than 0 and at most 1h";
     for time in [
         "0",
@@ -46,7 +46,7 @@ fn a_time_without_a_unit_or_a_sense_is_refused() {
 }
 
 #[test]
-fn a_time_is_taken_in_every_unit() {
+fn a_timeout_is_accepted_in_every_unit() {
     for time in ["2500ms", "2.5s", "2s", "1m", "1h"] {
         let address = serve(|stream| perform(&says(OK), stream));
         let mut probe = healthcheck([format!("http://{address}")]);
@@ -126,7 +126,7 @@ fn an_unknown_flag_is_refused() {
 }
 
 #[test]
-fn an_url_that_is_none_is_refused() {
+fn an_invalid_url_is_refused() {
     let form = "expected http://ADDRESS:PORT/PATH, https://…, unix:/SOCKET or /PATH";
     refuses(&["ftp://127.0.0.1/"], form);
     refuses_unshown(
@@ -142,7 +142,7 @@ fn an_url_that_is_none_is_refused() {
 }
 
 #[test]
-fn a_host_name_is_refused_since_names_are_not_resolved() {
+fn a_host_name_is_refused() {
     refuses(
         &[
             "http://example.org/",
@@ -162,7 +162,7 @@ fn a_host_name_is_refused_since_names_are_not_resolved() {
 }
 
 #[test]
-fn a_port_that_is_none_is_refused() {
+fn an_invalid_port_is_refused() {
     refuses(
         &[
             "http://127.0.0.1:0",
@@ -178,7 +178,7 @@ fn a_port_that_is_none_is_refused() {
 }
 
 #[test]
-fn a_path_that_http_does_not_take_as_it_is_is_refused() {
+fn a_path_that_needs_encoding_is_refused() {
     refuses(
         &[
             "/a b",
@@ -200,7 +200,7 @@ fn a_path_that_http_does_not_take_as_it_is_is_refused() {
 }
 
 #[test]
-fn arguments_that_contradict_each_other_are_refused() {
+fn contradictory_arguments_are_refused() {
     for (args, wrong, expected) in [
         (
             ["http://127.0.0.1:1", "http://127.0.0.1:1"],
@@ -243,7 +243,7 @@ fn an_argument_that_is_not_utf_8_is_refused() {
 }
 
 #[test]
-fn a_password_is_refused_and_not_repeated() {
+fn a_password_is_refused_and_redacted() {
     let url = "http://me:hunter2@127.0.0.1:1/";
     let by_argument = told(&ask(url));
     let by = |variable, value: &OsStr| told(&run(healthcheck(NOTHING).env(variable, value)));
@@ -293,7 +293,7 @@ fn a_password_is_refused_and_not_repeated() {
 
 #[cfg(not(feature = "https"))]
 #[test]
-fn https_without_the_feature_says_so() {
+fn https_without_the_feature_names_the_feature() {
     assert_eq!(
         told(&ask("https://127.0.0.1:8443/health")),
         "unhealthy: https to 127.0.0.1:8443: this binary is built without lifesign's feature \
@@ -302,7 +302,7 @@ fn https_without_the_feature_says_so() {
 }
 
 #[test]
-fn help_goes_to_stdout_and_is_no_failure() {
+fn help_goes_to_stdout_with_exit_code_0() {
     let help = format!(
         "\
 Probes the running service. Exit code 0: healthy, 1: everything else.

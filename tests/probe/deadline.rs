@@ -56,7 +56,7 @@ fn a_freeze_while_connecting_does_no_harm() {
 }
 
 #[test]
-fn a_freeze_while_connecting_does_not_change_what_is_said() {
+fn a_freeze_while_connecting_keeps_the_message() {
     let (listener, _queue) = full_backlog();
     let address = address_of(&listener);
     let probe = start(healthcheck([format!("http://{address}")]).args(["--timeout", "1s"]));
@@ -69,7 +69,7 @@ fn a_freeze_while_connecting_does_not_change_what_is_said() {
 }
 
 #[test]
-fn a_freeze_beyond_the_deadline_ends_as_unhealthy() {
+fn a_freeze_beyond_the_deadline_is_unhealthy() {
     let (address, asked) = serve_asked(|stream| perform(&[Hold], stream));
     let probe = start(healthcheck([format!("http://{address}")]).args(["--timeout", "1s"]));
     asked.recv_timeout(PATIENCE).expect("the probe asks");
@@ -83,7 +83,7 @@ fn a_freeze_beyond_the_deadline_ends_as_unhealthy() {
 }
 
 #[test]
-fn an_answer_that_is_complete_after_the_deadline_is_late() {
+fn a_response_completed_after_the_deadline_is_late() {
     // Linux rounds waits up by some milliseconds, and several are started so that one at least is
     // rounded: it has the whole answer, and must not believe it.
     let late = || {

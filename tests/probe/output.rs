@@ -15,7 +15,7 @@ use crate::{
 };
 
 #[test]
-fn an_output_that_cannot_be_written_changes_nothing() {
+fn an_unwritable_output_does_not_change_the_exit_code() {
     for redirection in [
         ">&-",
         "2>&-",
@@ -33,7 +33,7 @@ fn an_output_that_cannot_be_written_changes_nothing() {
 }
 
 #[test]
-fn a_reader_that_has_gone_changes_nothing() {
+fn a_closed_reader_does_not_change_the_exit_code() {
     for (answer, code) in [(OK.into(), 0), (response("503 X", REPORT), 1)] {
         let (go, gone) = mpsc::channel();
         let address = serve(move |stream| {
@@ -48,7 +48,7 @@ fn a_reader_that_has_gone_changes_nothing() {
 }
 
 #[test]
-fn a_pipe_that_nobody_reads_is_left_with_the_line_in_it() {
+fn an_unread_pipe_holds_the_line() {
     for (answer, code) in [(OK.into(), 0), (response("503 X", REPORT), 1)] {
         let address = serve(|stream| perform(&says(answer), stream));
         let mut probe = start(&mut healthcheck([format!("http://{address}")]));

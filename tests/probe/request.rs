@@ -29,7 +29,7 @@ fn the_request_is_exactly_this() {
 }
 
 #[test]
-fn headers_that_are_given_come_last_and_instead_of_ours() {
+fn given_headers_replace_the_default_ones() {
     let headers = [
         "--header",
         "host: example.org",
@@ -52,7 +52,7 @@ fn headers_that_are_given_come_last_and_instead_of_ours() {
 }
 
 #[test]
-fn the_request_names_the_host_that_is_asked() {
+fn the_host_header_names_the_target() {
     for (host, named) in [
         ("127.0.0.1", "127.0.0.1"),
         ("0.0.0.0", "127.0.0.1"),
@@ -76,7 +76,7 @@ fn the_request_names_the_host_that_is_asked() {
 }
 
 #[test]
-fn path_and_query_go_out_as_they_are() {
+fn path_and_query_are_sent_unchanged() {
     for target in [
         "/",
         "/healthz?full=1&x=%20",
@@ -125,7 +125,7 @@ fn the_request_is_one_write() {
 }
 
 #[test]
-fn the_probe_keeps_its_side_open_until_the_answer_is_there() {
+fn the_probe_does_not_half_close_before_the_response() {
     let address = serve(|mut stream| {
         read_request(&mut stream);
         let waits = stream.set_read_timeout(Some(Duration::from_millis(200)));
@@ -139,7 +139,7 @@ fn the_probe_keeps_its_side_open_until_the_answer_is_there() {
 }
 
 #[test]
-fn a_body_that_has_arrived_is_read_so_that_nothing_is_reset() {
+fn a_received_body_is_read_to_avoid_a_reset() {
     for size in [0, 2, 2048, 16384] {
         let (leaves, left) = mpsc::channel();
         let address = serve(move |mut stream| {

@@ -10,7 +10,7 @@ use crate::{
 };
 
 #[test]
-fn little_is_enough() {
+fn little_stack_memory_and_few_descriptors_are_enough() {
     // These programs are not optimized, and large: tests/limits.rs holds one as it is shipped to
     // 8 MiB.
     let memory = if cfg!(feature = "https") {
@@ -31,7 +31,7 @@ fn little_is_enough() {
 }
 
 #[test]
-fn no_descriptor_at_all_is_unhealthy() {
+fn a_probe_without_descriptors_is_unhealthy() {
     let _worker = exclusive("worker");
     // The first of three is what the loader reads libraries with.
     let none = "exec <&- && ulimit -n 3";
@@ -45,7 +45,7 @@ fn no_descriptor_at_all_is_unhealthy() {
 }
 
 #[test]
-fn an_environment_of_a_megabyte_is_only_read_where_it_has_to_be() {
+fn a_one_megabyte_environment_changes_nothing() {
     let _worker = exclusive("worker");
     let long = "x".repeat(120_000);
     let crowded = || {

@@ -21,7 +21,7 @@ macro_rules! tests {
         )+
 
         #[test]
-        fn as_many_scenarios_as_the_pages_say() {
+        fn the_pages_state_the_number_of_scenarios() {
             let count = 0 $(+ scenarios::$table().cases.len())+;
             for (page, phrase) in [
                 ("README.md", format!("{count} servers, most of them misbehaving")),
@@ -38,7 +38,7 @@ macro_rules! tests {
 scenarios::for_each_table!(tests);
 
 #[test]
-fn a_report_in_other_words_is_told_with_the_code() {
+fn another_status_word_is_printed_with_the_code() {
     for word in ["UP", "DOWN", "fail"] {
         let body = format!(r#"{{"status":"{word}"}}"#);
         let address = serve(|stream| perform(&says(response("200 OK", body)), stream));

@@ -27,7 +27,7 @@ fn a_closed_port_is_unhealthy_at_once() {
 }
 
 #[test]
-fn localhost_and_the_wildcard_of_ipv6_are_asked_on_both_loopback_addresses() {
+fn localhost_and_ipv6_wildcard_try_both_loopback_addresses() {
     if closed_pair().is_none() {
         return skipped("there is no ::1 here");
     }
@@ -52,7 +52,7 @@ fn localhost_and_the_wildcard_of_ipv6_are_asked_on_both_loopback_addresses() {
 }
 
 #[test]
-fn the_wildcard_of_ipv4_is_not_asked_on_ipv6() {
+fn the_ipv4_wildcard_is_not_tried_on_ipv6() {
     let Some((_closed, v6)) = closed_pair() else {
         return skipped("there is no ::1 here");
     };
@@ -145,7 +145,7 @@ fn proxies_are_not_used() {
 }
 
 #[test]
-fn an_argument_comes_before_the_variables() {
+fn an_argument_takes_precedence_over_variables() {
     let closed = closed();
     for url in [&*format!("http://{}", address_of(&closed)), "nonsense"] {
         let address = serve(|stream| perform(&says(OK), stream));
@@ -156,7 +156,7 @@ fn an_argument_comes_before_the_variables() {
 }
 
 #[test]
-fn healthcheck_url_says_whom_to_ask_and_arguments_what() {
+fn healthcheck_url_is_the_address_and_arguments_the_path() {
     for (path, args, target) in [
         ("", &[][..], "/health"),
         ("/custom?x=1", &[], "/custom?x=1"),
@@ -176,7 +176,7 @@ fn healthcheck_url_says_whom_to_ask_and_arguments_what() {
 }
 
 #[test]
-fn a_wrong_healthcheck_url_is_named() {
+fn an_invalid_healthcheck_url_is_reported() {
     for (value, shown, expected) in [
         (&b"nonsense"[..], "", URL),
         (b" http://127.0.0.1:1", "", URL),
@@ -198,7 +198,7 @@ fn a_wrong_healthcheck_url_is_named() {
 }
 
 #[test]
-fn port_says_whom_to_ask_when_nobody_advertised() {
+fn port_is_used_without_an_advertisement() {
     let _worker = exclusive("worker");
     for (args, target) in [
         (&[][..], "/health"),
@@ -225,7 +225,7 @@ fn port_says_whom_to_ask_when_nobody_advertised() {
 }
 
 #[test]
-fn a_wrong_port_is_named_and_never_taken_for_the_default() {
+fn an_invalid_port_variable_is_reported_not_ignored() {
     let _worker = exclusive("worker");
     for (port, shown) in [
         ("abc", ""),
@@ -244,7 +244,7 @@ fn a_wrong_port_is_named_and_never_taken_for_the_default() {
 }
 
 #[test]
-fn port_8080_is_asked_when_nobody_says_anything() {
+fn port_8080_is_the_default() {
     // Whoever runs it takes the port, and publishes it.
     let _hello = exclusive("hello");
     let hello = || probe("hello", NOTHING);

@@ -27,7 +27,7 @@ use crate::{
 };
 
 #[test]
-fn a_unix_socket_is_asked_like_a_port() {
+fn a_unix_socket_is_probed_like_a_port() {
     let folder = Folder::new("asked");
     for (name, path, target) in [("a", "", "/health"), ("b", ":/custom?x=1", "/custom?x=1")] {
         let socket = folder.0.join(name);
@@ -75,7 +75,7 @@ fn a_unix_socket_that_misbehaves_is_unhealthy() {
 }
 
 #[test]
-fn a_unix_socket_that_says_nothing_ends_at_the_deadline() {
+fn a_silent_unix_socket_ends_at_the_deadline() {
     let folder = Folder::new("silent");
     let socket = folder.0.join("socket");
     let listener = UnixListener::bind(&socket).expect("a socket can be made");
@@ -93,7 +93,7 @@ fn a_unix_socket_that_says_nothing_ends_at_the_deadline() {
 }
 
 #[test]
-fn a_unix_socket_that_is_none_is_unhealthy_at_once() {
+fn an_invalid_unix_socket_is_unhealthy_at_once() {
     let folder = Folder::new("none");
     let stale = folder.0.join("stale");
     drop(UnixListener::bind(&stale).expect("a socket can be made"));

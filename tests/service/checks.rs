@@ -10,7 +10,7 @@ use crate::{
 };
 
 #[test]
-fn required_store_holds_traffic_back_until_it_comes_up() {
+fn a_required_store_delays_readiness_until_it_is_up() {
     let container = Container::new();
     let mut redis = Redis::refusing();
     let service = container.service(&[redis.variable()]);
@@ -38,7 +38,7 @@ fn required_store_holds_traffic_back_until_it_comes_up() {
 }
 
 #[test]
-fn store_that_hangs_takes_the_traffic_away_and_nothing_else() {
+fn a_hanging_store_only_fails_readiness() {
     let container = Container::new();
     let redis = Redis::running();
     let service = container.service(&[redis.variable()]);
@@ -74,7 +74,7 @@ fn store_that_hangs_takes_the_traffic_away_and_nothing_else() {
 }
 
 #[test]
-fn error_of_a_check_goes_to_the_log_once_per_transition_and_nowhere_else() {
+fn check_errors_are_only_logged_once_per_transition() {
     const SECRET: &str = "hunter2";
     let container = Container::new();
     let redis = Redis::running();
@@ -117,7 +117,7 @@ fn error_of_a_check_goes_to_the_log_once_per_transition_and_nowhere_else() {
 }
 
 #[test]
-fn optional_check_that_fails_warns_and_changes_nothing_else() {
+fn a_failing_optional_check_only_warns() {
     let container = Container::new();
     let service = container.service(&[("GREETING_FILE", "/nowhere/greeting")]);
 
@@ -133,7 +133,7 @@ fn optional_check_that_fails_warns_and_changes_nothing_else() {
 }
 
 #[test]
-fn check_that_blocks_forever_does_not_hold_the_exit_back() {
+fn a_blocked_check_does_not_delay_the_exit() {
     let container = Container::new();
     let folder = Folder::new("fifo");
     let fifo = folder.path("greeting");
@@ -154,7 +154,7 @@ fn check_that_blocks_forever_does_not_hold_the_exit_back() {
 }
 
 #[test]
-fn service_that_is_stopped_is_unhealthy_within_the_timeout() {
+fn a_stopped_service_is_unhealthy_within_the_timeout() {
     let container = Container::new();
     let service = container.service(&[]);
     assert_healthy(&service.healthcheck(&[]), "pass");

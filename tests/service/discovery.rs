@@ -20,7 +20,7 @@ use crate::{
 };
 
 #[test]
-fn probe_without_arguments_finds_whatever_port_the_system_chose() {
+fn the_probe_finds_a_port_chosen_by_the_system() {
     let container = Container::new();
     for host in ["127.0.0.1", "127.0.0.2", "0.0.0.0", "::1", "::"] {
         if host.contains(':') && TcpListener::bind("[::1]:0").is_err() {
@@ -39,7 +39,7 @@ fn probe_without_arguments_finds_whatever_port_the_system_chose() {
 }
 
 #[test]
-fn what_start_says_to_try_works() {
+fn the_commands_printed_at_start_work() {
     let container = Container::new();
     let service = container.service(&[]);
     let stdout = service.stdout.text();
@@ -55,7 +55,7 @@ fn what_start_says_to_try_works() {
 }
 
 #[test]
-fn probe_does_not_listen_to_port_while_there_is_a_advertisement() {
+fn an_advertisement_takes_precedence_over_port() {
     let container = Container::new();
     let service = container.service(&[]);
     let closed = Redis::refusing();
@@ -72,7 +72,7 @@ fn probe_does_not_listen_to_port_while_there_is_a_advertisement() {
 }
 
 #[test]
-fn advertisement_is_readable_by_all_and_named_after_namespace_service_and_process() {
+fn advertisement_is_named_after_namespace_service_and_pid() {
     let container = Container::new();
     let service = container.service(&[]);
     let worker = container.worker();
@@ -120,7 +120,7 @@ fn advertisement_is_readable_by_all_whatever_the_umask() {
 }
 
 #[test]
-fn advertisement_is_taken_back_on_a_clean_exit() {
+fn advertisement_is_removed_on_a_clean_exit() {
     let container = Container::new();
     for name in ["service", "worker"] {
         let running = container.start(name, &mut container.example(name));
@@ -137,7 +137,7 @@ fn advertisement_is_taken_back_on_a_clean_exit() {
 }
 
 #[test]
-fn service_that_was_killed_and_started_again_elsewhere_is_found_again() {
+fn a_restarted_service_is_found_on_its_new_port() {
     let container = Container::new();
     for _ in 0..3 {
         let service = container.service(&[]);
@@ -177,7 +177,7 @@ fn advertisement_of_a_killed_service_is_not_believed() {
 }
 
 #[test]
-fn without_a_advertisement_the_probe_says_what_it_tried() {
+fn without_an_advertisement_the_probe_names_its_guess() {
     let Some(container) = Container::with("", &["--net"]) else {
         return;
     };
@@ -252,7 +252,7 @@ fn forged_advertisements_would_be_believed_without_their_flaw() {
 }
 
 #[test]
-fn advertisement_is_made_where_another_user_has_taken_its_name() {
+fn a_name_taken_by_another_user_does_not_stop_advertising() {
     let Some(container) = Container::with("", &[]) else {
         return;
     };
@@ -281,7 +281,7 @@ fn advertisement_is_made_where_another_user_has_taken_its_name() {
 }
 
 #[test]
-fn a_folder_full_of_files_makes_no_probe_late() {
+fn a_full_directory_does_not_delay_the_probe() {
     // A tmpfs names the youngest first.
     for (count, suffix, found) in [
         (9_000, "", true),
@@ -318,7 +318,7 @@ fn a_folder_full_of_files_makes_no_probe_late() {
 }
 
 #[test]
-fn advertisement_of_the_own_user_comes_before_those_of_others() {
+fn own_advertisements_take_precedence_over_other_users() {
     let Some(container) = Container::with("", &[]) else {
         return;
     };
@@ -366,7 +366,7 @@ fn probe_of_another_user_finds_the_service() {
 }
 
 #[test]
-fn services_in_one_container_are_told_apart() {
+fn services_in_one_container_are_distinguished() {
     let container = Container::new();
     let service = container.service(&[]);
     let worker = container.worker();
@@ -379,7 +379,7 @@ fn services_in_one_container_are_told_apart() {
 }
 
 #[test]
-fn of_two_processes_of_one_service_the_younger_is_asked() {
+fn the_younger_of_two_processes_is_probed() {
     let container = Container::new();
     let old = container.service(&[LONG_DRAIN]);
     old.signal("TERM");
@@ -394,7 +394,7 @@ fn of_two_processes_of_one_service_the_younger_is_asked() {
 }
 
 #[test]
-fn of_two_processes_of_one_service_the_first_of_the_container_is_asked() {
+fn pid_1_is_probed_before_other_processes() {
     let Some(host) = Container::with("", &[]) else {
         return;
     };
@@ -431,7 +431,7 @@ fn containers_that_share_dev_shm_each_find_their_own() {
 }
 
 #[test]
-fn sigterm_ends_a_service_that_is_process_one() {
+fn sigterm_ends_a_service_that_is_pid_1() {
     let Some(host) = Container::with("", &[]) else {
         return;
     };
@@ -457,7 +457,7 @@ fn read_only_root_filesystem_is_enough() {
 }
 
 #[test]
-fn without_a_writable_dev_shm_the_service_serves_and_port_is_asked() {
+fn a_read_only_dev_shm_only_disables_discovery() {
     let Some(container) = Container::with("mount -t tmpfs -o ro tmpfs /dev/shm", &[]) else {
         return;
     };
@@ -479,7 +479,7 @@ fn without_a_writable_dev_shm_the_service_serves_and_port_is_asked() {
 }
 
 #[test]
-fn wildcard_that_takes_no_ipv4_is_found_too() {
+fn an_ipv6_only_wildcard_is_found() {
     let only_v6 = "ip link set lo up && echo 1 > /proc/sys/net/ipv6/bindv6only";
     let Some(container) = Container::with(only_v6, &["--net"]) else {
         return;

@@ -14,7 +14,7 @@ use crate::{
 };
 
 #[test]
-fn draining_turns_traffic_away_at_once() {
+fn draining_fails_readiness_at_once() {
     for signal in ["TERM", "INT"] {
         let container = Container::new();
         let service = container.service(&[LONG_DRAIN]);
@@ -32,7 +32,7 @@ fn draining_turns_traffic_away_at_once() {
 }
 
 #[test]
-fn draining_finishes_requests_in_flight_and_takes_new_ones() {
+fn draining_finishes_requests_and_accepts_new_ones() {
     let container = Container::new();
     let redis = Redis::running();
     let service = container.service(&[LONG_DRAIN, redis.variable()]);
@@ -55,7 +55,7 @@ fn draining_finishes_requests_in_flight_and_takes_new_ones() {
 }
 
 #[test]
-fn request_that_outlives_the_drain_is_answered_before_the_exit() {
+fn a_request_longer_than_the_drain_gets_its_response() {
     let container = Container::new();
     let redis = Redis::running();
     let service = container.service(&[("DRAIN_SECONDS", "0"), redis.variable()]);
@@ -109,7 +109,7 @@ fn second_signal_ends_the_drain_at_once() {
 }
 
 #[test]
-fn port_stays_open_for_the_drain_delay_and_then_the_process_exits() {
+fn the_port_closes_after_the_drain_delay() {
     let container = Container::new();
     let service = container.service(&[("DRAIN_SECONDS", "1")]);
 
@@ -131,7 +131,7 @@ fn drain_delay_is_five_seconds_by_default() {
 }
 
 #[test]
-fn listener_of_a_worker_says_draining_until_the_process_ends() {
+fn a_worker_reports_draining_until_it_exits() {
     let container = Container::new();
     let worker = container.worker();
     assert_eq!(worker.get("/health/ready").verdict(), "200 pass");
@@ -143,7 +143,7 @@ fn listener_of_a_worker_says_draining_until_the_process_ends() {
 }
 
 #[test]
-fn store_that_comes_up_during_the_drain_brings_no_traffic() {
+fn a_recovered_store_does_not_end_the_drain() {
     let container = Container::new();
     let mut redis = Redis::refusing();
     let service = container.service(&[LONG_DRAIN, redis.variable()]);
@@ -165,7 +165,7 @@ fn store_that_comes_up_during_the_drain_brings_no_traffic() {
 }
 
 #[test]
-fn idle_connections_do_not_hold_the_exit_back() {
+fn idle_connections_do_not_delay_the_exit() {
     let container = Container::new();
     let service = container.service(&[LONG_DRAIN]);
     let silent = TcpStream::connect(service.address).expect("a connection");

@@ -175,7 +175,7 @@ fn probe(address: SocketAddr) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_checks_error_holds_is_never_sent() {
+async fn error_texts_of_checks_are_never_sent() {
     let log = Log::default();
     let writer = log.clone();
     tracing_subscriber::fmt()

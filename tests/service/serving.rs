@@ -35,7 +35,7 @@ fn start_prints_where_the_service_listens_and_what_to_try() {
 }
 
 #[test]
-fn routes_answer_with_code_media_type_and_no_store() {
+fn routes_have_status_code_media_type_and_no_store() {
     let container = Container::new();
     let service = container.service(&[]);
 
@@ -49,7 +49,7 @@ fn routes_answer_with_code_media_type_and_no_store() {
 }
 
 #[test]
-fn head_has_the_head_and_no_body() {
+fn head_responses_have_no_body() {
     let container = Container::new();
     let service = container.service(&[]);
 
@@ -77,7 +77,7 @@ fn other_methods_are_not_allowed() {
 }
 
 #[test]
-fn body_is_names_statuses_and_what_version_says() {
+fn the_body_has_statuses_and_build_metadata() {
     let container = Container::new();
     let service = container.service(&[]);
     let version = run(container.example("service").args(["version", "--json"]));
@@ -116,7 +116,7 @@ fn body_is_names_statuses_and_what_version_says() {
 }
 
 #[test]
-fn version_is_printed_for_people_and_for_programs() {
+fn version_is_printed_as_text_and_as_json() {
     let container = Container::new();
     let text = run(container.example("service").arg("version"));
     let json = run(container.example("service").args(["version", "--json"]));
@@ -161,7 +161,7 @@ fn version_is_printed_for_people_and_for_programs() {
 }
 
 #[test]
-fn version_refuses_what_it_does_not_know() {
+fn version_refuses_unknown_arguments() {
     let container = Container::new();
 
     let said = run(container.example("service").args(["version", "--bogus"]));
@@ -175,7 +175,7 @@ fn version_refuses_what_it_does_not_know() {
 }
 
 #[test]
-fn other_arguments_are_the_service_s_own_business() {
+fn other_arguments_are_left_to_the_service() {
     for arguments in [&["serve"][..], &["--healthcheck"], &["--", "healthcheck"]] {
         let container = Container::new();
         let service = container.start("service", container.example("service").args(arguments));
@@ -185,7 +185,7 @@ fn other_arguments_are_the_service_s_own_business() {
 }
 
 #[test]
-fn port_in_use_is_told_with_the_address() {
+fn a_port_in_use_is_reported_with_its_address() {
     let container = Container::new();
     let holder = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = holder.local_addr().expect("its address");
@@ -202,7 +202,7 @@ fn port_in_use_is_told_with_the_address() {
 }
 
 #[test]
-fn bad_variables_are_told_with_name_value_and_what_was_expected() {
+fn invalid_variables_are_reported_with_name_and_value() {
     let container = Container::new();
     let raw = OsString::from_vec(vec![b'8', 0xff]);
     for (name, value, message) in [
@@ -244,7 +244,7 @@ fn bad_variables_are_told_with_name_value_and_what_was_expected() {
 }
 
 #[test]
-fn log_is_plain_text_where_it_is_no_terminal() {
+fn the_log_is_plain_text_without_a_terminal() {
     let container = Container::new();
     let service = container.service(&[]);
 

@@ -18,31 +18,31 @@ macro_rules! for_each_table {
         $macro! {
             every_2xx_is_healthy,
             a_wrong_length_of_the_body_changes_nothing,
-            a_page_in_the_place_of_a_report_is_healthy_and_named,
-            a_report_that_passes_is_named_and_a_warning_keeps_its_reason,
-            a_complete_head_is_enough_whatever_becomes_of_the_body,
+            a_page_instead_of_a_report_is_healthy_and_named,
+            a_pass_is_named_and_a_warning_keeps_its_reason,
+            a_complete_head_is_enough_whatever_the_body,
             sloppy_but_unambiguous_heads_are_healthy,
-            an_answer_may_take_its_time_within_the_deadline,
-            an_answer_sent_before_the_request_is_read_counts,
-            a_server_that_says_no_more_but_listens_is_taken_at_its_word,
-            up_to_eight_interim_answers_are_skipped,
+            a_slow_response_within_the_deadline_is_healthy,
+            a_response_sent_before_the_request_is_healthy,
+            a_server_that_half_closes_is_healthy,
+            up_to_eight_interim_responses_are_skipped,
             an_unhealthy_report_gives_its_reason,
             any_other_unhealthy_body_gives_its_first_line,
             no_other_code_is_healthy,
             redirects_are_named_and_not_followed,
-            what_strangers_send_cannot_move_a_cursor_or_start_a_line,
+            control_characters_of_a_response_are_escaped,
             a_long_reason_is_cut_to_a_line_of_400_bytes,
-            another_protocol_is_named_at_once_though_its_server_waits,
+            another_protocol_is_named_at_once,
             another_version_of_http_is_unhealthy_at_once,
-            a_status_line_that_is_not_quite_one_is_unhealthy_at_once,
-            a_header_that_is_none_is_unhealthy_at_once,
+            a_malformed_status_line_is_unhealthy_at_once,
+            an_invalid_header_line_is_unhealthy_at_once,
             head_of_more_than_16_kib_is_unhealthy,
             a_connection_closed_before_the_head_is_complete_is_unhealthy,
             a_connection_reset_before_the_head_is_complete_is_unhealthy,
-            a_connection_that_ends_on_accept_is_unhealthy,
+            a_connection_closed_on_accept_is_unhealthy,
             garbage_is_unhealthy_at_once,
-            the_place_decides_and_the_first_answer_counts,
-            nobody_accepts_until_the_deadline,
+            the_first_loopback_address_that_connects_is_used,
+            a_connection_not_accepted_ends_at_the_deadline,
             silence_ends_at_the_deadline,
             the_deadline_is_one_for_the_whole_probe,
         }
@@ -131,7 +131,7 @@ pub fn a_wrong_length_of_the_body_changes_nothing() -> Table {
 
 /// The code decides, and a body of any kind may come with it. But where a page is found in the
 /// place of a report, another service may have taken the port: the line says so.
-pub fn a_page_in_the_place_of_a_report_is_healthy_and_named() -> Table {
+pub fn a_page_instead_of_a_report_is_healthy_and_named() -> Table {
     let typed = |code: &str, media_type: &str, body: &str| {
         let head = format!("HTTP/1.1 {code}\r\nContent-Type: {media_type}\r\n");
         says(format!(
@@ -160,7 +160,7 @@ pub fn a_page_in_the_place_of_a_report_is_healthy_and_named() -> Table {
     })
 }
 
-pub fn a_report_that_passes_is_named_and_a_warning_keeps_its_reason() -> Table {
+pub fn a_pass_is_named_and_a_warning_keeps_its_reason() -> Table {
     let ok = |body| says(response("200 OK", body));
     at_once(cases! {
         "pass": ok(r#"{"status":"pass"}"#) => "healthy: pass in # ms",
@@ -187,7 +187,7 @@ pub fn a_report_that_passes_is_named_and_a_warning_keeps_its_reason() -> Table {
     })
 }
 
-pub fn a_complete_head_is_enough_whatever_becomes_of_the_body() -> Table {
+pub fn a_complete_head_is_enough_whatever_the_body() -> Table {
     let head = "HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n";
     let endless = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
     at_once(cases! {
@@ -232,14 +232,14 @@ pub fn sloppy_but_unambiguous_heads_are_healthy() -> Table {
     })
 }
 
-pub fn an_answer_may_take_its_time_within_the_deadline() -> Table {
+pub fn a_slow_response_within_the_deadline_is_healthy() -> Table {
     at_once(cases! {
         "late": [Hear, pause(300), say(OK), Hold] => HEALTHY,
         "in two parts": [Hear, say(&OK[..11]), pause(300), say(&OK[11..]), Hold] => HEALTHY,
     })
 }
 
-pub fn an_answer_sent_before_the_request_is_read_counts() -> Table {
+pub fn a_response_sent_before_the_request_is_healthy() -> Table {
     at_once(cases! {
         "and the request is read then": [say(OK), Hear, Hold] => HEALTHY,
         "and the connection is closed over it": [say(OK)] => HEALTHY,
@@ -247,7 +247,7 @@ pub fn an_answer_sent_before_the_request_is_read_counts() -> Table {
     })
 }
 
-pub fn a_server_that_says_no_more_but_listens_is_taken_at_its_word() -> Table {
+pub fn a_server_that_half_closes_is_healthy() -> Table {
     let no_answer = "unhealthy: {peer} closed the connection without a response";
     let middle = "unhealthy: {peer} closed the connection in the middle of a response";
     at_once(cases! {
@@ -260,7 +260,7 @@ pub fn a_server_that_says_no_more_but_listens_is_taken_at_its_word() -> Table {
     })
 }
 
-pub fn up_to_eight_interim_answers_are_skipped() -> Table {
+pub fn up_to_eight_interim_responses_are_skipped() -> Table {
     let interim = |count| "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(count);
     let one_by_one = iter::repeat_n(say(interim(1)), 8);
     let one_by_one = iter::once(Hear).chain(one_by_one).chain([say(OK), Hold]);
@@ -370,7 +370,7 @@ pub fn redirects_are_named_and_not_followed() -> Table {
     })
 }
 
-pub fn what_strangers_send_cannot_move_a_cursor_or_start_a_line() -> Table {
+pub fn control_characters_of_a_response_are_escaped() -> Table {
     let unavailable = |body: &[u8]| says(response("503 X", body));
     at_once(cases! {
         "terminal sequences": unavailable(b"\x1b[2J\x1b]0;title\x07red\x7f")
@@ -420,7 +420,7 @@ pub fn a_long_reason_is_cut_to_a_line_of_400_bytes() -> Table {
     })
 }
 
-pub fn another_protocol_is_named_at_once_though_its_server_waits() -> Table {
+pub fn another_protocol_is_named_at_once() -> Table {
     let tls = "unhealthy: {peer} speaks TLS: use https";
     let http2 = "unhealthy: {peer} speaks HTTP/2 only: probe an HTTP/1 port";
     at_once(cases! {
@@ -480,7 +480,7 @@ pub fn another_version_of_http_is_unhealthy_at_once() -> Table {
     }))
 }
 
-pub fn a_status_line_that_is_not_quite_one_is_unhealthy_at_once() -> Table {
+pub fn a_malformed_status_line_is_unhealthy_at_once() -> Table {
     let lines = [
         "HTTP/1.1 099 Low",
         "HTTP/1.1 000 Zero",
@@ -511,7 +511,7 @@ pub fn a_status_line_that_is_not_quite_one_is_unhealthy_at_once() -> Table {
     }))
 }
 
-pub fn a_header_that_is_none_is_unhealthy_at_once() -> Table {
+pub fn an_invalid_header_line_is_unhealthy_at_once() -> Table {
     let after = |start| says(format!("{start}no colon here\r\n"));
     let within = |line| {
         let answer = format!("HTTP/1.1 200 OK\r\n{line}\r\nContent-Length: 2\r\n\r\nok");
@@ -600,7 +600,7 @@ pub fn a_connection_reset_before_the_head_is_complete_is_unhealthy() -> Table {
     })
 }
 
-pub fn a_connection_that_ends_on_accept_is_unhealthy() -> Table {
+pub fn a_connection_closed_on_accept_is_unhealthy() -> Table {
     // Whether the request has arrived by then is up to the scheduler.
     let either = "unhealthy: {peer} closed the connection without a response\n\
                   unhealthy: receive from {peer}: connection reset by peer";
@@ -622,7 +622,7 @@ pub fn garbage_is_unhealthy_at_once() -> Table {
     })
 }
 
-pub fn the_place_decides_and_the_first_answer_counts() -> Table {
+pub fn the_first_loopback_address_that_connects_is_used() -> Table {
     let server = |answer: &str| Some(says(answer));
     let unwell = "HTTP/1.1 503 X\r\n\r\n";
     let only = Stage::Localhost;
@@ -640,7 +640,7 @@ pub fn the_place_decides_and_the_first_answer_counts() -> Table {
 
 // What does not come.
 
-pub fn nobody_accepts_until_the_deadline() -> Table {
+pub fn a_connection_not_accepted_ends_at_the_deadline() -> Table {
     at_the_deadline(cases! {
         "a listener that never accepts": Stage::Deaf
             => "unhealthy: {peer} sent no response within {timeout}",

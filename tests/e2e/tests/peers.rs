@@ -193,10 +193,7 @@ const POLICIES: [(&str, &[Scenarios]); 6] = [
                 &["chunked and with a length", "a length beyond all integers"],
             ),
             ("a_wrong_length_of_the_body_changes_nothing", &[]),
-            (
-                "a_complete_head_is_enough_whatever_becomes_of_the_body",
-                &[],
-            ),
+            ("a_complete_head_is_enough_whatever_the_body", &[]),
             ("sloppy_but_unambiguous_heads_are_healthy", &["no header"]),
             (
                 "a_connection_reset_before_the_head_is_complete_is_unhealthy",
@@ -212,7 +209,7 @@ const POLICIES: [(&str, &[Scenarios]); 6] = [
                 &["201", "202", "203", "204", "206", "299"],
             ),
             (
-                "a_page_in_the_place_of_a_report_is_healthy_and_named",
+                "a_page_instead_of_a_report_is_healthy_and_named",
                 &["HTML with another code"],
             ),
         ],
@@ -230,14 +227,14 @@ const POLICIES: [(&str, &[Scenarios]); 6] = [
          client.",
         &[
             ("head_of_more_than_16_kib_is_unhealthy", &[]),
-            ("up_to_eight_interim_answers_are_skipped", &["nine"]),
+            ("up_to_eight_interim_responses_are_skipped", &["nine"]),
         ],
     ),
     (
         "RFC 9112 allows a client to be as lenient here, or as strict.",
         &[
             (
-                "a_status_line_that_is_not_quite_one_is_unhealthy_at_once",
+                "a_malformed_status_line_is_unhealthy_at_once",
                 &["HTTP/1.1  200 OK", "HTTP/1.1\t200 OK"],
             ),
             (
@@ -254,7 +251,7 @@ const POLICIES: [(&str, &[Scenarios]); 6] = [
         "It asks IPv6 first. The two are different services, and only a URL with an address says \
          which is meant.",
         &[(
-            "the_place_decides_and_the_first_answer_counts",
+            "the_first_loopback_address_that_connects_is_used",
             &[
                 "unwell on IPv4, well on IPv6",
                 "well on IPv4, unwell on IPv6",
@@ -297,7 +294,7 @@ fn page(cases: &[(&str, Case)], verdicts: &[[Verdict; PEERS.len()]]) -> String {
         let name = case.name.replace('\t', r"\t");
         let name = match *promise {
             "another_version_of_http_is_unhealthy_at_once"
-            | "a_status_line_that_is_not_quite_one_is_unhealthy_at_once" => format!("`{name}`"),
+            | "a_malformed_status_line_is_unhealthy_at_once" => format!("`{name}`"),
             _ => name,
         };
         let right = if expected(case) == Verdict::Healthy {

@@ -68,7 +68,7 @@ fn a_dependent_starts_after_the_service_is_healthy() {
 }
 
 #[test]
-fn where_a_dependency_is_missing_a_dependent_never_starts_and_the_engine_keeps_why() {
+fn a_missing_dependency_blocks_dependents_with_a_reason() {
     let nowhere = "
   service:
     environment: {DATABASE_URL: postgres://service:secret@127.0.0.1:1/service}
@@ -95,7 +95,7 @@ fn where_a_dependency_is_missing_a_dependent_never_starts_and_the_engine_keeps_w
 }
 
 #[test]
-fn an_outage_takes_the_traffic_away_and_nothing_else() {
+fn an_outage_only_fails_readiness() {
     let often = "
 services:
   service:
@@ -196,7 +196,7 @@ fn an_exhausted_pool_is_no_outage_and_no_check_hangs() {
 }
 
 #[test]
-fn a_postgresql_with_no_connection_left_is_no_outage_for_those_that_have_one() {
+fn a_full_postgresql_is_no_outage_for_connected_services() {
     let project = Project::new("services: {}");
     output(&mut project.compose(&["up", "--no-build", "--wait", "postgres"]));
     let postgres = project.container("postgres");
@@ -239,7 +239,7 @@ fn a_postgresql_with_no_connection_left_is_no_outage_for_those_that_have_one() {
 }
 
 #[test]
-fn a_migration_that_fails_is_tried_again_by_each_replica() {
+fn a_failed_migration_is_retried_by_each_replica() {
     let project = Project::new("services: {}");
     output(&mut project.compose(&["up", "--no-build", "--wait", "postgres"]));
     project.sql("CREATE TABLE visits (in_the_way text)");
@@ -281,7 +281,7 @@ fn an_older_program_is_ready_on_a_newer_schema() {
 }
 
 #[test]
-fn a_backlog_is_swept_that_no_single_query_would_finish() {
+fn a_large_backlog_is_swept_in_batches() {
     let project = Project::new("services: {}");
     output(&mut project.compose(&["up", "--no-build", "--wait"]));
 

@@ -16,7 +16,7 @@ use crate::docker::{Container, Image, PATIENCE, Program, docker, eventually, get
 const DRAIN: Duration = Duration::from_secs(5);
 
 #[test]
-fn a_stop_in_the_middle_of_a_probe_takes_the_drain_and_leaves_no_zombie() {
+fn a_stop_during_a_probe_drains_and_leaves_no_zombie() {
     let image = Image::of(Program::Service);
     // It accepts and never answers, so that a probe of it lasts.
     let silent = Container::run(&image.tag, &[], &[]);
@@ -76,7 +76,7 @@ fn a_stop_in_the_middle_of_a_probe_takes_the_drain_and_leaves_no_zombie() {
 }
 
 #[test]
-fn a_broken_process_is_unhealthy_within_retries_times_interval_and_probe() {
+fn a_broken_process_is_unhealthy_within_the_retries() {
     let (interval, retries) = (Duration::from_secs(1), 3);
     // Two seconds after its start it breaks; a heartbeat that stops is late two seconds later.
     // Where a route answers, a probe takes no time; a blocked runtime lets each wait for its own deadline.

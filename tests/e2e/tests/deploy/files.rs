@@ -12,7 +12,7 @@ use lifesign_e2e::REPOSITORY;
 use serde_json::{Value, json};
 
 #[test]
-fn kubernetes_restarts_the_broken_and_routes_to_the_ready() {
+fn kubernetes_restarts_broken_and_routes_to_ready_pods() {
     let http = |path: &str| json!({ "httpGet": { "path": path, "port": "http" } });
     let exec = |flag: &str| json!({ "exec": { "command": ["/app", "healthcheck", flag] } });
     for (file, live, ready, timeout) in [
@@ -78,7 +78,7 @@ fn kubernetes_restarts_the_broken_and_routes_to_the_ready() {
 }
 
 #[test]
-fn the_pods_of_the_deployment_are_those_that_are_served_and_kept() {
+fn service_and_budget_select_the_pods_of_the_deployment() {
     let [deployment, service, budget] = [0, 1, 2].map(|i| &files()["kubernetes.yaml"][i]);
     let labels = &deployment["spec"]["template"]["metadata"]["labels"];
 
@@ -93,7 +93,7 @@ fn the_pods_of_the_deployment_are_those_that_are_served_and_kept() {
 }
 
 #[test]
-fn the_variant_with_exec_probes_differs_in_nothing_else() {
+fn the_exec_variant_differs_only_in_its_probes() {
     let without_probes = |file: &str| {
         let mut deployment = files()[file][0].clone();
         let containers = deployment
@@ -116,7 +116,7 @@ fn the_variant_with_exec_probes_differs_in_nothing_else() {
 }
 
 #[test]
-fn nomad_restarts_the_broken_and_waits_for_the_ready() {
+fn nomad_restarts_broken_and_waits_for_ready_tasks() {
     let job = &files()["nomad.hcl"]["job"][0]["\"my-service\""];
     let group = &job["group"][0]["\"my-service\""];
     // All of them, for no old one stops before.
@@ -140,7 +140,7 @@ fn nomad_restarts_the_broken_and_waits_for_the_ready() {
 }
 
 #[test]
-fn ecs_asks_with_the_program_and_waits_for_its_reason() {
+fn ecs_runs_the_probe_with_time_to_finish() {
     let container = &files()["ecs-task.json"]["containerDefinitions"][0];
 
     let check = &container["healthCheck"];

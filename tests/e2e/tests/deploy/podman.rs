@@ -24,7 +24,7 @@ use crate::docker::{
 const POD: &str = "my-service-pod-my-service";
 
 #[test]
-fn the_image_has_a_healthcheck_with_format_docker_alone() {
+fn only_format_docker_keeps_the_healthcheck() {
     let podman = Podman::new();
     podman.build(Program::Broken, "", &["--format=docker", "--tag=docker"]);
     let (_, warning) = podman.build(Program::Broken, "", &["--tag=oci"]);
@@ -47,7 +47,7 @@ fn the_image_has_a_healthcheck_with_format_docker_alone() {
 }
 
 #[test]
-fn the_probes_of_a_pod_say_the_right_thing_in_each_state() {
+fn pod_probes_report_each_state() {
     let podman = Podman::new();
     let codes = || ["--live", "--ready", "/health"].map(|probe| podman.asks(probe).0);
     let play = |how: &str| podman.play(Program::Broken, &format!("ENV BREAK={how}"));
@@ -93,7 +93,7 @@ fn the_probes_of_a_pod_say_the_right_thing_in_each_state() {
 }
 
 #[test]
-fn a_check_that_fails_in_a_pod_takes_its_traffic_at_most_and_not_its_life() {
+fn a_failing_check_restarts_no_container_of_a_pod() {
     let podman = Podman::new();
     let say = |live: &str, ready: &str, health: &str| {
         eventually(&format!("{live}, {ready}, {health}"), PATIENCE, || {

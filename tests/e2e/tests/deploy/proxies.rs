@@ -100,12 +100,12 @@ fn varnish_loses_no_request() {
 }
 
 #[test]
-fn nginx_asks_nothing_and_loses_no_request_that_may_be_repeated() {
+fn nginx_loses_no_repeatable_request() {
     replace_under_load(NGINX, Drain::IsNotSeen);
 }
 
 #[test]
-fn an_instance_that_is_frozen_is_taken_out_and_where_none_is_ready_none_is_asked() {
+fn frozen_and_unready_instances_get_no_requests() {
     let network = Network::new();
     let image = Image::of(Program::Service);
     let instances = [1, 2].map(|number| instance(&image, &network, number, &LONG_DRAIN));
@@ -156,7 +156,7 @@ fn an_instance_that_is_frozen_is_taken_out_and_where_none_is_ready_none_is_asked
 }
 
 #[test]
-fn the_blackbox_exporter_tells_down_and_warnings_apart() {
+fn the_blackbox_exporter_distinguishes_down_and_warn() {
     let network = Network::new();
     let image = Image::of(Program::Service);
     let service = instance(&image, &network, 1, &[]);

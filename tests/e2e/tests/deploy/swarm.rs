@@ -66,12 +66,12 @@ fn twenty_updates_lose_no_request() {
 }
 
 #[test]
-fn a_version_that_is_never_healthy_is_rolled_back_and_loses_no_request() {
+fn a_version_that_is_never_healthy_is_rolled_back() {
     rolled_back("start");
 }
 
 #[test]
-fn a_version_that_breaks_after_two_seconds_is_rolled_back_and_loses_no_request() {
+fn a_version_that_breaks_after_2_s_is_rolled_back() {
     rolled_back("panic");
 }
 
@@ -100,7 +100,7 @@ fn rolled_back(how: &str) {
 /// Of all that breaks soon after the start, this takes longest to be seen: each probe waits for its
 /// own deadline, and then the task cannot drain.
 #[test]
-fn a_version_that_breaks_takes_one_task_and_not_three() {
+fn a_broken_version_replaces_only_one_task() {
     let good = Image::of(Program::Service);
     let bad = Image::with(Program::Broken, "ENV BREAK=block");
     let stack = Stack::new("services: {}");

@@ -45,7 +45,7 @@ fn the_executable_is_for_arm64_and_needs_no_library() {
 }
 
 #[test]
-fn the_service_answers_is_found_and_drains() {
+fn the_service_responds_is_found_and_drains() {
     let image = Image::build("run");
     let container = Container::create(&image, &["--publish=127.0.0.1::8080"]);
     container.start();

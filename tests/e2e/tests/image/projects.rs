@@ -10,7 +10,7 @@ use std::{
 use crate::engine::{Container, Image, Project, bases, docker};
 
 #[test]
-fn without_arguments_the_image_says_what_it_does_not_know() {
+fn labels_are_unknown_without_arguments() {
     let project = Project::new("anonymous", "1.2.3");
     project.write("src/main.rs", "fn main() { println!(\"1.2.3\") }");
 
@@ -30,7 +30,7 @@ fn without_arguments_the_image_says_what_it_does_not_know() {
 }
 
 #[test]
-fn of_a_workspace_with_path_dependencies_a_change_compiles_its_own_crates_alone() {
+fn a_change_in_a_workspace_compiles_only_its_own_crates() {
     let project = Project::workspace("workspace");
     let member = "--build-arg=PACKAGE=api";
     let first = Image::build(&project.folder, &[member]).unwrap();
@@ -126,7 +126,7 @@ fn a_build_script_gets_the_packages_that_it_needs() {
 }
 
 #[test]
-fn what_a_base_cannot_start_becomes_no_image() {
+fn the_build_fails_if_the_base_cannot_run_the_binary() {
     let project = Project::new("linked", "1.0.0");
     project.write("src/main.rs", "fn main() { println!(\"started\") }");
     let bases = bases();
@@ -159,7 +159,7 @@ fn what_a_base_cannot_start_becomes_no_image() {
 }
 
 #[test]
-fn a_source_older_than_its_stub_is_compiled_all_the_same() {
+fn a_source_older_than_its_stub_is_compiled() {
     // cargo-chef gives its stubs this version: no other difference than the time gives them away.
     let project = Project::new("old", "0.0.1");
 
@@ -179,7 +179,7 @@ fn a_source_older_than_its_stub_is_compiled_all_the_same() {
 }
 
 #[test]
-fn where_there_is_a_choice_the_build_asks() {
+fn an_ambiguous_build_lists_the_choices() {
     let project = Project::new("choice", "1.0.0");
     let refusal = |options: &[&str]| Image::build(&project.folder, options).unwrap_err();
 
@@ -203,7 +203,7 @@ fn where_there_is_a_choice_the_build_asks() {
 }
 
 #[test]
-fn a_binary_that_says_nothing_becomes_no_image() {
+fn a_binary_without_a_version_fails_the_build() {
     let project = Project::new("silent", "1.0.0");
     project.write("src/main.rs", "fn main() {}");
 

@@ -18,7 +18,7 @@ use crate::engine::{
 };
 
 #[test]
-fn a_container_turns_healthy_within_two_seconds_and_the_engine_keeps_why() {
+fn a_container_turns_healthy_within_two_seconds() {
     let container = Container::run(&image(), &[]);
 
     let probe = container.turns("healthy");
@@ -115,7 +115,7 @@ fn the_default_image_is_under_four_megabytes_with_its_base() {
 }
 
 #[test]
-fn no_target_needs_a_user_a_right_a_network_a_writable_file_or_more_memory_than_16_mib() {
+fn every_target_runs_locked_down_in_16_mib() {
     let containers = targets().map(|image| {
         let locked_down = [
             "--read-only",
@@ -194,7 +194,7 @@ fn the_probe_finds_the_service_wherever_it_listens() {
 }
 
 #[test]
-fn a_service_that_hangs_is_unhealthy_and_the_engine_keeps_why() {
+fn a_hanging_service_is_unhealthy_with_a_reason() {
     let container = Container::run(&image(), &["--health-interval=1s"]);
     container.turns("healthy");
 
@@ -227,7 +227,7 @@ fn a_stopped_container_drains_and_exits_by_itself() {
 }
 
 #[test]
-fn a_new_commit_or_version_compiles_the_last_crate_alone() {
+fn a_new_commit_or_version_compiles_only_the_last_crate() {
     let _layers = image();
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos();
 

@@ -27,7 +27,7 @@ const GREETING: &str = "greetings from the private registry";
 const FAREWELL: &str = "farewell from the private repository";
 
 #[test]
-fn without_the_secret_cargo_says_what_is_missing() {
+fn without_the_secret_cargo_names_what_is_missing() {
     let registry = Registry::start();
     let project = private_project(&registry);
 
