@@ -16,7 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -289,7 +289,7 @@ impl Health {
         let service = service_fn(async move |request: Request<Incoming>| {
             phase.serve();
             let response = health.respond(request.method(), request.uri().path());
-            Ok::<_, Infallible>(response.await)
+            Ok::<_, Infallible>(response.await.unwrap_or_else(not_found))
         });
         let connection = http1::Builder::new()
             .keep_alive(false)
@@ -304,21 +304,10 @@ impl Health {
             () = phase.evicted() => {}
         }
     }
+}
 
-    async fn respond(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
-        let mut routes = self.inner.settings.routes.iter();
-        let mut response = Response::<Full<Bytes>>::default();
-        match routes.find(|route| route.outer_path == path) {
-            Some(route) if matches!(*method, Method::GET | Method::HEAD) => {
-                response = self.report(route.probe).await.into();
-            }
-            Some(_) => {
-                *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-                let allow = HeaderValue::from_static("GET,HEAD");
-                response.headers_mut().insert(header::ALLOW, allow);
-            }
-            None => *response.status_mut() = StatusCode::NOT_FOUND,
-        }
-        response
-    }
+fn not_found() -> Response<Full<Bytes>> {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::NOT_FOUND;
+    response
 }

@@ -17,7 +17,7 @@ use axum::{
     response::{IntoResponse, Response},
     serve::Listener,
 };
-use http::{Method, StatusCode, header};
+use http::StatusCode;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use tokio::{
@@ -233,22 +233,16 @@ impl Server {
     }
 
     async fn respond(&self, request: Request) -> Response {
-        let mut routes = self.health.inner.settings.routes.iter();
-        match routes.find(|route| route.outer_path == request.uri().path()) {
-            Some(route) if matches!(*request.method(), Method::GET | Method::HEAD) => {
-                self.health.report(route.probe).await.into_response()
-            }
-            Some(_) => {
-                let allow = [(header::ALLOW, "GET,HEAD")];
-                (StatusCode::METHOD_NOT_ALLOWED, allow).into_response()
-            }
-            None => match self.app.get() {
-                Some(app) => app
-                    .call(request)
-                    .await
-                    .unwrap_or_else(|never| match never {}),
-                None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
-            },
+        let (method, path) = (request.method(), request.uri().path());
+        if let Some(response) = self.health.respond(method, path).await {
+            return response;
+        }
+        match self.app.get() {
+            Some(app) => app
+                .call(request)
+                .await
+                .unwrap_or_else(|never| match never {}),
+            None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
         }
     }
 }
