@@ -1,6 +1,6 @@
-//! The wire format: what a response about the health of a service looks like.
+//! The wire format: status code, headers and body of a response from the routes.
 //!
-//! The body follows draft-inadarei-api-health-check-06, so that existing readers understand it.
+//! The body follows draft-inadarei-api-health-check-06, which other tools can read.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,8 +15,8 @@ use crate::{
 
 /// Result of a [`Probe`] at one moment, from [`Health::report`].
 ///
-/// The routes serve it. Other frameworks convert it into an [`http::Response`], which has the
-/// status code, the headers and the body. The text of a check's error is never part of it.
+/// The routes serve it. For another framework, convert it into an [`http::Response`], which gets the
+/// status code, the headers and the body. A report never contains the text of a check's error.
 #[derive(Debug, Clone)]
 pub struct Report {
     status: Status,
@@ -24,11 +24,11 @@ pub struct Report {
 }
 
 impl Health {
-    /// Reports the result of a probe, as the routes do.
+    /// Returns the result of a probe, which the routes serve.
     ///
     /// For gRPC health services, metrics, tests and other frameworks. Health and readiness run the
-    /// checks if the last run is older than 1 s. Concurrent callers wait for the same run, at most
-    /// 900 ms. Liveness runs no check.
+    /// checks if the last results are older than 1 s. Concurrent callers wait for the same run, for
+    /// at most 900 ms. Liveness runs no checks.
     ///
     /// # Panics
     ///
@@ -60,7 +60,7 @@ impl Report {
 
     /// Returns the status code: 200 for pass and warn, 503 for fail.
     ///
-    /// There is no third, because some load balancers accept exactly 200.
+    /// Some load balancers accept exactly 200, so there is no other code for warn.
     #[must_use]
     pub const fn http_status(&self) -> u16 {
         self.status_code().as_u16()
@@ -100,8 +100,8 @@ impl axum::response::IntoResponse for Report {
     }
 }
 
-/// The body of a response. `status` and `output` come first, so that the probe finds them in
-/// whatever part of the body has arrived.
+/// Body of a response. `status` and `output` come first, so that the probe finds them in an
+/// incomplete body.
 struct Body<'a> {
     settings: &'a Settings,
     snapshot: &'a Snapshot,
@@ -136,7 +136,7 @@ impl Serialize for Body<'_> {
     }
 }
 
-/// Why the status is not pass.
+/// Returns the reason for a status other than pass.
 fn output(snapshot: &Snapshot) -> String {
     let broken: Vec<_> = snapshot.heartbeats.iter().filter_map(describe).collect();
     let evaluation = snapshot.evaluation.iter();
@@ -202,7 +202,7 @@ impl Serialize for Entries<'_> {
 
 struct Entry {
     fails: bool,
-    /// How long a check took. A heartbeat has no duration.
+    /// Duration of a check. Heartbeats have none.
     took: Option<Duration>,
 }
 
@@ -211,7 +211,7 @@ impl Serialize for Entry {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("status", if self.fails { "fail" } else { "pass" })?;
         if let Some(took) = self.took {
-            // Whole microseconds: more digits would be noise.
+            // In whole microseconds, because further digits are noise.
             map.serialize_entry("observedValue", &(took.as_micros() as f64 / 1000.0))?;
             map.serialize_entry("observedUnit", "ms")?;
         }

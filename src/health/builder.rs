@@ -106,8 +106,8 @@ impl HealthBuilder {
         Fut: Future<Output = Result<T, E>> + Send + 'static,
         E: fmt::Display,
     {
-        let check = Check::new(name.into(), Need::Required, check);
-        self.checks.push(check);
+        self.checks
+            .push(Check::new(name.into(), Need::Required, check));
         self
     }
 
@@ -120,8 +120,8 @@ impl HealthBuilder {
         Fut: Future<Output = Result<T, E>> + Send + 'static,
         E: fmt::Display,
     {
-        let check = Check::new(name.into(), Need::Optional, check);
-        self.checks.push(check);
+        self.checks
+            .push(Check::new(name.into(), Need::Optional, check));
         self
     }
 

@@ -23,17 +23,17 @@ use super::{
     lock,
 };
 
-/// How long an evaluation serves all probers. Longer would delay the moment at which a load
-/// balancer learns of a failure.
+/// How long the results of an evaluation are reused. A longer time would delay the moment at which
+/// a load balancer notices a failure.
 const CACHE_TTL: Duration = Duration::from_secs(1);
 
-/// Deadline that all checks of an evaluation share. The kubelet's default `timeoutSeconds` is 1 s:
-/// it would not wait for a later response.
-const DEADLINE: Duration = Duration::from_millis(800);
+/// Deadline that all checks of an evaluation share. It is below the kubelet's default
+/// `timeoutSeconds` of 1 s.
+const CHECK_TIMEOUT: Duration = Duration::from_millis(800);
 
 /// How long a prober waits for an evaluation. An evaluation that misses its own deadline is stuck
 /// on a blocked runtime, and a service can have several runtimes.
-const PATIENCE: Duration = Duration::from_millis(900);
+const EVALUATION_TIMEOUT: Duration = Duration::from_millis(900);
 
 /// The consequence of a failing check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,16 +44,17 @@ pub(crate) enum Need {
     Optional,
 }
 
-/// Name of a check and what its failure means. Results share it, and do not keep the closure alive.
+/// Name and consequence of a check. Results share it without keeping the check's closure alive.
 #[derive(Debug)]
 pub(crate) struct Label {
     pub(crate) name: String,
     pub(crate) need: Need,
-    /// Whether the last line in the log about this check reports a failure.
+    /// Whether the last log line about the check reports a failure.
     logged_failure: AtomicBool,
 }
 
-/// How a check failed. Not `Debug`: the text of an error may hold secrets and is only logged.
+/// How a check failed. Not `Debug`, because the text of an error may contain secrets. It is only
+/// logged.
 pub(crate) enum Failure {
     Failed(String),
     TimedOut,
@@ -67,7 +68,7 @@ pub(crate) struct CheckResult {
     pub(crate) took: Duration,
 }
 
-/// The results of all checks, which ran at the same time.
+/// Results of all checks, which ran at the same time.
 pub(crate) struct Evaluation {
     started: Instant,
     pub(crate) results: Vec<CheckResult>,
@@ -80,8 +81,8 @@ impl Evaluation {
         self.results.iter().filter(failing)
     }
 
-    /// Returns the results that differ from what the log says.
-    fn unlogged(&self) -> Vec<&CheckResult> {
+    /// Returns the new failures and recoveries, and marks them as logged.
+    fn transitions(&self) -> Vec<&CheckResult> {
         let changed = |result: &&CheckResult| {
             let fails = result.failure.is_some();
             result.check.logged_failure.swap(fails, Ordering::Relaxed) != fails
@@ -139,8 +140,8 @@ impl Check {
         &self.label.name
     }
 
-    /// Starts a run, unless the last one still blocks a worker thread: it cannot be aborted, and a
-    /// second one would block a second thread.
+    /// Starts a run, unless the last run still blocks a worker thread. Such a run cannot be aborted,
+    /// and another one would block another thread.
     fn start(self: &Arc<Self>) -> Option<Task> {
         let mut last = lock(&self.last);
         if last.as_ref().is_some_and(|task| !task.is_finished()) {
@@ -156,14 +157,14 @@ impl Check {
         Some(task)
     }
 
-    /// Waits for a run that was started at that moment.
+    /// Waits for a run until the deadline of an evaluation that started at `started`.
     async fn finish(&self, task: Option<Task>, started: Instant) -> CheckResult {
         let Some(mut task) = task else {
-            return self.result(Some(Failure::TimedOut), DEADLINE);
+            return self.result(Some(Failure::TimedOut), CHECK_TIMEOUT);
         };
-        match timeout_at(started + DEADLINE, &mut task).await {
-            // Timers fire late while a check blocks its thread, so the clock decides.
-            Ok(Ok((_, took))) if took > DEADLINE => self.result(Some(Failure::TimedOut), took),
+        match timeout_at(started + CHECK_TIMEOUT, &mut task).await {
+            // Timers fire late while a check blocks the thread, so the clock decides.
+            Ok(Ok((_, took))) if took > CHECK_TIMEOUT => self.result(Some(Failure::TimedOut), took),
             Ok(Ok((result, took))) => self.result(result.err().map(Failure::Failed), took),
             Ok(Err(error)) if error.is_panic() => {
                 let failure = Failure::Panicked(error.to_string());
@@ -171,7 +172,7 @@ impl Check {
             }
             _ => {
                 task.abort();
-                self.result(Some(Failure::TimedOut), DEADLINE)
+                self.result(Some(Failure::TimedOut), CHECK_TIMEOUT)
             }
         }
     }
@@ -210,9 +211,9 @@ struct Running {
 }
 
 impl Running {
-    /// Whether waiting for it makes sense: its runtime may be blocked, or may have ended.
+    /// Whether it can still end. Its runtime may be blocked or gone.
     fn is_alive(&self) -> bool {
-        self.started.elapsed() < PATIENCE && self.done.has_changed().is_ok()
+        self.started.elapsed() < EVALUATION_TIMEOUT && self.done.has_changed().is_ok()
     }
 }
 
@@ -224,7 +225,7 @@ impl Checks {
             return Err(Mistake::Duplicate(check.name().to_owned()));
         }
         registry.checks.push(Arc::new(check));
-        // Results without the new check are outdated.
+        // The results do not include the new check.
         registry.last = None;
         registry.running = None;
         Ok(())
@@ -239,14 +240,14 @@ impl Checks {
         lock(&self.0).checks.iter().any(required)
     }
 
-    /// Whether every required check has passed, those included that were added meanwhile.
+    /// Whether every required check has passed, including those added since the evaluation began.
     pub(super) fn pass(&self, evaluation: &Evaluation) -> bool {
         let complete = evaluation.results.len() == lock(&self.0).checks.len();
         complete && evaluation.failing(Need::Required).next().is_none()
     }
 
-    /// Returns the cached evaluation, or waits for the one under way, or starts a new one. `None`
-    /// if there are no checks.
+    /// Returns the last evaluation if it is fresh, or waits for the one under way, or starts one.
+    /// Returns `None` if there are no checks.
     pub(super) async fn evaluate(&self) -> Option<Arc<Evaluation>> {
         let mut running = {
             let mut registry = lock(&self.0);
@@ -263,15 +264,16 @@ impl Checks {
                 _ => registry.start(self),
             }
         };
-        let deadline = running.started + PATIENCE;
+        let deadline = running.started + EVALUATION_TIMEOUT;
         let done = timeout_at(deadline, running.done.wait_for(Option::is_some)).await;
         let evaluation = done.ok().and_then(|done| done.ok()?.clone());
         Some(evaluation.unwrap_or_else(|| self.timed_out(running.started)))
     }
 
-    /// The result of an evaluation that did not end.
+    /// Returns the results of an evaluation that has not ended: every check timed out.
     fn timed_out(&self, started: Instant) -> Arc<Evaluation> {
-        let timed_out = |check: &Arc<Check>| check.result(Some(Failure::TimedOut), PATIENCE);
+        let timed_out =
+            |check: &Arc<Check>| check.result(Some(Failure::TimedOut), EVALUATION_TIMEOUT);
         let results = lock(&self.0).checks.iter().map(timed_out).collect();
         Arc::new(Evaluation { started, results })
     }
@@ -284,24 +286,24 @@ impl Checks {
             results.push(check.finish(task, started).await);
         }
         let evaluation = Arc::new(Evaluation { started, results });
-        let mut unlogged = Vec::new();
+        let mut transitions = Vec::new();
         {
             let mut registry = lock(&self.0);
             let ours = done.subscribe();
             let running = &mut registry.running;
             running.take_if(|running| running.done.same_channel(&ours));
-            // An abandoned run can finish after the one that replaced it: its result is outdated.
+            // An abandoned evaluation can end after the one that replaced it: discard its results.
             let last = registry.last.as_ref();
             if evaluation.results.len() == registry.checks.len()
                 && last.is_none_or(|last| last.started <= started)
             {
                 registry.last = Some(Arc::clone(&evaluation));
-                unlogged = evaluation.unlogged();
+                transitions = evaluation.transitions();
             }
         }
         done.send_replace(Some(Arc::clone(&evaluation)));
-        // Last and without a lock, because writing a log can block.
-        unlogged.into_iter().for_each(CheckResult::log);
+        // Last and without a lock, because writing to a log can block.
+        transitions.into_iter().for_each(CheckResult::log);
     }
 }
 
@@ -316,8 +318,8 @@ impl Registry {
         self.checks.iter().any(|check| check.name() == name)
     }
 
-    /// Starts an evaluation in a task of its own, so that a prober that disconnects does not
-    /// cancel it for the others. The task ends by itself at the deadline.
+    /// Spawns an evaluation, so that a prober that disconnects does not cancel it for the others.
+    /// The task ends by itself at the deadline.
     fn start(&mut self, checks: &Checks) -> Running {
         let (sender, done) = watch::channel(None);
         tokio::spawn(checks.clone().run(self.checks.clone(), sender));

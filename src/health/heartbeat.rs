@@ -1,4 +1,4 @@
-//! Heartbeats: worker loops that report regularly that they are alive.
+//! Heartbeats: worker loops that regularly report that they are alive.
 
 use std::{
     mem,
@@ -16,12 +16,13 @@ use super::lock;
 
 /// A worker loop's sign of life, from [`Health::heartbeat`](crate::Health::heartbeat).
 ///
-/// Call [`beat`](Self::beat) in the loop, more often than the registered period. A late beat means
-/// that the process is broken: liveness fails and the orchestrator restarts it. The same holds
-/// for a handle that is dropped without [`finish`](Self::finish), because its task panicked,
-/// returned early or was cancelled. The next beat ends a lateness; nothing undoes a drop.
+/// Call [`beat`](Self::beat) in the loop, more often than the registered period. A late heartbeat
+/// means that the process is broken: liveness fails, and the orchestrator restarts it. So does a
+/// heartbeat that is dropped without [`finish`](Self::finish), because its task panicked, returned
+/// early or was cancelled. A late heartbeat recovers with the next beat. A dropped one does not
+/// recover.
 ///
-/// It is not `Clone`, because one holder's beats would hide that another has stopped.
+/// Not `Clone`, because the beats of one holder would hide that another has stopped.
 ///
 /// ```
 /// # async fn next_job() -> Option<()> { None }
@@ -44,7 +45,7 @@ use super::lock;
 pub struct Heartbeat(Arc<Beat>);
 
 impl Heartbeat {
-    /// Reports that the worker is alive. Costs one reading of the clock and one atomic store.
+    /// Reports that the worker is alive. This reads the clock and stores one atomic.
     pub fn beat(&self) {
         self.0.last.store(self.0.age(), Ordering::Relaxed);
     }
@@ -100,7 +101,7 @@ impl Beat {
             FINISHED => Pulse::Finished,
             DROPPED => Pulse::Dropped,
             _ => {
-                // `last` before the clock: a beat in between must not be in the future.
+                // Read `last` before the clock, or a beat in between would be in the future.
                 let last = self.last.load(Ordering::Relaxed);
                 let silence = Duration::from_nanos(self.age().saturating_sub(last));
                 if silence > self.period {

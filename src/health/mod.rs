@@ -1,7 +1,7 @@
-//! State of a service: its checks, its heartbeats, and how far it is in its life.
+//! State of a service: its checks, its heartbeats, and its progress from start to shutdown.
 //!
-//! This module imports nothing of the crate but the build metadata. It knows neither HTTP nor
-//! files: `report.rs`, `advertise.rs`, `shutdown.rs` and `serve/` add those to [`Health`].
+//! This module imports nothing of the crate but the build metadata, and knows neither HTTP nor
+//! files. The modules `report`, `serve`, `shutdown` and `advertise` add methods to [`Health`].
 
 mod builder;
 mod checks;
@@ -65,14 +65,14 @@ pub struct Health {
 pub(crate) struct Inner {
     pub(crate) settings: Settings,
     pub(crate) state: watch::Sender<State>,
-    /// Guard of the advertised endpoint. Dropping it takes the advertisement back.
+    /// Guard of the advertised endpoint. Dropping it withdraws the advertisement.
     pub(crate) advertisement: Mutex<Option<Box<dyn Send>>>,
     pub(crate) life: Life,
     checks: Checks,
     heartbeats: Heartbeats,
     /// Whether the service was ready when the drain began.
     was_ready: AtomicBool,
-    /// Last snapshot for each probe.
+    /// The last snapshot for each probe.
     snapshots: [Mutex<Option<Arc<Snapshot>>>; 3],
 }
 
@@ -82,13 +82,12 @@ pub(crate) struct Snapshot {
     pub(crate) state: State,
     pub(crate) evaluation: Option<Arc<Evaluation>>,
     pub(crate) heartbeats: Pulses,
-    /// Response body for this snapshot, once a report needed it.
+    /// Cache for the response body, which the module `report` writes.
     pub(crate) body: OnceLock<Bytes>,
 }
 
 impl Health {
-    /// Starts to register the checks of the service that `build` describes. See
-    /// [`build_info!`](crate::build_info).
+    /// Returns a builder for the service that [`build_info!`](crate::build_info) describes.
     pub fn builder(build: BuildInfo) -> HealthBuilder {
         HealthBuilder::new(build)
     }
@@ -108,9 +107,10 @@ impl Health {
         }
     }
 
-    /// Ends the start of the program. The service is ready once every required check has passed.
+    /// Marks the program as started.
     ///
-    /// Until then health and readiness fail. This has no effect after a drain has begun.
+    /// The service becomes ready once every required check has passed. Until then, health and
+    /// readiness fail. After the beginning of a drain, this has no effect.
     pub fn set_ready(&self) {
         self.inner.enter(match self.inner.checks.any_required() {
             true => State::Waiting,
@@ -210,9 +210,9 @@ impl Health {
         Ok(self.inner.checks.add(check)?)
     }
 
-    /// Registers a worker loop that beats at least once in every `period`.
+    /// Registers a worker loop that calls [`beat`](Heartbeat::beat) at least once in every `period`.
     ///
-    /// The first period starts now, so call it where the worker is spawned.
+    /// The first period starts immediately, so call this where the worker is spawned.
     ///
     /// # Errors
     ///
@@ -232,7 +232,8 @@ impl Health {
         Ok(heartbeat.flatten().ok_or(Mistake::Duplicate(name))?)
     }
 
-    /// Runs the checks if the last run is older than 1 s. Liveness runs none.
+    /// Returns the result of a probe. Runs the checks unless the probe is liveness or their last
+    /// results are fresh.
     pub(crate) async fn snapshot(&self, probe: Probe) -> Arc<Snapshot> {
         let inner = &self.inner;
         let evaluation = match (probe, inner.seen_by(probe)) {
@@ -294,7 +295,7 @@ impl Inner {
         pulses
     }
 
-    /// Returns the last snapshot, with its body, as long as nothing has changed.
+    /// Returns the last snapshot if nothing has changed since, so that its body is written once.
     fn snapshot(&self, probe: Probe, evaluation: Option<Arc<Evaluation>>) -> Arc<Snapshot> {
         let mut heartbeats = self.pulses();
         // The state may have changed while the checks ran. It is read after the heartbeats,
@@ -337,7 +338,7 @@ impl fmt::Debug for Health {
     }
 }
 
-/// Locks a mutex. A panic never leaves its data half changed, so a poisoned lock is as good.
+/// Locks a mutex, even if it is poisoned: no panic leaves the data in it half changed.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,21 +1,20 @@
-//! Step 4a, serve: the three routes as an axum router.
+//! The routes as an axum router.
 
 use axum::{Router, routing::get};
 
 use crate::Health;
 
 impl Health {
-    /// The routes, to be merged into the service's router *after* its layers.
+    /// Returns a router with the routes. Merge it into the service's router *after* all layers.
     ///
     /// | route | probe | for |
     /// |---|---|---|
-    /// | `GET /health` | [is it up?](crate::Probe::Health) | Docker's `HEALTHCHECK`, Compose, Swarm, ECS |
-    /// | `GET /health/ready` | [traffic?](crate::Probe::Readiness) | load balancers, Kubernetes readiness |
-    /// | `GET /health/live` | [restart it?](crate::Probe::Liveness) | Kubernetes liveness and startup |
+    /// | `/health` | [is it up?](crate::Probe::Health) | Docker's `HEALTHCHECK`, Compose, Swarm, ECS |
+    /// | `/health/ready` | [traffic?](crate::Probe::Readiness) | load balancers, Kubernetes readiness |
+    /// | `/health/live` | [restart?](crate::Probe::Liveness) | Kubernetes liveness and startup |
     ///
-    /// `HEAD` is answered too, other methods with 405. A layer that is added before the merge does
-    /// not touch the routes, and that is the point: authentication, host checks, tracing and load
-    /// shedding are for requests, not for probes.
+    /// The routes accept `GET` and `HEAD`. A layer that is added before the merge does not apply to
+    /// them: probes should not be authenticated, traced or shed.
     ///
     /// ```
     /// # use axum::{Router, routing::get};

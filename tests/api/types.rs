@@ -90,3 +90,18 @@ fn version_can_be_left_to_the_service() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_report_converts_into_a_response_of_any_framework() {
+    let health = Health::builder(build_info!()).build().unwrap();
+    let report = health.report(Probe::Readiness).await;
+
+    let response: http::Response<Vec<u8>> = report.clone().into();
+
+    let headers = response.headers();
+    assert_eq!(response.status(), 503);
+    assert_eq!(headers["content-type"], "application/health+json");
+    assert_eq!(headers["cache-control"], "no-store");
+    assert_eq!(headers.len(), 2);
+    assert_eq!(response.body(), report.body());
+}
