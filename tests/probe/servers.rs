@@ -24,8 +24,11 @@ macro_rules! tests {
         fn the_pages_state_the_number_of_scenarios() {
             let count = 0 $(+ scenarios::$table().cases.len())+;
             for (page, phrase) in [
-                ("README.md", format!("{count} servers, most of them misbehaving")),
-                ("docs/hostile.md", format!("the {count} scenarios by which")),
+                (
+                    "docs/comparison.md",
+                    format!("{count} servers, most of them misbehaving"),
+                ),
+                ("docs/hostile.md", format!("{count} scenarios test the probe")),
             ] {
                 let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
                 let text = fs::read_to_string(path).expect("a page");

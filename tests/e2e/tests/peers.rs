@@ -185,8 +185,8 @@ type Scenarios = (&'static str, &'static [&'static str]);
 /// Where another answer is as defensible as ours, and why. To be late is nowhere defended.
 const POLICIES: [(&str, &[Scenarios]); 6] = [
     (
-        "It reads the body, as most of its users want, and an answer whose body has no certain end is \
-         one to discard\nby RFC 9112. A probe has its answer with the head.",
+        "It reads the body, as most of its users want, and RFC 9112 has clients discard a response whose \
+         body has no certain end.\nA probe needs only the head.",
         &[
             (
                 "every_2xx_is_healthy",
@@ -202,7 +202,7 @@ const POLICIES: [(&str, &[Scenarios]); 6] = [
         ],
     ),
     (
-        "It wants 200, or a few other codes, as it was written to.",
+        "It accepts only 200 or a few other status codes.",
         &[
             (
                 "every_2xx_is_healthy",
@@ -215,23 +215,21 @@ const POLICIES: [(&str, &[Scenarios]); 6] = [
         ],
     ),
     (
-        "It was not told what to think of redirects: curl's `-f` lets them pass, wget and Go follow \
-         them, and\nwhere they lead decides.",
+        "It was given no option for redirects: curl's `-f` accepts them, and wget and Go follow them.",
         &[
             ("redirects_are_named_and_not_followed", &[]),
             ("no_other_code_is_healthy", &["300", "304"]),
         ],
     ),
     (
-        "How long a head may be, and how many interim answers may come before it, is up to each \
-         client.",
+        "Each client chooses how long a head may be, and how many interim responses it skips.",
         &[
             ("head_of_more_than_16_kib_is_unhealthy", &[]),
             ("up_to_eight_interim_responses_are_skipped", &["nine"]),
         ],
     ),
     (
-        "RFC 9112 allows a client to be as lenient here, or as strict.",
+        "RFC 9112 allows both.",
         &[
             (
                 "a_malformed_status_line_is_unhealthy_at_once",
@@ -381,30 +379,29 @@ fn versions() -> String {
 }
 
 const PAGE: &str = "\
-# Hostile surroundings
+# Misbehaving servers
 
-What `cargo test --manifest-path tests/e2e/Cargo.toml --test peers -- --ignored` writes: the {scenarios} scenarios by which the probe is tested, each a server
-that misbehaves in its own way ([tests/support/scenarios.rs](../tests/support/scenarios.rs)), put to what people write
-into a HEALTHCHECK instead. All were told to give up after 3 s.
+{scenarios} scenarios test the probe, each with a server that misbehaves in its own way
+([scenarios.rs](../tests/support/scenarios.rs)). `cargo test --manifest-path tests/e2e/Cargo.toml --test peers` runs five other probes
+in the same scenarios, with a timeout of 3 s, and writes this page.
 
-| probe | healthy, wrongly | unhealthy, wrongly | late | hung | another policy |
+| probe | wrongly healthy | wrongly unhealthy | late | hung | another policy |
 |---|--:|--:|--:|--:|--:|
 {summary}
-- What is right is what [the README](../README.md#the-probe) says of our own probe: the tables are ours, and made to find
-  its faults. Where another answer is as defensible, or RFC 9112 even asks for it, it counts as another policy and not as
-  wrong; the notes say why.
-- Late is an end by itself after more than 6 s; what had not ended after 10 s hung. curl's `--max-time` and Go's `Timeout`
-  bound the whole, wget's `-T` each read.
-- Many an *unhealthy* is right by luck: where a server of another protocol keeps its connection open, GNU wget takes what
-  it said for the body of an answer, and fails only because the end of it does not come.
-- `--spider` asks with `HEAD`, and has no body to wait for.
-- {versions}. Debian 12's static busybox 1.35 is not in it:
-  with `-T` it crashes. `localhost` was `127.0.0.1` and `::1`, as in Docker's containers. Unix sockets, signals, outputs
-  and limits are tested for our own probe only.
+- The expected verdicts are those of [our own probe](./healthcheck.md). We wrote the scenarios to find its faults. Where another verdict
+  is as defensible, or RFC 9112 asks for it, the table counts it as another policy, and a note gives the reason.
+- *Late* means that the probe ended after more than 6 s. *Hung* means that it was still running after 10 s. curl's `--max-time` and Go's
+  `Timeout` limit the whole probe, wget's `-T` each read.
+- Some verdicts are right by luck: if a server of another protocol keeps the connection open, GNU wget takes its greeting for a body, and
+  fails only because the body does not end.
+- `--spider` sends `HEAD`, and expects no body.
+- {versions}. Debian 12's static busybox 1.35 crashes with `-T` and is not included.
+  `localhost` was `127.0.0.1` and `::1`, as in Docker's containers. Unix sockets, signals, output and limits are tested for our own probe
+  only.
 
 ## Where they differ
 
-Bold is wrong, late or hung; an empty cell agrees with the second column. In the other scenarios all agree.
+Bold is wrong, late or hung. An empty cell agrees with the second column. In all other scenarios, all probes agree.
 
 | scenario | right | curl | busybox wget | GNU wget | GNU wget, `--spider` | Go |
 |---|---|---|---|---|---|---|
