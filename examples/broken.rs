@@ -16,6 +16,7 @@
 use std::{
     env,
     error::Error,
+    future::pending,
     io,
     process::ExitCode,
     sync::mpsc,
@@ -23,15 +24,17 @@ use std::{
 };
 
 use axum::{Router, routing::get};
-use lifesign::{Cli, Health, Heartbeat, build_info};
+use lifesign::{BuildInfo, Cli, Health, Heartbeat, build_info};
 use tokio::{
     net::TcpListener,
     sync::Mutex,
     time::{interval, sleep},
 };
 
+const BUILD: BuildInfo = build_info!();
+
 fn main() -> Result<ExitCode, Box<dyn Error>> {
-    if let Some(code) = Cli::new(build_info!()).run() {
+    if let Some(code) = Cli::new(BUILD).run() {
         return Ok(code);
     }
     serve()
@@ -41,28 +44,22 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
 async fn serve() -> Result<ExitCode, Box<dyn Error>> {
     tracing_subscriber::fmt().with_writer(io::stderr).init();
     let how = env::var("BREAK").unwrap_or_default();
-    let health = Health::builder(build_info!()).build()?;
-    let shutdown = health.handle_signals()?;
-    let app = Router::new()
-        .route("/", get(async || "Hello\n"))
-        .merge(health.routes());
+    let health = Health::builder(BUILD).build()?;
+    let app = Router::new().route("/", get(async || "Hello\n"));
     let listener = TcpListener::bind("0.0.0.0:8080").await?;
-    health.advertise(listener.local_addr()?);
     // Twice as long as a turn of the loop, so that a late one is no false alarm.
     let heartbeat = health.heartbeat("worker", Duration::from_secs(2))?;
     tokio::spawn(work(heartbeat, how.clone()));
-    match how.as_str() {
-        "" | "deadlock" | "panic" => health.set_ready(),
-        "block" => {
-            health.set_ready();
-            tokio::spawn(block());
+    let start = async {
+        match how.as_str() {
+            "" | "deadlock" | "panic" => {}
+            "block" => drop(tokio::spawn(block())),
+            "start" => pending().await,
+            _ => return Err(format!("BREAK={how:?}: expected a word from the table").into()),
         }
-        "start" => {}
-        _ => return Err(format!("BREAK={how:?}: expected a word from the table").into()),
-    }
-    axum::serve(listener, app)
-        .with_graceful_shutdown(shutdown.delay_over())
-        .await?;
+        Ok::<_, Box<dyn Error>>(app)
+    };
+    health.serve_after(listener, start).await?;
     Ok(ExitCode::SUCCESS)
 }
 

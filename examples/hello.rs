@@ -8,12 +8,14 @@
 use std::{error::Error, process::ExitCode};
 
 use axum::{Router, routing::get};
-use lifesign::{Cli, Health, build_info};
+use lifesign::{BuildInfo, Cli, Health, build_info};
 use tokio::net::TcpListener;
+
+const BUILD: BuildInfo = build_info!();
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     // First thing, before runtime, logger and configuration: this is what HEALTHCHECK executes.
-    if let Some(code) = Cli::new(build_info!()).run() {
+    if let Some(code) = Cli::new(BUILD).run() {
         return Ok(code);
     }
     serve()
@@ -21,15 +23,9 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
 
 #[tokio::main]
 async fn serve() -> Result<ExitCode, Box<dyn Error>> {
-    let health = Health::builder(build_info!()).build()?;
-    let shutdown = health.handle_signals()?;
-    let app = Router::new()
-        .route("/", get(async || "hello"))
-        .merge(health.routes());
+    let health = Health::builder(BUILD).build()?;
+    let app = Router::new().route("/", get(async || "hello"));
     let listener = TcpListener::bind("0.0.0.0:8080").await?;
-    health.advertise(listener.local_addr()?).set_ready();
-    axum::serve(listener, app)
-        .with_graceful_shutdown(shutdown.delay_over())
-        .await?;
+    health.serve(listener, app).await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -14,6 +14,7 @@
 //! | `REDIS` | none: in memory | `ADDRESS:PORT` of the Redis that counts; required once it is set |
 //! | `GREETING_FILE` | none | a file with the greeting; optional, "Hello" serves as well |
 //! | `DRAIN_SECONDS` | `5` | how long the port stays open after SIGTERM |
+//! | `READY_DURING_DRAIN` | `false` | whether readiness passes in that time, as Kubernetes alone needs it |
 
 use std::{
     env,
@@ -32,7 +33,7 @@ use std::{
 };
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
-use lifesign::{Cli, Health, Heartbeat, build_info};
+use lifesign::{BuildInfo, Cli, Health, Heartbeat, build_info};
 use tokio::{
     fs,
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -41,8 +42,10 @@ use tokio::{
     time::interval,
 };
 
+const BUILD: BuildInfo = build_info!();
+
 fn main() -> ExitCode {
-    if let Some(code) = Cli::new(build_info!()).run() {
+    if let Some(code) = Cli::new(BUILD).run() {
         return code;
     }
     match run() {
@@ -79,32 +82,27 @@ async fn serve() -> Result<(), Box<dyn Error>> {
         greeting_file: variable("GREETING_FILE", "a path")?,
     });
 
-    let health = Health::builder(build_info!())
+    let mut health = Health::builder(BUILD);
+    if variable("READY_DURING_DRAIN", "true or false")?.unwrap_or(false) {
+        health = health.ready_during_drain();
+    }
+    let health = health
         .drain_delay(Duration::from_secs(drain_seconds))
         // Without the count there is no answer to give: no traffic, please.
-        .required("store", {
-            let visits = Arc::clone(&visits);
-            move || {
-                let visits = Arc::clone(&visits);
-                async move { visits.ping().await }
-            }
+        .required_with("store", Arc::clone(&visits), async |visits| {
+            visits.ping().await
         })
         // Without the greeting there is a plainer one: only say so.
-        .optional("greeting", {
-            let visits = Arc::clone(&visits);
-            move || {
-                let visits = Arc::clone(&visits);
-                async move { visits.greeting().await }
-            }
+        .optional_with("greeting", Arc::clone(&visits), async |visits| {
+            visits.greeting().await
         })
         .build()?;
     // Before anything is awaited for long: as PID 1, a process without a handler ignores SIGTERM.
-    let shutdown = health.handle_signals()?;
+    health.handle_signals()?;
 
     let app = Router::new()
         .route("/", get(visit))
-        .with_state(Arc::clone(&visits))
-        .merge(health.routes());
+        .with_state(Arc::clone(&visits));
     let listener = TcpListener::bind(address)
         .await
         .map_err(|error| format!("listen on {address}: {error}"))?;
@@ -113,17 +111,15 @@ async fn serve() -> Result<(), Box<dyn Error>> {
         visits,
         health.heartbeat("teller", Duration::from_secs(10))?,
     ));
-    health.advertise(address).set_ready();
-    // Only now: who reads these lines may ask at once.
+    // Before the lines, because whoever reads them can execute `healthcheck` at once.
+    health.advertise(address);
     println!("listening on {address}");
     println!("try: curl http://{}/health", reachable(address));
     println!(
         "     {} healthcheck",
         env::args().next().unwrap_or_default()
     );
-    axum::serve(listener, app)
-        .with_graceful_shutdown(shutdown.delay_over())
-        .await?;
+    health.serve(listener, app).await?;
     Ok(())
 }
 

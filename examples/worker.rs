@@ -9,15 +9,18 @@ use std::{
     env,
     error::Error,
     io::{self, IsTerminal},
+    pin::pin,
     process::ExitCode,
     time::Duration,
 };
 
-use lifesign::{Cli, Health, Heartbeat, build_info};
-use tokio::time::interval;
+use lifesign::{BuildInfo, Cli, Health, Heartbeat, build_info};
+use tokio::{select, time::interval};
+
+const BUILD: BuildInfo = build_info!();
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
-    if let Some(code) = Cli::new(build_info!()).run() {
+    if let Some(code) = Cli::new(BUILD).run() {
         return Ok(code);
     }
     serve()
@@ -31,28 +34,35 @@ async fn serve() -> Result<ExitCode, Box<dyn Error>> {
         .with_ansi(io::stderr().is_terminal())
         .init();
     let address = env::var("HEALTH_ADDRESS").unwrap_or_else(|_| "0.0.0.0:8081".into());
-    let health = Health::builder(build_info!()).build()?;
+    let health = Health::builder(BUILD).build()?;
     let shutdown = health.handle_signals()?;
 
     let listener = health.listen(address.parse()?)?;
     println!("health on {}", listener.local_addr()?);
-    // Never awaited: it answers until the process ends, through the whole drain.
+    // Never awaited, so that it responds until the process ends.
     tokio::spawn(listener.serve());
 
-    let worker = tokio::spawn(work(health.heartbeat("jobs", Duration::from_secs(10))?));
+    let heartbeat = health.heartbeat("jobs", Duration::from_secs(10))?;
     health.set_ready();
-
-    shutdown.delay_over().await;
-    // A real worker would finish the job at hand here.
-    worker.abort();
-    Ok(ExitCode::SUCCESS)
+    let jobs = work(shutdown.started(), heartbeat);
+    if shutdown.bound(jobs).await.is_none() {
+        // An orchestrator must not take the job that was cut for done.
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(shutdown.exit_code())
 }
 
-async fn work(heartbeat: Heartbeat) {
+/// Takes jobs until the drain begins, and finishes the job at hand.
+async fn work(drain: impl Future<Output = ()>, heartbeat: Heartbeat) {
+    let mut drain = pin!(drain);
     let mut jobs = interval(Duration::from_secs(1));
     loop {
-        jobs.tick().await;
         heartbeat.beat();
+        select! {
+            () = drain.as_mut() => break,
+            _ = jobs.tick() => {}
+        }
         tracing::debug!("did a job");
     }
+    heartbeat.finish();
 }

@@ -11,12 +11,14 @@
 //! use std::{error::Error, process::ExitCode};
 //!
 //! use axum::{Router, routing::get};
-//! use lifesign::{Cli, Health, build_info};
+//! use lifesign::{BuildInfo, Cli, Health, build_info};
 //! use tokio::net::TcpListener;
+//!
+//! const BUILD: BuildInfo = build_info!();
 //!
 //! fn main() -> Result<ExitCode, Box<dyn Error>> {
 //!     // First, because the probe needs no runtime, logger or configuration.
-//!     if let Some(code) = Cli::new(build_info!()).run() {
+//!     if let Some(code) = Cli::new(BUILD).run() {
 //!         return Ok(code);
 //!     }
 //!     serve()
@@ -24,18 +26,12 @@
 //!
 //! #[tokio::main]
 //! async fn serve() -> Result<ExitCode, Box<dyn Error>> {
-//!     let health = Health::builder(build_info!())
+//!     let health = Health::builder(BUILD)
 //!         .required("disk", async || tokio::fs::metadata("/data").await)
 //!         .build()?;
-//!     let shutdown = health.handle_signals()?;
-//!     let app = Router::new()
-//!         .route("/", get(async || "hello"))
-//!         .merge(health.routes());
+//!     let app = Router::new().route("/", get(async || "hello"));
 //!     let listener = TcpListener::bind("0.0.0.0:8080").await?;
-//!     health.advertise(listener.local_addr()?).set_ready();
-//!     axum::serve(listener, app)
-//!         .with_graceful_shutdown(shutdown.delay_over())
-//!         .await?;
+//!     health.serve(listener, app).await?;
 //!     Ok(ExitCode::SUCCESS)
 //! }
 //! ```
@@ -47,11 +43,12 @@
 //! | add the `healthcheck` and `version` commands | [`Cli`] |
 //! | register checks and configure the routes | [`Health::builder`] |
 //! | watch a worker loop | [`Health::heartbeat`] |
-//! | serve the routes with axum | [`Health::routes`] |
+//! | serve an axum router until the service ends | [`Health::serve`] |
+//! | serve the routes with a server of your own | [`Health::routes`] |
 //! | serve them without an HTTP server | [`Health::listen`] |
 //! | serve them with another framework, or over gRPC | [`Health::report`] |
 //! | let `healthcheck` find the service | [`Health::advertise`] |
-//! | shut down without losing requests | [`Health::handle_signals`] |
+//! | shut down workers and other servers | [`Health::handle_signals`] |
 //! | embed version, commit and date | [`build_info!`], [`build::emit`] |
 //!
 //! # Features
@@ -59,7 +56,7 @@
 //! | feature | default | what it adds | crates |
 //! |---|---|---|--:|
 //! | `core` | yes | everything but the following: the commands, checks, reports, signals | 23 |
-//! | `axum` | yes | [`Health::routes`] | 44 |
+//! | `axum` | yes | [`Health::serve`], [`Health::routes`] | 44 |
 //! | `listener` | yes | [`Health::listen`] | 32 |
 //! | `https` | no | `healthcheck https://…` | 96 |
 //! | `build` | no | [`build::emit`], for build scripts | 0 |

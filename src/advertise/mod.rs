@@ -37,14 +37,15 @@ impl Health {
         let mut guard = lock(&self.inner.advertisement);
         // Removes the old file first, because two files would be two services.
         *guard = None;
-        match advertisement.publish(settings.build.name()) {
-            Ok(Some(file)) => *guard = Some(Box::new(file)),
-            Ok(None) => {}
-            Err(error) => warn!(
+        let file = advertisement.publish(settings.build.name());
+        // Also without a file, so that `serve` does not advertise again.
+        *guard = Some(Box::new(file.unwrap_or_else(|error| {
+            warn!(
                 endpoint = %advertisement.endpoint, %error,
                 "the endpoint could not be advertised: healthcheck will use HEALTHCHECK_URL or PORT"
-            ),
-        }
+            );
+            None
+        })));
     }
 }
 

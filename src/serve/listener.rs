@@ -93,7 +93,7 @@ impl Health {
     /// health.set_ready();
     /// tokio::select! {
     ///     () = work() => {}
-    ///     () = shutdown.delay_over() => {}
+    ///     () = shutdown.started() => {}
     /// }
     /// # Ok(())
     /// # }

@@ -127,8 +127,6 @@ fn advertisement_is_removed_on_a_clean_exit() {
         assert_eq!(container.advertisements().len(), 1, "{name}");
 
         running.signal("TERM");
-        running.drains();
-        running.signal_again("TERM");
         let said = running.finish(PATIENCE);
 
         assert_eq!(said.code, Some(0), "{name}: {}", said.stderr);
@@ -368,14 +366,14 @@ fn probe_of_another_user_finds_the_service() {
 #[test]
 fn services_in_one_container_are_distinguished() {
     let container = Container::new();
-    let service = container.service(&[]);
+    let service = container.service(&[LONG_DRAIN]);
     let worker = container.worker();
 
-    worker.signal("TERM");
-    worker.drains();
+    service.signal("TERM");
+    service.drains();
 
-    assert_unhealthy(&worker.healthcheck(&[]), "503 fail: draining");
-    assert_healthy(&service.healthcheck(&[]), "pass");
+    assert_unhealthy(&service.healthcheck(&[]), "503 fail: draining");
+    assert_healthy(&worker.healthcheck(&[]), "pass");
 }
 
 #[test]
@@ -518,7 +516,7 @@ fn readme_program_is_found_and_ends() {
     eventually("hello drains", AT_ONCE, || {
         (probe().stderr == "unhealthy: 503 fail: draining\n").then_some(())
     });
-    process.signal("TERM");
+    process.signal_again("TERM");
     let said = process.finish(AT_ONCE);
 
     assert_eq!(said.code, Some(0), "{}", said.stderr);

@@ -131,15 +131,15 @@ fn drain_delay_is_five_seconds_by_default() {
 }
 
 #[test]
-fn a_worker_reports_draining_until_it_exits() {
+fn a_worker_without_a_job_exits_at_once() {
     let container = Container::new();
     let worker = container.worker();
     assert_eq!(worker.get("/health/ready").verdict(), "200 pass");
 
-    assert_drains_for(
-        worker,
-        Duration::from_millis(4500)..Duration::from_millis(7000),
-    );
+    worker.signal("TERM");
+    let said = worker.finish(AT_ONCE);
+
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
 }
 
 #[test]

@@ -18,7 +18,7 @@
 use std::{env, error::Error, io, process::ExitCode, sync::Arc, time::Duration};
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
-use lifesign::{Cli, Health, Heartbeat, build_info};
+use lifesign::{BuildInfo, Cli, Health, Heartbeat, build_info};
 use sqlx::{
     Connection, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -43,8 +43,10 @@ const MIGRATION: Duration = Duration::from_secs(300);
 /// How many visits are forgotten at once: few enough for [`PATIENCE`], however many there are.
 const BATCH: u64 = 10_000;
 
+const BUILD: BuildInfo = build_info!();
+
 fn main() -> ExitCode {
-    if let Some(code) = Cli::new(build_info!()).run() {
+    if let Some(code) = Cli::new(BUILD).run() {
         return code;
     }
     tracing_subscriber::fmt()
@@ -69,38 +71,27 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     let port = port.map_err(|e| format!("PORT: {e}"))?;
     let pool = pool(&options);
 
-    let health = Health::builder(build_info!())
-        .required("postgres", {
-            let (options, kept) = (options.clone(), Arc::default());
-            move || ping(options.clone(), Arc::clone(&kept))
-        })
+    let health = Health::builder(BUILD)
+        // No request takes longer, and the pool needs some of the grace period to close.
+        .shutdown_timeout(PATIENCE)
+        .required_with("postgres", (options.clone(), Kept::default()), ping)
         .build()?;
-    let shutdown = health.handle_signals()?;
-
     let app = Router::new()
         .route("/", get(visit))
-        .with_state(pool.clone())
-        .merge(health.routes());
+        .with_state(pool.clone());
     let listener = TcpListener::bind(("0.0.0.0", port)).await?;
-    health.advertise(listener.local_addr()?);
-
-    // Beside the server, which says "starting" meanwhile.
-    tokio::spawn({
-        let health = health.clone();
-        async move {
-            migrate(&options).await;
-            health.set_ready();
-        }
-    });
     let sweeper = health.heartbeat("sweeper", Duration::from_secs(30))?;
     tokio::spawn(sweep(pool.clone(), sweeper));
 
-    axum::serve(listener, app)
-        .with_graceful_shutdown(shutdown.delay_over())
-        .await?;
+    // The routes say "starting" meanwhile, and a signal ends it.
+    let start = async {
+        migrate(&options).await;
+        io::Result::Ok(app)
+    };
+    let served = health.serve_after(listener, start).await;
     // A PostgreSQL that does not answer is no reason to stay.
     let _ = timeout(PATIENCE, pool.close()).await;
-    Ok(())
+    Ok(served?)
 }
 
 fn pool(options: &PgConnectOptions) -> PgPool {
@@ -127,16 +118,16 @@ fn giving_up(options: &PgConnectOptions, patience: Duration) -> PgConnectOptions
         .options([("statement_timeout", milliseconds)])
 }
 
+/// The connection of the check, between its runs.
+type Kept = Arc<Mutex<Option<PgConnection>>>;
+
 /// The check: a connection of its own answers, or else a new one does.
 ///
 /// Not one of the pool's. Behind requests that hold all of them the check would tell how busy this
 /// instance is, and a load balancer would hand its requests to the others, which are no less busy.
 /// And it is kept, because a new one is refused where PostgreSQL has as many as it takes, while those
 /// that there are work well.
-async fn ping(
-    options: PgConnectOptions,
-    kept: Arc<Mutex<Option<PgConnection>>>,
-) -> sqlx::Result<()> {
+async fn ping((options, kept): (PgConnectOptions, Kept)) -> sqlx::Result<()> {
     let mut kept = kept.lock().await;
     // Taken out, so that none is kept that a deadline left in the middle of an answer.
     if let Some(mut connection) = kept.take()

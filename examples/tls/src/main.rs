@@ -5,14 +5,16 @@
 //! cargo run --package tls -- healthcheck
 //! ```
 
-use std::{env, error::Error, net::TcpListener, process::ExitCode, time::Duration};
+use std::{env, error::Error, net::TcpListener, process::ExitCode};
 
 use axum::{Router, response::Redirect, routing::get};
 use axum_server::{Handle, tls_rustls::RustlsConfig};
-use lifesign::{Cli, Endpoint, Health, build_info};
+use lifesign::{BuildInfo, Cli, Endpoint, Health, build_info};
+
+const BUILD: BuildInfo = build_info!();
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
-    if let Some(code) = Cli::new(build_info!()).run() {
+    if let Some(code) = Cli::new(BUILD).run() {
         return Ok(code);
     }
     serve()
@@ -20,7 +22,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
 
 #[tokio::main]
 async fn serve() -> Result<ExitCode, Box<dyn Error>> {
-    let health = Health::builder(build_info!()).build()?;
+    let health = Health::builder(BUILD).build()?;
+    let shutdown = health.handle_signals()?;
     let app = Router::new()
         .route("/", get(async || "hello"))
         // Where it was before: the probe names the new place, and goes to none.
@@ -41,17 +44,16 @@ async fn serve() -> Result<ExitCode, Box<dyn Error>> {
     println!("listening on {address}");
 
     let handle = Handle::new();
-    let shutdown = health.handle_signals()?;
     tokio::spawn({
-        let handle = handle.clone();
+        let (handle, delay_over) = (handle.clone(), shutdown.delay_over());
         async move {
-            shutdown.delay_over().await;
-            handle.graceful_shutdown(Some(Duration::from_secs(10)));
+            delay_over.await;
+            handle.graceful_shutdown(None);
         }
     });
-    axum_server::from_tcp_rustls(listener, tls)?
+    let server = axum_server::from_tcp_rustls(listener, tls)?
         .handle(handle)
-        .serve(app.into_make_service())
-        .await?;
-    Ok(ExitCode::SUCCESS)
+        .serve(app.into_make_service());
+    shutdown.bound(server).await.transpose()?;
+    Ok(shutdown.exit_code())
 }

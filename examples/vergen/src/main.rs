@@ -8,11 +8,13 @@
 use std::{env, error::Error, process::ExitCode};
 
 use axum::{Router, routing::get};
-use lifesign::{Cli, Health, build_info};
+use lifesign::{BuildInfo, Cli, Health, build_info};
 use tokio::net::TcpListener;
 
+const BUILD: BuildInfo = build_info!();
+
 fn main() -> Result<ExitCode, Box<dyn Error>> {
-    if let Some(code) = Cli::new(build_info!()).run() {
+    if let Some(code) = Cli::new(BUILD).run() {
         return Ok(code);
     }
     serve()
@@ -20,18 +22,11 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
 
 #[tokio::main]
 async fn serve() -> Result<ExitCode, Box<dyn Error>> {
-    let health = Health::builder(build_info!()).build()?;
-    let app = Router::new()
-        .route("/", get(async || "hello"))
-        .merge(health.routes());
-    let shutdown = health.handle_signals()?;
+    let health = Health::builder(BUILD).build()?;
+    let app = Router::new().route("/", get(async || "hello"));
     let address = env::var("ADDRESS").unwrap_or_else(|_| "0.0.0.0:8080".into());
     let listener = TcpListener::bind(address).await?;
-    let address = listener.local_addr()?;
-    health.advertise(address).set_ready();
-    println!("listening on {address}");
-    axum::serve(listener, app)
-        .with_graceful_shutdown(shutdown.delay_over())
-        .await?;
+    println!("listening on {}", listener.local_addr()?);
+    health.serve(listener, app).await?;
     Ok(ExitCode::SUCCESS)
 }
