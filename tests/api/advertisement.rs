@@ -1,4 +1,4 @@
-//! What a process advertises about itself, read where the probe reads it.
+//! The advertisement of this process, read from where the probe reads it.
 #![cfg(all(target_os = "linux", feature = "axum", feature = "listener"))]
 
 use std::{
@@ -13,7 +13,7 @@ use lifesign::{Health, HealthBuilder, Probe, build_info};
 use tokio::runtime::Builder;
 use tower::ServiceExt;
 
-/// All tests here are one process, and so share one file.
+/// The tests share one process, and so its advertisement.
 static FILE: Mutex<()> = Mutex::new(());
 
 fn exclusive() -> MutexGuard<'static, ()> {
@@ -34,7 +34,7 @@ fn address(port: u16) -> SocketAddr {
     ([127, 0, 0, 1], port).into()
 }
 
-/// The lines of this process's advertisement: format, endpoint, and the three paths.
+/// The lines of the advertisement: format, endpoint, and the three paths.
 fn advertised() -> Option<Vec<String>> {
     let namespace = fs::read_link("/proc/self/ns/mnt").expect("a process has a mount namespace");
     let namespace = namespace.to_str().expect("its name is ASCII");
@@ -97,9 +97,9 @@ fn advertised_paths_match_nested_axum_routes() {
         for path in &advertised().expect("it was advertised")[2..] {
             let request = Request::builder().uri(path).body(Body::empty());
             let request = request.expect("it is a path");
-            let answer = runtime.block_on(app.clone().oneshot(request));
-            let answer = answer.expect("routers do not fail");
-            assert_eq!(answer.status(), 200, "{prefix} {root}: {path}");
+            let response = runtime.block_on(app.clone().oneshot(request));
+            let response = response.expect("routers do not fail");
+            assert_eq!(response.status(), 200, "{prefix} {root}: {path}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the crate promises beside its behaviour: its types, its documentation, its advertisement.
+//! The public types, the documentation, the dependencies and the advertisement.
 
 mod advertisement;
 mod dependencies;

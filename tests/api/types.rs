@@ -1,4 +1,4 @@
-//! What every public type promises beyond its methods.
+//! Traits that the public types implement.
 
 use std::{env, error::Error, fmt::Debug, process::Command};
 

@@ -1,4 +1,4 @@
-//! How checks are run: on demand, once for all who ask, cached, and bounded by one deadline.
+//! Evaluation of checks: on demand, once for simultaneous probes, cached, with one deadline.
 
 use std::{
     future::pending,
@@ -14,15 +14,15 @@ use std::{
 use lifesign::{Probe, Status};
 use tokio::time::{advance, sleep};
 
-use crate::service::{Dependency, SECRET, ask, builder, next_second, row};
+use crate::service::{Dependency, SECRET, builder, fetch, next_second, row};
 
 #[tokio::test(start_paused = true)]
 async fn liveness_runs_no_check() {
     let db = Dependency::default();
     let health = builder().required("db", db.check()).build().unwrap();
     health.set_ready();
-    ask(&health, "/health/live").await;
-    assert_eq!(db.asked(), 0);
+    fetch(&health, "/health/live").await;
+    assert_eq!(db.runs(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -31,10 +31,10 @@ async fn a_thousand_simultaneous_probes_run_a_slow_check_once() {
     let check = db.check();
     let health = builder()
         .required("db", move || {
-            let answer = check();
+            let response = check();
             async move {
                 sleep(Duration::from_millis(500)).await;
-                answer.await
+                response.await
             }
         })
         .build()
@@ -43,13 +43,13 @@ async fn a_thousand_simultaneous_probes_run_a_slow_check_once() {
     let probes: Vec<_> = (0..1000)
         .map(|_| {
             let health = health.clone();
-            tokio::spawn(async move { ask(&health, "/health/ready").await.0 })
+            tokio::spawn(async move { fetch(&health, "/health/ready").await.0 })
         })
         .collect();
     for probe in probes {
         assert_eq!(probe.await.unwrap(), 200);
     }
-    assert_eq!(db.asked(), 1);
+    assert_eq!(db.runs(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -58,16 +58,16 @@ async fn an_evaluation_is_cached_for_one_second() {
     let health = builder().required("db", db.check()).build().unwrap();
     health.set_ready();
     for _ in 0..3 {
-        ask(&health, "/health").await;
-        ask(&health, "/health/ready").await;
+        fetch(&health, "/health").await;
+        fetch(&health, "/health/ready").await;
     }
-    assert_eq!(db.asked(), 1);
+    assert_eq!(db.runs(), 1);
     advance(Duration::from_millis(999)).await;
-    ask(&health, "/health").await;
-    assert_eq!(db.asked(), 1);
+    fetch(&health, "/health").await;
+    assert_eq!(db.runs(), 1);
     advance(Duration::from_millis(1)).await;
-    ask(&health, "/health").await;
-    assert_eq!(db.asked(), 2);
+    fetch(&health, "/health").await;
+    assert_eq!(db.runs(), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -93,9 +93,9 @@ async fn a_check_that_hangs_fails_at_the_deadline_and_is_aborted() {
         .optional("well", Dependency::default().check())
         .build()
         .unwrap();
-    let asked = tokio::time::Instant::now();
-    let (code, body) = ask(&health, "/health/ready").await;
-    assert_eq!(asked.elapsed(), Duration::from_millis(800));
+    let started = tokio::time::Instant::now();
+    let (code, body) = fetch(&health, "/health/ready").await;
+    assert_eq!(started.elapsed(), Duration::from_millis(800));
     assert_eq!(code, 503);
     assert_eq!(body["output"], "starting, waiting for hangs");
     assert_eq!(body["checks"]["hangs:responseTime"][0]["status"], "fail");
@@ -111,9 +111,9 @@ async fn all_checks_share_one_deadline() {
         builder = builder.required(name, async || pending::<Result<(), io::Error>>().await);
     }
     let health = builder.build().unwrap();
-    let asked = tokio::time::Instant::now();
-    ask(&health, "/health").await;
-    assert_eq!(asked.elapsed(), Duration::from_millis(800));
+    let started = tokio::time::Instant::now();
+    fetch(&health, "/health").await;
+    assert_eq!(started.elapsed(), Duration::from_millis(800));
 }
 
 #[tokio::test(start_paused = true)]
@@ -121,7 +121,7 @@ async fn a_panic_fails_only_its_own_check() {
     let calls = AtomicUsize::new(0);
     let health = builder()
         .required("panics", move || {
-            // Once in the closure, once in the future, then never again.
+            // The first call panics in the closure, the second in the future, and later ones pass.
             let call = calls.fetch_add(1, SeqCst);
             assert!(call != 0, "in the closure: {SECRET}");
             async move {
@@ -134,19 +134,19 @@ async fn a_panic_fails_only_its_own_check() {
         .unwrap();
     health.set_ready();
     for _ in 0..2 {
-        let (code, body) = ask(&health, "/health/ready").await;
+        let (code, body) = fetch(&health, "/health/ready").await;
         assert_eq!(code, 503);
         assert_eq!(body["checks"]["panics:responseTime"][0]["status"], "fail");
         assert_eq!(body["checks"]["well:responseTime"][0]["status"], "pass");
         next_second().await;
     }
-    assert_eq!(ask(&health, "/health/ready").await.0, 200);
+    assert_eq!(fetch(&health, "/health/ready").await.0, 200);
 }
 
 #[tokio::test]
 async fn a_late_success_is_a_failure() {
     let health = builder()
-        // It blocks the only thread, so that no timer can fire before it succeeds.
+        // It blocks the only thread, so no timer can fire before it succeeds.
         .required("late", async || {
             thread::sleep(Duration::from_millis(900));
             Ok::<_, io::Error>(())
@@ -154,7 +154,7 @@ async fn a_late_success_is_a_failure() {
         .build()
         .unwrap();
     health.set_ready();
-    let (code, body) = ask(&health, "/health/ready").await;
+    let (code, body) = fetch(&health, "/health/ready").await;
     assert_eq!(code, 503);
     assert_eq!(body["checks"]["late:responseTime"][0]["status"], "fail");
 }
@@ -183,10 +183,10 @@ async fn a_check_that_blocks_its_thread_is_late_and_not_started_again() {
         .unwrap();
     health.set_ready();
     for _ in 0..2 {
-        let asked = Instant::now();
+        let started = Instant::now();
         let report = health.report(Probe::Readiness).await;
         assert_eq!(report.status(), Status::Fail);
-        assert!(asked.elapsed() < Duration::from_millis(1500));
+        assert!(started.elapsed() < Duration::from_millis(1500));
         sleep(Duration::from_millis(1001)).await;
     }
     assert_eq!(calls.load(SeqCst), 1);
@@ -205,27 +205,27 @@ fn a_blocked_runtime_does_not_block_probers_of_another() {
     let db = Dependency::default();
     let health = builder().required("db", db.check()).build().unwrap();
     health.set_ready();
-    // The run is started here, and then nobody drives this runtime: its thread does other things.
+    // The evaluation is spawned on this runtime, which is not driven afterwards.
     let blocked = runtime();
     blocked.block_on(async {
         tokio::select! {
             biased;
-            _ = health.report(Probe::Readiness) => panic!("nobody has run it"),
+            _ = health.report(Probe::Readiness) => panic!("the check has not run"),
             () = std::future::ready(()) => {}
         }
     });
 
-    let (tells, told) = std::sync::mpsc::channel();
+    let (sender, receiver) = std::sync::mpsc::channel();
     thread::spawn(move || {
         let row = || runtime().block_on(row(&health));
-        tells.send([row(), row()]).unwrap();
+        sender.send([row(), row()]).unwrap();
     });
-    let [first, second] = told
+    let [first, second] = receiver
         .recv_timeout(Duration::from_secs(5))
-        .expect("an answer within the deadline");
+        .expect("a response within the deadline");
     assert_eq!(first, ["503 fail", "200 pass", "200 pass"]);
     assert_eq!(second, ["200 pass", "200 pass", "200 pass"]);
-    assert_eq!(db.asked(), 1);
+    assert_eq!(db.runs(), 1);
     drop(blocked);
 }
 
@@ -235,18 +235,18 @@ async fn a_disconnecting_prober_does_not_affect_others() {
     let check = db.check();
     let health = builder()
         .required("db", move || {
-            let answer = check();
+            let response = check();
             async move {
                 sleep(Duration::from_millis(500)).await;
-                answer.await
+                response.await
             }
         })
         .build()
         .unwrap();
     health.set_ready();
-    let impatient = tokio::time::timeout(Duration::from_millis(100), ask(&health, "/health"));
+    let impatient = tokio::time::timeout(Duration::from_millis(100), fetch(&health, "/health"));
     assert!(impatient.await.is_err());
 
-    let (code, _) = ask(&health, "/health").await;
-    assert_eq!((code, db.asked()), (200, 1));
+    let (code, _) = fetch(&health, "/health").await;
+    assert_eq!((code, db.runs()), (200, 1));
 }

@@ -12,7 +12,7 @@ use std::{
 use lifesign::Probe;
 use tokio::time::sleep;
 
-use crate::service::{Dependency, ask, builder, next_second, row};
+use crate::service::{Dependency, builder, fetch, next_second, row};
 
 #[tokio::test(start_paused = true)]
 async fn late_required_check_gates_the_start() {
@@ -36,13 +36,13 @@ async fn late_required_check_gates_the_start() {
 async fn cached_results_without_a_late_check_do_not_end_the_start() {
     let (db, queue) = (Dependency::default(), Dependency::default());
     let health = builder().required("db", db.check()).build().unwrap();
-    ask(&health, "/health").await;
+    fetch(&health, "/health").await;
 
     queue.set_broken(true);
     health.required("queue", queue.check()).unwrap();
     health.set_ready();
 
-    let (code, body) = ask(&health, "/health").await;
+    let (code, body) = fetch(&health, "/health").await;
     assert_eq!(
         (code, body["output"].as_str()),
         (503, Some("starting, waiting for queue"))
@@ -68,7 +68,7 @@ async fn evaluation_under_way_does_not_end_the_start() {
     health.set_ready();
     report.await.unwrap();
 
-    let (code, body) = ask(&health, "/health").await;
+    let (code, body) = fetch(&health, "/health").await;
     assert_eq!(
         (code, body["output"].as_str()),
         (503, Some("starting, waiting for queue"))
@@ -141,7 +141,7 @@ async fn readiness_can_be_left_alone_in_the_drain() {
     db.set_broken(true);
     next_second().await;
     assert_eq!(row(&health).await, ["503 fail", "503 fail", "200 pass"]);
-    let (_, body) = ask(&health, "/health/ready").await;
+    let (_, body) = fetch(&health, "/health/ready").await;
     assert_eq!(body["output"], "db failed");
 }
 

@@ -1,4 +1,4 @@
-//! What is logged, and that a log which blocks holds nothing up.
+//! Log messages, and a log that blocks.
 
 use std::{
     io,
@@ -13,7 +13,7 @@ use std::{
 use axum::{body::to_bytes, http::Method};
 use lifesign::{Probe, Status};
 
-use crate::service::{Dependency, ROUTES, SECRET, ask, builder, next_second, send};
+use crate::service::{Dependency, ROUTES, SECRET, builder, fetch, next_second, send};
 
 #[tokio::test(start_paused = true)]
 async fn error_texts_are_only_logged_and_once_per_change() {
@@ -51,18 +51,18 @@ async fn a_blocked_log_does_not_delay_workers() {
     let entered = Arc::clone(&log.entered);
     let health = builder().build().unwrap();
     drop(health.heartbeat("dies", Duration::MAX).unwrap());
-    let asked = health.clone();
-    let asking = thread::spawn(move || in_runtime(log, asked.report(Probe::Liveness)).status());
+    let first = health.clone();
+    let prober = thread::spawn(move || in_runtime(log, first.report(Probe::Liveness)).status());
     entered.wait();
 
-    // The asking thread stands in its log now, and stays there until it is let go.
-    let (tells, told) = std::sync::mpsc::channel();
+    // The prober's thread is now blocked in its log.
+    let (sender, receiver) = std::sync::mpsc::channel();
     let other = health.clone();
-    thread::spawn(move || tells.send(other.heartbeat("lives", Duration::MAX)));
-    let heartbeat = told.recv_timeout(Duration::from_secs(5));
+    thread::spawn(move || sender.send(other.heartbeat("lives", Duration::MAX)));
+    let heartbeat = receiver.recv_timeout(Duration::from_secs(5));
 
     entered.wait();
-    assert_eq!(asking.join().unwrap(), Status::Fail);
+    assert_eq!(prober.join().unwrap(), Status::Fail);
     heartbeat.expect("no lock is held").unwrap().finish();
 }
 
@@ -77,20 +77,20 @@ async fn a_blocked_log_does_not_delay_responses() {
         .unwrap();
     health.set_ready();
     let first = health.clone();
-    let asking = thread::spawn(move || in_runtime(log, first.report(Probe::Readiness)).status());
+    let prober = thread::spawn(move || in_runtime(log, first.report(Probe::Readiness)).status());
     entered.wait();
 
-    // The run stands in its log now, and has ended all the same.
-    let (code, body) = ask(&health, "/health/ready").await;
+    // The evaluation has ended, although its thread is blocked in the log.
+    let (code, body) = fetch(&health, "/health/ready").await;
 
     entered.wait();
-    assert_eq!(asking.join().unwrap(), Status::Fail);
+    assert_eq!(prober.join().unwrap(), Status::Fail);
     assert_eq!(code, 503);
     assert_eq!(body["checks"]["down:responseTime"][0]["status"], "fail");
     assert_eq!(body["checks"]["well:responseTime"][0]["status"], "pass");
 }
 
-/// With a runtime and a log of its own.
+/// Runs a future with its own runtime and log.
 fn in_runtime<T>(log: BlockedLog, future: impl Future<Output = T>) -> T {
     let subscriber = tracing_subscriber::fmt().with_writer(move || log.clone());
     let _guard = tracing::subscriber::set_default(subscriber.finish());
@@ -100,7 +100,7 @@ fn in_runtime<T>(log: BlockedLog, future: impl Future<Output = T>) -> T {
     runtime.unwrap().block_on(future)
 }
 
-/// A log that a test reads.
+/// A log in memory.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -129,7 +129,7 @@ impl tracing_subscriber::fmt::MakeWriter<'_> for Log {
     }
 }
 
-/// A log whose first line waits to be let go.
+/// A log that blocks at its first line until the test releases it.
 #[derive(Clone)]
 struct BlockedLog {
     entered: Arc<Barrier>,

@@ -1,4 +1,4 @@
-//! From a registered check to a served report, in process.
+//! Checks, heartbeats and routes, tested in process.
 
 mod checks;
 mod late_checks;

@@ -1,8 +1,6 @@
-//! Whatever checks and heartbeats there are, however they end, and in whatever order the program
-//! starts, drains and is asked: the answers are those of the table on [`Health`].
+//! Random services and events: every response matches the table on [`Health`].
 //!
-//! [`Model`] is that table a second time, as plainly as it can be written. Time is paused, so that
-//! seconds cost nothing.
+//! [`Model`] is a second implementation of that table, as simple as possible. Time is paused.
 
 use std::{
     future::pending,
@@ -22,16 +20,16 @@ use tower::ServiceExt;
 
 const CASES: u32 = 512;
 
-/// A check passes on these, and on nothing else.
+/// Behaviours with which a check passes.
 const PASSING: [Behaviour; 2] = [Behaviour::Pass, Behaviour::PassSlowly];
 
-/// An answer may be as old as that, and no check is waited for longer than the other.
+/// Maximum age of a cached result, and the deadline of the checks.
 const CACHED: Duration = Duration::from_secs(1);
 const DEADLINE: Duration = Duration::from_millis(800);
 
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// How a check ends.
+/// The behaviour of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Behaviour {
     Pass,
@@ -43,7 +41,7 @@ enum Behaviour {
     Hang,
 }
 
-/// What happens to a service. An `Index` is one of its checks or heartbeats.
+/// An event in the life of a service. An `Index` selects one of its checks or heartbeats.
 #[derive(Debug, Clone)]
 enum Event {
     Ready,
@@ -52,14 +50,14 @@ enum Event {
     Beat(Index),
     Finish(Index),
     Drop(Index),
-    /// Milliseconds.
+    /// Time passes, in milliseconds.
     Pass(u64),
-    Ask(Probe),
+    Probe(Probe),
 }
 
 #[derive(Debug, Clone)]
 struct Plan {
-    /// Whether it is required, and how it ends at first.
+    /// Whether each check is required, and its first behaviour.
     checks: Vec<(bool, Behaviour)>,
     heartbeats: usize,
     events: Vec<Event>,
@@ -95,7 +93,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => index().prop_map(Event::Finish),
         1 => index().prop_map(Event::Drop),
         6 => prop_oneof![1..1200_u64, Just(1000_u64), 1000..12_000_u64].prop_map(Event::Pass),
-        12 => probe().prop_map(Event::Ask),
+        12 => probe().prop_map(Event::Probe),
     ]
 }
 
@@ -108,9 +106,9 @@ fn plan() -> impl Strategy<Value = Plan> {
     })
 }
 
-/// What a prober sees.
+/// A response, as far as the model predicts it.
 #[derive(Debug, PartialEq, Eq)]
-struct Answer {
+struct Response {
     code: u16,
     status: String,
     reason: Reason,
@@ -118,16 +116,16 @@ struct Answer {
     entries: Vec<(String, String)>,
 }
 
-/// Why an answer is not "pass", in the order in which a service goes through them.
+/// Reason of a response, in the order in which a service goes through them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Reason {
     Starting,
-    /// Or nothing at all.
+    /// A check or heartbeat fails, or everything passes.
     Failing,
     Draining,
 }
 
-/// The service, and handles to all that can happen to it.
+/// The service, with handles for the events.
 struct Service {
     health: Health,
     behaviours: Vec<Arc<Mutex<Behaviour>>>,
@@ -135,7 +133,7 @@ struct Service {
 }
 
 impl Service {
-    /// Registers the checks in that order.
+    /// Registers the checks in the given order.
     fn new(plan: &Plan, order: impl Iterator<Item = usize>) -> Self {
         let behaviours: Vec<_> = plan
             .checks
@@ -166,7 +164,7 @@ impl Service {
         }
     }
 
-    async fn meets(&mut self, event: &Event) -> Option<Answer> {
+    async fn apply(&mut self, event: &Event) -> Option<Response> {
         match event {
             Event::Ready => self.health.set_ready(),
             Event::Drain => self.health.begin_drain(),
@@ -195,12 +193,12 @@ impl Service {
                 }
             }
             Event::Pass(time) => advance(Duration::from_millis(*time)).await,
-            Event::Ask(probe) => return Some(self.answer(*probe).await),
+            Event::Probe(probe) => return Some(self.response(*probe).await),
         }
         None
     }
 
-    async fn answer(&self, probe: Probe) -> Answer {
+    async fn response(&self, probe: Probe) -> Response {
         let path = match probe {
             Probe::Readiness => "/health/ready",
             Probe::Liveness => "/health/live",
@@ -218,9 +216,9 @@ impl Service {
         });
         let mut entries: Vec<_> = entries.collect();
         entries.sort_unstable();
-        // What does not pass has a reason, and what passes has none.
+        // There is a reason if and only if the status is not "pass".
         assert_eq!(body["output"].is_string(), body["status"] != "pass");
-        Answer {
+        Response {
             code,
             status: text(&body["status"]),
             reason: match body["output"].as_str() {
@@ -245,15 +243,15 @@ async fn behave(how: Behaviour) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The table, and what it needs to know.
+/// The state that the table depends on.
 struct Model {
     required: Vec<bool>,
     behaviours: Vec<Behaviour>,
     heartbeats: Vec<Beat>,
-    said_ready: bool,
+    ready_set: bool,
     passed_once: bool,
     draining: bool,
-    /// When the last evaluation started, and which checks passed in it.
+    /// When the last evaluation started, and which checks passed.
     run: Option<(Instant, Vec<bool>)>,
 }
 
@@ -270,17 +268,17 @@ impl Model {
             required: plan.checks.iter().map(|(required, _)| *required).collect(),
             behaviours: plan.checks.iter().map(|(_, how)| *how).collect(),
             heartbeats: vec![Beat::Last(Instant::now()); plan.heartbeats],
-            said_ready: false,
+            ready_set: false,
             passed_once: false,
             draining: false,
             run: None,
         }
     }
 
-    /// Called before the service meets the event, when its time is still that of the asking.
-    fn meets(&mut self, event: &Event) {
+    /// Called before the service handles the event, because that can advance the time.
+    fn apply(&mut self, event: &Event) {
         match event {
-            Event::Ready => self.said_ready = true,
+            Event::Ready => self.ready_set = true,
             Event::Drain => self.draining = true,
             Event::Change(which, how) => {
                 if let Some(i) = pick(*which, self.behaviours.len()) {
@@ -290,10 +288,10 @@ impl Model {
             Event::Beat(which) => self.beat(*which, Beat::Last(Instant::now())),
             Event::Finish(which) => self.beat(*which, Beat::Finished),
             Event::Drop(which) => self.beat(*which, Beat::Dropped),
-            Event::Ask(probe) if *probe != Probe::Liveness && !self.draining => {
+            Event::Probe(probe) if *probe != Probe::Liveness && !self.draining => {
                 self.evaluate();
             }
-            Event::Pass(_) | Event::Ask(_) => {}
+            Event::Pass(_) | Event::Probe(_) => {}
         }
     }
 
@@ -311,23 +309,23 @@ impl Model {
             let passing = self.behaviours.iter().map(|how| PASSING.contains(how));
             self.run = Some((Instant::now(), passing.collect()));
         }
-        if self.said_ready && !self.some_fails(true) {
+        if self.ready_set && !self.any_fails(true) {
             self.passed_once = true;
         }
     }
 
-    fn some_fails(&self, required: bool) -> bool {
+    fn any_fails(&self, required: bool) -> bool {
         let passed = self.run.iter().flat_map(|(_, passed)| passed);
         let mut checks = self.required.iter().zip(passed);
         checks.any(|(need, passed)| *need == required && !passed)
     }
 
-    /// Called after the service has answered.
-    fn answer(&self, probe: Probe) -> Answer {
-        let ready = self.said_ready && (self.passed_once || !self.required.contains(&true));
-        let broken = self.heartbeats.iter().any(|beat| !beat.is_well());
+    /// Called after the service has responded.
+    fn response(&self, probe: Probe) -> Response {
+        let ready = self.ready_set && (self.passed_once || !self.required.contains(&true));
+        let broken = self.heartbeats.iter().any(|beat| !beat.is_healthy());
         let live = probe == Probe::Liveness;
-        let required = self.some_fails(true);
+        let required = self.any_fails(true);
         let readiness = probe == Probe::Readiness;
         let (code, status, reason) = if self.draining && !live {
             (503, "fail", Reason::Draining)
@@ -341,21 +339,21 @@ impl Model {
             (503, "fail", Reason::Starting)
         } else if required && readiness {
             (503, "fail", Reason::Failing)
-        } else if required || self.some_fails(false) {
+        } else if required || self.any_fails(false) {
             (200, "warn", Reason::Failing)
         } else {
             (200, "pass", Reason::Failing)
         };
-        let word = |well: bool| if well { "pass" } else { "fail" }.to_owned();
+        let word = |healthy: bool| if healthy { "pass" } else { "fail" }.to_owned();
         let mut entries = Vec::new();
         if !live && !self.draining {
             let passed = self.run.iter().flat_map(|(_, passed)| passed);
             entries.extend(passed.enumerate().map(|(i, p)| (check_name(i), word(*p))));
         }
         let beats = self.heartbeats.iter().enumerate();
-        entries.extend(beats.map(|(i, beat)| (heartbeat_name(i), word(beat.is_well()))));
+        entries.extend(beats.map(|(i, beat)| (heartbeat_name(i), word(beat.is_healthy()))));
         entries.sort_unstable();
-        Answer {
+        Response {
             code,
             status: status.to_owned(),
             reason,
@@ -365,7 +363,7 @@ impl Model {
 }
 
 impl Beat {
-    fn is_well(self) -> bool {
+    fn is_healthy(self) -> bool {
         match self {
             Self::Last(at) => at.elapsed() <= WITHIN,
             Self::Finished => true,
@@ -390,7 +388,7 @@ fn text(value: &Value) -> String {
     value.as_str().expect("a string").to_owned()
 }
 
-/// Time stands still but for what the events and the checks take.
+/// Runs a test in paused time. Only the events and the checks advance it.
 fn in_paused_time(
     test: impl Future<Output = Result<(), TestCaseError>>,
 ) -> Result<(), TestCaseError> {
@@ -408,10 +406,10 @@ proptest! {
             let mut service = Service::new(&plan, 0..plan.checks.len());
             let mut model = Model::new(&plan);
             for event in &plan.events {
-                model.meets(event);
-                let answer = service.meets(event).await;
-                if let (Event::Ask(probe), Some(answer)) = (event, answer) {
-                    prop_assert_eq!(answer, model.answer(*probe), "{:?}", event);
+                model.apply(event);
+                let response = service.apply(event).await;
+                if let (Event::Probe(probe), Some(response)) = (event, response) {
+                    prop_assert_eq!(response, model.response(*probe), "{:?}", event);
                 }
             }
             Ok(())
@@ -425,32 +423,32 @@ proptest! {
             order.sort_by_key(|i| seed.rotate_left(7 * *i as u32) ^ *i as u64);
             order
         };
-        let tell = |order: Vec<usize>| {
-            let mut answers = Vec::new();
+        let play = |order: Vec<usize>| {
+            let mut responses = Vec::new();
             in_paused_time(async {
                 let mut service = Service::new(&plan, order.into_iter());
                 for event in &plan.events {
-                    answers.extend(service.meets(event).await);
+                    responses.extend(service.apply(event).await);
                 }
                 Ok(())
             })
-            .map(|()| answers)
+            .map(|()| responses)
         };
-        prop_assert_eq!(tell(shuffled)?, tell((0..plan.checks.len()).collect())?);
+        prop_assert_eq!(play(shuffled)?, play((0..plan.checks.len()).collect())?);
     }
 
     #[test]
     fn the_state_never_goes_backwards(mut plan in plan()) {
-        // These break and mend a service whatever its state is.
+        // Heartbeats can break and repair a service in any state.
         plan.heartbeats = 0;
         in_paused_time(async {
             let mut service = Service::new(&plan, 0..plan.checks.len());
             let mut furthest = Reason::Starting;
             for event in &plan.events {
-                let answer = service.meets(event).await;
-                if let (Event::Ask(Probe::Health | Probe::Readiness), Some(answer)) = (event, answer) {
-                    prop_assert!(answer.reason >= furthest, "{:?} after {:?}", answer, furthest);
-                    furthest = answer.reason;
+                let response = service.apply(event).await;
+                if let (Event::Probe(Probe::Health | Probe::Readiness), Some(response)) = (event, response) {
+                    prop_assert!(response.reason >= furthest, "{:?} after {:?}", response, furthest);
+                    furthest = response.reason;
                 }
             }
             Ok(())

@@ -1,11 +1,11 @@
-//! Names, paths and heartbeats that cannot be registered.
+//! Invalid names, paths and heartbeats.
 
 use std::{io, time::Duration};
 
 use lifesign::{HealthBuilder, Probe, RegisterError};
 use serde_json::json;
 
-use crate::service::{ask, builder};
+use crate::service::{builder, fetch};
 
 #[test]
 fn invalid_registrations_fail_the_build() {
@@ -93,12 +93,12 @@ async fn a_heartbeat_after_a_finished_one_has_its_own_name() {
     let health = builder().build().unwrap();
     health.set_ready();
     let first = health.heartbeat("first", Duration::MAX).unwrap();
-    let (_, body) = ask(&health, "/health/live").await;
+    let (_, body) = fetch(&health, "/health/live").await;
     assert_eq!(body["checks"], json!({"first": [{"status": "pass"}]}));
 
     first.finish();
     let second = health.heartbeat("second", Duration::MAX).unwrap();
-    let (_, body) = ask(&health, "/health/live").await;
+    let (_, body) = fetch(&health, "/health/live").await;
     assert_eq!(body["checks"], json!({"second": [{"status": "pass"}]}));
     second.finish();
 }

@@ -1,4 +1,4 @@
-//! What is on the wire: exact bodies, headers, methods and paths.
+//! Responses: exact bodies, headers, methods and paths.
 
 use std::{io, time::Duration};
 
@@ -13,7 +13,7 @@ use lifesign::{Probe, build_info};
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::service::{Dependency, ROUTES, ask, builder, send};
+use crate::service::{Dependency, ROUTES, builder, fetch, send};
 
 #[tokio::test(start_paused = true)]
 async fn body_is_exactly_this() {
@@ -68,7 +68,7 @@ async fn status_only_is_exactly_that() {
         .status_only()
         .build()
         .unwrap();
-    let (code, body) = ask(&health, "/health").await;
+    let (code, body) = fetch(&health, "/health").await;
     assert_eq!((code, body), (503, json!({"status": "fail"})));
 }
 

@@ -1,4 +1,4 @@
-//! A service in process, and what a prober sees of it.
+//! A service in process, and requests to its routes.
 
 use std::{
     sync::{
@@ -25,11 +25,11 @@ pub(crate) fn builder() -> HealthBuilder {
     Health::builder(build_info!())
 }
 
-/// A dependency that a test breaks and mends.
+/// A dependency that a test breaks and repairs.
 #[derive(Clone, Default)]
 pub(crate) struct Dependency {
     pub(crate) broken: Arc<AtomicBool>,
-    pub(crate) asked: Arc<AtomicUsize>,
+    pub(crate) runs: Arc<AtomicUsize>,
 }
 
 impl Dependency {
@@ -37,8 +37,8 @@ impl Dependency {
         self.broken.store(broken, SeqCst);
     }
 
-    pub(crate) fn asked(&self) -> usize {
-        self.asked.load(SeqCst)
+    pub(crate) fn runs(&self) -> usize {
+        self.runs.load(SeqCst)
     }
 
     pub(crate) fn check(
@@ -46,7 +46,7 @@ impl Dependency {
     ) -> impl Fn() -> std::future::Ready<Result<(), String>> + Send + Sync + 'static {
         let this = self.clone();
         move || {
-            this.asked.fetch_add(1, SeqCst);
+            this.runs.fetch_add(1, SeqCst);
             std::future::ready(match this.broken.load(SeqCst) {
                 true => Err(format!("connect to {SECRET}: refused")),
                 false => Ok(()),
@@ -61,7 +61,7 @@ pub(crate) async fn send(app: Router, method: Method, path: &str) -> Response<Bo
     app.oneshot(request).await.expect("routers do not fail")
 }
 
-pub(crate) async fn ask(health: &Health, path: &str) -> (u16, Value) {
+pub(crate) async fn fetch(health: &Health, path: &str) -> (u16, Value) {
     let response = send(health.routes(), Method::GET, path).await;
     let code = response.status().as_u16();
     let body = to_bytes(response.into_body(), usize::MAX)
@@ -70,18 +70,18 @@ pub(crate) async fn ask(health: &Health, path: &str) -> (u16, Value) {
     (code, serde_json::from_slice(&body).expect("JSON"))
 }
 
-/// Code and status of each route: `200 pass`.
+/// Status code and status of each route, such as `200 pass`.
 pub(crate) async fn row(health: &Health) -> [String; 3] {
     let mut row = [const { String::new() }; 3];
     for (cell, path) in row.iter_mut().zip(ROUTES) {
-        let (code, body) = ask(health, path).await;
+        let (code, body) = fetch(health, path).await;
         let status = body["status"].as_str().expect("a status");
         *cell = format!("{code} {status}");
     }
     row
 }
 
-/// The cache has expired.
+/// Advances the time until cached results have expired.
 pub(crate) async fn next_second() {
     advance(Duration::from_millis(1001)).await;
 }

@@ -1,11 +1,11 @@
-//! The states of a service, and what each route responds in them.
+//! The states of a service, and the response of each route.
 
 use std::{io, time::Duration};
 
 use serde_json::json;
 use tokio::time::{advance, sleep};
 
-use crate::service::{Dependency, ask, builder, next_second, row};
+use crate::service::{Dependency, builder, fetch, next_second, row};
 
 #[tokio::test(start_paused = true)]
 async fn starting_only_passes_liveness() {
@@ -58,14 +58,14 @@ async fn starting_lasts_until_required_checks_have_passed_once() {
     health.set_ready();
     next_second().await;
     assert_eq!(row(&health).await, ["503 fail", "503 fail", "200 pass"]);
-    let (_, body) = ask(&health, "/health").await;
+    let (_, body) = fetch(&health, "/health").await;
     assert_eq!(body["output"], "starting, waiting for db");
 
     db.set_broken(false);
     next_second().await;
     assert_eq!(row(&health).await, ["200 pass", "200 pass", "200 pass"]);
 
-    // Latched: from now on its failure is an outage, not a start.
+    // The start has ended for good. From now on, a failure is an outage.
     db.set_broken(true);
     next_second().await;
     assert_eq!(row(&health).await, ["200 warn", "503 fail", "200 pass"]);
@@ -105,7 +105,7 @@ async fn late_heartbeat_is_broken_until_it_beats_again() {
 
     advance(Duration::from_millis(1)).await;
     assert_eq!(row(&health).await, ["503 fail", "503 fail", "503 fail"]);
-    let (_, body) = ask(&health, "/health/live").await;
+    let (_, body) = fetch(&health, "/health/live").await;
     assert_eq!(body["output"], "heartbeat mailer is late");
 
     heartbeat.beat();
@@ -124,7 +124,7 @@ async fn dropped_heartbeat_is_broken_for_good() {
     assert!(worker.await.unwrap_err().is_panic());
 
     assert_eq!(row(&health).await, ["503 fail", "503 fail", "503 fail"]);
-    let (_, body) = ask(&health, "/health").await;
+    let (_, body) = fetch(&health, "/health").await;
     assert_eq!(body["output"], "heartbeat mailer was dropped");
     assert_eq!(body["checks"]["mailer"], json!([{"status": "fail"}]));
 }
@@ -167,12 +167,12 @@ async fn state_is_read_again_after_the_checks() {
         .build();
     let health = health.unwrap();
     health.set_ready();
-    let answer = tokio::spawn({
+    let response = tokio::spawn({
         let health = health.clone();
-        async move { ask(&health, "/health/ready").await }
+        async move { fetch(&health, "/health/ready").await }
     });
     sleep(Duration::from_millis(100)).await;
     health.begin_drain();
-    let (code, body) = answer.await.unwrap();
+    let (code, body) = response.await.unwrap();
     assert_eq!((code, body["output"].as_str()), (503, Some("draining")));
 }

@@ -1,14 +1,13 @@
-//! Many threads at once: thousands of services, each met in its first instants by probers, by
-//! `set_ready()` and by a drain, in whatever order two cores and eight threads come up with.
+//! Races on eight threads: thousands of services, each probed, made ready and drained at the same time.
 //!
-//! | promise | seeded bugs that it was seen to catch |
+//! | promise | bugs that it was seen to catch |
 //! |---|---|
-//! | [`simultaneous_probes_share_one_run`] | the lock let go between looking for a run and starting one; a run that is not kept |
-//! | [`a_disconnecting_prober_does_not_cancel_the_run`] | a run that ends with the prober that started it |
-//! | [`a_start_is_neither_lost_nor_undone`] | a latch that is set by the run alone; a rendered answer whose state is not compared |
-//! | [`a_drain_is_seen_by_every_later_probe`] | a state that is set, not raised; one that is read, compared and then set; one that is read before the heartbeats |
-//! | [`no_result_is_older_than_the_cache`] | a cache of 2 s |
-//! | [`short_lived_heartbeats_break_nothing`] | a drop that overwrites `finish`; a name that is free before that |
+//! | [`simultaneous_probes_share_one_run`] | releasing the lock between looking for a run and starting one; forgetting the run |
+//! | [`a_disconnecting_prober_does_not_cancel_the_run`] | ending the run with the prober that started it |
+//! | [`a_start_is_neither_lost_nor_undone`] | ending the start only at the end of a run; serving a cached body without comparing its state |
+//! | [`a_drain_is_seen_by_every_later_probe`] | storing the state instead of raising it; comparing and storing it separately; reading it before the heartbeats |
+//! | [`no_result_is_older_than_the_cache`] | caching for 2 s |
+//! | [`short_lived_heartbeats_break_nothing`] | a drop that overwrites `finish`; freeing the name before `finish` |
 #![cfg(feature = "core")]
 
 use std::{
@@ -30,15 +29,15 @@ use tokio::{
     time::sleep_until,
 };
 
-/// For each test; how many services are met meanwhile is up to the machine.
+/// Duration of each test. The number of services in that time depends on the machine.
 const TIME: Duration = Duration::from_secs(2);
 
 const PROBERS: usize = 12;
 
-/// An answer may be as old as that.
+/// Maximum age of a cached result.
 const CACHED: Duration = Duration::from_secs(1);
 
-/// A service with one required check, which passes after a few turns of the scheduler.
+/// A service with one required check that passes after yielding a few times.
 #[derive(Clone)]
 struct Service {
     health: Health,
@@ -68,20 +67,19 @@ impl Service {
     }
 }
 
-/// Meets one new service after the other until the time is over.
-async fn meet_many<F: Future<Output = ()>>(mut meet: impl FnMut(Service, usize) -> F) {
+/// Races on one new service after another for [`TIME`].
+async fn race_many<F: Future<Output = ()>>(mut race: impl FnMut(Service, usize) -> F) {
     let start = Instant::now();
     let mut count = 0;
     while start.elapsed() < TIME {
-        meet(Service::new(), count).await;
+        race(Service::new(), count).await;
         count += 1;
     }
     println!("{count} services");
     assert!(count > 10, "only {count} services in {TIME:?}");
 }
 
-/// Starts acts that wait for each other, and each a little longer than the one before it, another
-/// little in each round.
+/// Starts acts together. Each is delayed by a small pseudo-random time, different in each round.
 struct Race {
     acts: JoinSet<()>,
     start: Arc<Barrier>,
@@ -119,7 +117,7 @@ impl Race {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 async fn simultaneous_probes_share_one_run() {
-    meet_many(async |service, round| {
+    race_many(async |service, round| {
         let start = Instant::now();
         let mut race = Race::new(PROBERS, round);
         for _ in 0..PROBERS {
@@ -139,7 +137,7 @@ async fn simultaneous_probes_share_one_run() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 async fn a_disconnecting_prober_does_not_cancel_the_run() {
-    meet_many(async |service, round| {
+    race_many(async |service, round| {
         let start = Instant::now();
         service.health.set_ready();
         let mut race = Race::new(PROBERS, round);
@@ -147,10 +145,10 @@ async fn a_disconnecting_prober_does_not_cancel_the_run() {
             let service = service.clone();
             race.enter(async move {
                 if prober % 2 == 0 {
-                    let mut asking = pin!(service.status(Probe::Health));
-                    // Once, and never again.
+                    let mut report = pin!(service.status(Probe::Health));
+                    // Polled once and then dropped.
                     poll_fn(|context| {
-                        let _ = asking.as_mut().poll(context);
+                        let _ = report.as_mut().poll(context);
                         Poll::Ready(())
                     })
                     .await;
@@ -169,7 +167,7 @@ async fn a_disconnecting_prober_does_not_cancel_the_run() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 async fn a_start_is_neither_lost_nor_undone() {
-    meet_many(async |service, round| {
+    race_many(async |service, round| {
         let started = Arc::new(AtomicBool::new(false));
         let mut race = Race::new(PROBERS + 1, round);
         for _ in 0..PROBERS {
@@ -195,7 +193,7 @@ async fn a_start_is_neither_lost_nor_undone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 async fn a_drain_is_seen_by_every_later_probe() {
-    meet_many(async |service, round| {
+    race_many(async |service, round| {
         let draining = Arc::new(AtomicBool::new(false));
         let mut race = Race::new(PROBERS + 2, round);
         for _ in 0..PROBERS {
@@ -204,8 +202,8 @@ async fn a_drain_is_seen_by_every_later_probe() {
                 for _ in 0..4 {
                     let before = draining.load(SeqCst);
                     let report = service.health.report(Probe::Readiness).await;
-                    let says = String::from_utf8_lossy(report.body()).contains("draining");
-                    assert!(says || !before, "{report:?} while draining");
+                    let reported = String::from_utf8_lossy(report.body()).contains("draining");
+                    assert!(reported || !before, "{report:?} while draining");
                     let status = service.status(Probe::Liveness).await;
                     assert_eq!(status, Status::Pass);
                 }
@@ -215,15 +213,15 @@ async fn a_drain_is_seen_by_every_later_probe() {
         race.enter(async move {
             health.set_ready();
         });
-        let (health, told) = (service.health.clone(), Arc::clone(&draining));
+        let (health, began) = (service.health.clone(), Arc::clone(&draining));
         let heartbeat = health.heartbeat("worker", Duration::from_secs(60));
         let heartbeat = heartbeat.expect("a name");
         race.enter(async move {
             yield_now().await;
             health.begin_drain();
-            // A worker that goes with the service is not broken.
+            // A heartbeat that is dropped during the drain is no failure.
             drop(heartbeat);
-            told.store(true, SeqCst);
+            began.store(true, SeqCst);
         });
         race.run().await;
         service.health.set_ready();
@@ -233,13 +231,12 @@ async fn a_drain_is_seen_by_every_later_probe() {
     .await;
 }
 
-/// A dependency that breaks and mends: since when at the latest, and until when at the least, it
-/// was how it was.
+/// When a dependency broke and recovered.
 #[derive(Default)]
 struct History(Mutex<Vec<(Instant, bool)>>);
 
 impl History {
-    /// Whether it was something else throughout.
+    /// Whether the dependency was never in this state between two instants.
     fn excludes(&self, broken: bool, from: Instant, to: Instant) -> bool {
         let changes = self.0.lock().unwrap();
         let before = changes.iter().rposition(|(at, _)| *at <= from);
@@ -267,7 +264,7 @@ async fn no_result_is_older_than_the_cache() {
         health.set_ready();
         let changes = Arc::clone(&history);
         all.spawn(async move {
-            // Each at a pace of its own, so that it changes at any moment of a cached second.
+            // Each service has its own pace, so that changes fall anywhere in a cached second.
             let pace = Duration::from_millis(u64::from(150 + service * 7));
             let mut next = tokio::time::Instant::now();
             let mut broken = false;
@@ -275,7 +272,7 @@ async fn no_result_is_older_than_the_cache() {
                 next += pace;
                 sleep_until(next).await;
                 broken = !broken;
-                // Under the lock, so that a check sees it no earlier than it is written down.
+                // Under the lock, so that no check sees a change before its timestamp.
                 let mut changes = changes.0.lock().unwrap();
                 changes.push((Instant::now(), broken));
             }
@@ -288,9 +285,9 @@ async fn no_result_is_older_than_the_cache() {
                 while next < end {
                     next += pace;
                     sleep_until(next).await;
-                    let asked = Instant::now();
+                    let started = Instant::now();
                     let status = health.report(Probe::Health).await.status();
-                    let old = asked.checked_sub(CACHED);
+                    let old = started.checked_sub(CACHED);
                     let from = old.expect("this machine has run for a second");
                     let excluded = history.excludes(status == Status::Warn, from, Instant::now());
                     assert!(!excluded, "{status} of more than {CACHED:?} ago");
@@ -305,14 +302,14 @@ async fn no_result_is_older_than_the_cache() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 async fn short_lived_heartbeats_break_nothing() {
-    meet_many(async |service, round| {
+    race_many(async |service, round| {
         let holders: Arc<[AtomicUsize; 4]> = Arc::default();
         let mut race = Race::new(PROBERS, round);
         for worker in 0..PROBERS {
             let (service, holders) = (service.clone(), Arc::clone(&holders));
             race.enter(async move {
                 for _ in 0..4 {
-                    // Three workers want each name, one at a time gets it.
+                    // Three workers compete for each name.
                     let name = format!("worker-{}", worker % 4);
                     let holders = &holders[worker % 4];
                     let within = Duration::from_secs(60);

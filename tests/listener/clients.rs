@@ -21,7 +21,7 @@ use tokio::{
 };
 
 /// Longer than any bound of the listener, shorter than anybody's patience.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 async fn serve(builder: HealthBuilder) -> (Health, SocketAddr) {
     let health = builder.build().unwrap();
@@ -33,7 +33,7 @@ async fn serve(builder: HealthBuilder) -> (Health, SocketAddr) {
 
 fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream
 }
 
@@ -45,34 +45,34 @@ fn converse(address: SocketAddr, request: &str) -> String {
 }
 
 fn read_to_close(stream: &mut TcpStream) -> String {
-    let mut answer = Vec::new();
-    match stream.read_to_end(&mut answer) {
+    let mut response = Vec::new();
+    match stream.read_to_end(&mut response) {
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
         Err(error) => panic!("the listener did not close: {error}"),
     }
-    String::from_utf8(answer).unwrap()
+    String::from_utf8(response).unwrap()
 }
 
 fn get(address: SocketAddr, path: &str) -> String {
-    ask(address, "GET", path)
+    request(address, "GET", path)
 }
 
-fn ask(address: SocketAddr, method: &str, target: &str) -> String {
+fn request(address: SocketAddr, method: &str, target: &str) -> String {
     let request = format!("{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     converse(address, &request)
 }
 
 /// A probe is let in, in time.
 fn passes_within(limit: Duration, address: SocketAddr) {
-    let asked = Instant::now();
+    let started = Instant::now();
     assert_eq!(code(&get(address, "/health")), "200");
-    let took = asked.elapsed();
+    let took = started.elapsed();
     assert!(took < limit, "{took:?}");
 }
 
-fn code(answer: &str) -> &str {
-    answer.get(9..12).unwrap_or("nothing")
+fn code(response: &str) -> &str {
+    response.get(9..12).unwrap_or("nothing")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,11 +86,11 @@ async fn the_routes_are_those_of_the_router() {
             "/health/live",
             "/health?verbose=1",
         ] {
-            let answer = get(address, path);
-            assert_eq!(code(&answer), "200", "{path}");
-            assert!(answer.contains("content-type: application/health+json\r\n"));
-            assert!(answer.contains("cache-control: no-store\r\n"));
-            assert!(answer.contains("\r\n\r\n{\"status\":\"pass\""));
+            let response = get(address, path);
+            assert_eq!(code(&response), "200", "{path}");
+            assert!(response.contains("content-type: application/health+json\r\n"));
+            assert!(response.contains("cache-control: no-store\r\n"));
+            assert!(response.contains("\r\n\r\n{\"status\":\"pass\""));
         }
         for path in ["/", "/health/", "/healthz", "//health"] {
             assert_eq!(code(&get(address, path)), "404", "{path}");
@@ -165,16 +165,16 @@ async fn a_connection_serves_one_request_and_says_so() {
     spawn_blocking(move || {
         let kept = "GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
         for request in [kept, &kept.repeat(1000)] {
-            let answer = converse(address, request);
-            assert_eq!(codes(&answer), "200 ");
-            assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+            let response = converse(address, request);
+            assert_eq!(codes(&response), "200 ");
+            assert!(response.contains("\r\nconnection: close\r\n"), "{response}");
         }
         let kept = "GET /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
-        let answer = converse(address, kept);
-        assert_eq!(codes(&answer), "200 ");
+        let response = converse(address, kept);
+        assert_eq!(codes(&response), "200 ");
         assert!(
-            !answer.contains("\r\nconnection: keep-alive\r\n"),
-            "{answer}"
+            !response.contains("\r\nconnection: keep-alive\r\n"),
+            "{response}"
         );
     })
     .await
@@ -245,7 +245,7 @@ async fn a_slow_head_has_the_same_deadline() {
         while stream.write_all(b"G").is_ok() && !is_closed(&stream) {
             std::thread::sleep(Duration::from_millis(100));
             assert!(
-                started.elapsed() < PATIENCE,
+                started.elapsed() < TIMEOUT,
                 "it may take all the time there is"
             );
         }
@@ -276,7 +276,7 @@ async fn an_unread_response_closes_the_connection() {
             .unwrap();
         while stream.write_all(b"x").is_ok() {
             std::thread::sleep(Duration::from_millis(100));
-            assert!(started.elapsed() < PATIENCE, "it waits for its reader");
+            assert!(started.elapsed() < TIMEOUT, "it waits for its reader");
         }
         let took = started.elapsed();
         assert!(took >= Duration::from_millis(3900), "{took:?}");
@@ -295,14 +295,14 @@ async fn probes_waiting_for_a_slow_check_are_not_evicted() {
     health.set_ready();
     spawn_blocking(move || {
         let request = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-        let asked: Vec<_> = (0..300)
+        let started: Vec<_> = (0..300)
             .map(|_| {
                 let mut stream = connect(address);
                 stream.write_all(request).unwrap();
                 stream
             })
             .collect();
-        for mut stream in asked {
+        for mut stream in started {
             assert_eq!(code(&read_to_close(&mut stream)), "200");
         }
     })
@@ -383,8 +383,8 @@ async fn a_request_waiting_for_a_thread_is_not_evicted() {
     // And this is what keeps it busy.
     std::thread::sleep(Duration::from_millis(50));
 
-    let answer = spawn_blocking(move || read_to_close(&mut first)).await;
-    assert_eq!(code(&answer.unwrap()), "200");
+    let response = spawn_blocking(move || read_to_close(&mut first)).await;
+    assert_eq!(code(&response.unwrap()), "200");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -398,9 +398,9 @@ async fn constant_requests_do_not_lock_out_a_probe() {
                 let Ok(mut stream) = tokio::net::TcpStream::connect(address).await else {
                     continue;
                 };
-                let mut answer = [0; 4096];
+                let mut response = [0; 4096];
                 while stream.write_all(request).await.is_ok()
-                    && matches!(stream.read(&mut answer).await, Ok(1..))
+                    && matches!(stream.read(&mut response).await, Ok(1..))
                 {}
             }
         });
@@ -416,14 +416,14 @@ async fn constant_requests_do_not_lock_out_a_probe() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_does_not_close_a_probe_in_flight() {
-    let asked = Arc::new(Notify::new());
+    let running = Arc::new(Notify::new());
     let flooded = Arc::new(Notify::new());
-    let (started, go_on) = (asked.clone(), flooded.clone());
+    let (started, resume) = (running.clone(), flooded.clone());
     let check = move || {
-        let (started, go_on) = (started.clone(), go_on.clone());
+        let (started, resume) = (started.clone(), resume.clone());
         async move {
             started.notify_one();
-            go_on.notified().await;
+            resume.notified().await;
             Ok::<_, String>(())
         }
     };
@@ -432,7 +432,7 @@ async fn a_flood_does_not_close_a_probe_in_flight() {
     health.set_ready();
 
     let probe = spawn_blocking(move || get(address, "/health"));
-    asked.notified().await;
+    running.notified().await;
     let silent = spawn_blocking(move || {
         let silent: Vec<_> = (0..400).map(|_| connect(address)).collect();
         while silent.iter().filter(|stream| is_closed(stream)).count() < 144 {}
@@ -442,8 +442,8 @@ async fn a_flood_does_not_close_a_probe_in_flight() {
     flooded.notify_one();
 
     // On a slow machine the check is late, and that is an answer too.
-    let answer = probe.await.unwrap();
-    assert!(matches!(code(&answer), "200" | "503"), "{answer}");
+    let response = probe.await.unwrap();
+    assert!(matches!(code(&response), "200" | "503"), "{response}");
     drop(silent);
 }
 
@@ -623,10 +623,10 @@ async fn methods_and_targets_of_every_kind() {
     spawn_blocking(move || {
         for address in [listener, axum] {
             let answered = |method, target, expected| {
-                let answer = ask(address, method, target);
-                assert_eq!(codes(&answer).trim(), expected, "{method} {target}");
-                let allow = answer.contains("\r\nallow: GET,HEAD\r\n");
-                assert_eq!(allow, expected == "405", "{method} {target}: {answer}");
+                let response = request(address, method, target);
+                assert_eq!(codes(&response).trim(), expected, "{method} {target}");
+                let allow = response.contains("\r\nallow: GET,HEAD\r\n");
+                assert_eq!(allow, expected == "405", "{method} {target}: {response}");
             };
             for method in methods.split(' ') {
                 for target in routes.split(' ') {
@@ -656,8 +656,8 @@ async fn head_is_get_without_the_body() {
     spawn_blocking(move || {
         for address in [listener, axum] {
             let parts = |method| {
-                let answer = ask(address, method, "/health/ready");
-                let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+                let response = request(address, method, "/health/ready");
+                let (head, body) = response.split_once("\r\n\r\n").unwrap();
                 let lines = head.lines().filter(|line| !line.starts_with("date: "));
                 (lines.map(str::to_owned).collect::<Vec<_>>(), body.len())
             };
@@ -691,9 +691,9 @@ async fn both_servers<const N: usize>(
             };
             for (server, address, expected) in [("ours", listener, &*ours), ("axum's", axum, axums)]
             {
-                let answers = answers(address, &request, expected);
-                if answers != expected {
-                    others.push(format!("{name}, {server}: {answers}, not {expected}"));
+                let responses = responses(address, &request, expected);
+                if responses != expected {
+                    others.push(format!("{name}, {server}: {responses}, not {expected}"));
                 }
             }
         }
@@ -712,34 +712,34 @@ async fn serve_axum(health: &Health) -> SocketAddr {
 }
 
 /// The codes of the answers in their order, and whether the connection is then closed: "405 closed".
-fn answers(address: SocketAddr, request: &str, expected: &str) -> String {
+fn responses(address: SocketAddr, request: &str, expected: &str) -> String {
     let mut stream = connect(address);
     // Who is refused may be cut off before all is said.
     let _ = stream.write_all(request.as_bytes());
     if expected.ends_with("closed") {
         return codes(&read_to_close(&mut stream)) + "closed";
     }
-    let mut answers = String::new();
-    while codes(&answers).trim().len() < expected.len() {
+    let mut responses = String::new();
+    while codes(&responses).trim().len() < expected.len() {
         let mut part = [0; 4096];
         match stream.read(&mut part).unwrap() {
-            0 => return codes(&answers) + "closed",
-            count => answers += str::from_utf8(&part[..count]).unwrap(),
+            0 => return codes(&responses) + "closed",
+            count => responses += str::from_utf8(&part[..count]).unwrap(),
         }
     }
     // One more request, now that all answers are there: its own has to be the next, and the last.
     stream
         .write_all(b"GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         .unwrap();
-    let codes = codes(&(answers + &read_to_close(&mut stream)));
+    let codes = codes(&(responses + &read_to_close(&mut stream)));
     codes.strip_suffix(" 404 ").unwrap_or(&codes).to_owned()
 }
 
 /// Nothing in an answer but its first line names a version.
-fn codes(answers: &str) -> String {
-    let answers = answers.split("HTTP/1.").skip(1);
-    answers
-        .map(|answer| answer[2..5].to_owned() + " ")
+fn codes(responses: &str) -> String {
+    let responses = responses.split("HTTP/1.").skip(1);
+    responses
+        .map(|response| response[2..5].to_owned() + " ")
         .collect()
 }
 

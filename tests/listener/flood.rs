@@ -56,19 +56,19 @@ fn five_thousand_slow_connections_do_not_lock_out_a_probe() {
     });
 
     // In the first period they come, and then each drips once in every period.
-    let (since, mut slowest, mut answers) = (Instant::now(), Duration::ZERO, 0);
+    let (since, mut slowest, mut responses) = (Instant::now(), Duration::ZERO, 0);
     while since.elapsed() < 3 * PERIOD {
-        let asked = Instant::now();
-        let answer = ask(address);
-        slowest = slowest.max(asked.elapsed());
-        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer:?}");
-        answers += 1;
+        let started = Instant::now();
+        let response = probe(address);
+        slowest = slowest.max(started.elapsed());
+        assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response:?}");
+        responses += 1;
     }
     let (grown, open) = (worker.grown(), worker.descriptors());
     attack.shutdown_background();
 
     println!(
-        "{answers} probes answered, the slowest in {slowest:?}; {open} more open, {grown} KiB"
+        "{responses} probes answered, the slowest in {slowest:?}; {open} more open, {grown} KiB"
     );
     assert!(slowest < DEADLINE, "{slowest:?}");
     // And those which are accepted, and for which others are closed, in one turn of the listener.
@@ -82,11 +82,11 @@ fn exhausted_descriptors_do_not_lock_out_a_probe() {
     let worker = Worker::start_with(64, Stdio::null());
     let silent: Vec<_> = (0..200).map(|_| worker.connect()).collect();
 
-    let asked = Instant::now();
-    let answer = ask(worker.address);
-    let took = asked.elapsed();
+    let started = Instant::now();
+    let response = probe(worker.address);
+    let took = started.elapsed();
 
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer:?}");
+    assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response:?}");
     assert!(took < DEADLINE, "{took:?}");
     drop(silent);
 }
@@ -97,8 +97,8 @@ fn one_spare_descriptor_is_enough_for_a_probe() {
     worker.leave(1);
 
     for _ in 0..20 {
-        let answer = ask(worker.address);
-        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer:?}");
+        let response = probe(worker.address);
+        assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response:?}");
     }
 }
 
@@ -122,8 +122,8 @@ fn without_a_descriptor_it_warns_once_and_recovers() {
     let early = waiting.read(&mut [0]).expect_err("no answer yet");
     worker.leave(1);
     waiting.set_nonblocking(false).expect("an option");
-    let mut answer = String::new();
-    waiting.read_to_string(&mut answer).expect("an answer");
+    let mut response = String::new();
+    waiting.read_to_string(&mut response).expect("an answer");
 
     assert!(ready.contains("INFO lifesign::health: ready"), "{ready}");
     let warning = "WARN lifesign::serve::listener: the health listener cannot accept";
@@ -135,7 +135,7 @@ fn without_a_descriptor_it_warns_once_and_recovers() {
         (more.kind(), early.kind()),
         (ErrorKind::WouldBlock, ErrorKind::WouldBlock)
     );
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer:?}");
+    assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response:?}");
 }
 
 /// A head that never ends, on one connection after the other.
@@ -178,7 +178,7 @@ fn requests_after_the_first_are_not_buffered() {
 
     let kinds = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
     assert!(kinds.contains(&refused.kind()), "{refused}");
-    assert!(ask(worker.address).starts_with("HTTP/1.1 200 OK\r\n"));
+    assert!(probe(worker.address).starts_with("HTTP/1.1 200 OK\r\n"));
     let grown = worker.grown();
     println!("{sent} bytes of requests taken, {grown} KiB more");
     assert!(grown <= 4 * COST, "{grown} KiB");
@@ -197,9 +197,9 @@ fn unread_bodies_are_not_buffered() {
         stream.write_all(head.as_bytes()).expect("it is sent");
         // Cut off at some point.
         let _ = stream.write_all(&body);
-        let mut answer = [0; 24];
-        stream.read_exact(&mut answer).expect("it is answered");
-        assert_eq!(&answer, b"HTTP/1.1 405 Method Not ");
+        let mut response = [0; 24];
+        stream.read_exact(&mut response).expect("it is answered");
+        assert_eq!(&response, b"HTTP/1.1 405 Method Not ");
     }
 
     let grown = worker.grown();
@@ -207,14 +207,14 @@ fn unread_bodies_are_not_buffered() {
     assert!(grown <= 4 * COST, "{grown} KiB");
 }
 
-fn ask(address: SocketAddr) -> String {
+fn probe(address: SocketAddr) -> String {
     let conversation = || -> io::Result<String> {
         let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(3 * DEADLINE))?;
         stream.write_all(PROBE)?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
+        let mut response = String::new();
+        stream.read_to_string(&mut response)?;
+        Ok(response)
     };
     conversation().unwrap_or_else(|error| error.to_string())
 }
@@ -274,7 +274,7 @@ impl Worker {
             at_rest: (0, 0),
         };
         // What the first answer needs is no growth.
-        while !ask(address).starts_with("HTTP/1.1 200 OK\r\n") {
+        while !probe(address).starts_with("HTTP/1.1 200 OK\r\n") {
             thread::yield_now();
         }
         worker.at_rest = (worker.memory(), worker.descriptors());

@@ -1,15 +1,15 @@
-//! Arguments that are refused, and those that are taken.
+//! Command-line arguments that are accepted, and those that are refused.
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
 
 use crate::{
     command::{
-        HOST, NOTHING, SHORT, ask, ends_in_time, healthcheck, printed, refuses, refuses_unshown,
-        told,
+        HOST, NOTHING, SHORT, ends_in_time, healthcheck, printed, printed_line, refuses,
+        refuses_unshown, run_probe,
     },
     support::{
         example,
-        hostile::{HEALTHY, Hear, Hold, OK, REPORT, Reset, perform, response, says},
+        hostile::{HEALTHY, Hold, OK, REPORT, Receive, Reset, perform, responds, response},
         run, serve,
     },
 };
@@ -36,11 +36,17 @@ fn a_timeout_without_a_unit_or_out_of_range_is_refused() {
         "",
     ] {
         let refused = format!("unhealthy: --timeout: {expected}");
-        assert_eq!(told(&run(&mut healthcheck(["--timeout", time]))), refused);
-        assert_eq!(told(&ask(&format!("--timeout={time}"))), refused);
+        assert_eq!(
+            printed_line(&run(&mut healthcheck(["--timeout", time]))),
+            refused
+        );
+        assert_eq!(
+            printed_line(&run_probe(&format!("--timeout={time}"))),
+            refused
+        );
     }
     assert_eq!(
-        told(&ask("--timeout")),
+        printed_line(&run_probe("--timeout")),
         format!("unhealthy: --timeout: {expected}")
     );
 }
@@ -48,16 +54,16 @@ fn a_timeout_without_a_unit_or_out_of_range_is_refused() {
 #[test]
 fn a_timeout_is_accepted_in_every_unit() {
     for time in ["2500ms", "2.5s", "2s", "1m", "1h"] {
-        let address = serve(|stream| perform(&says(OK), stream));
+        let address = serve(|stream| perform(&responds(OK), stream));
         let mut probe = healthcheck([format!("http://{address}")]);
         assert_eq!(
-            told(&run(probe.args(["--timeout", time]))),
+            printed_line(&run(probe.args(["--timeout", time]))),
             HEALTHY,
             "{time}"
         );
     }
     ends_in_time(SHORT, || {
-        let address = serve(|stream| perform(&[Hear, Hold], stream));
+        let address = serve(|stream| perform(&[Receive, Hold], stream));
         let outcome = run(&mut healthcheck([
             &*format!("http://{address}"),
             "--timeout=0.5s",
@@ -89,11 +95,11 @@ fn a_header_that_could_change_the_request_is_refused() {
             "" => String::new(),
             _ => format!(" {name:?}"),
         };
-        let line = told(&run(&mut healthcheck(["--header", header])));
+        let line = printed_line(&run(&mut healthcheck(["--header", header])));
         assert_eq!(line, format!("unhealthy: --header{named}: {expected}"));
     }
     assert_eq!(
-        told(&ask("--header")),
+        printed_line(&run_probe("--header")),
         format!("unhealthy: --header: {form}")
     );
 }
@@ -110,7 +116,7 @@ fn an_unknown_flag_is_refused() {
         ("--X-Key: y", "--X-Key"),
     ] {
         assert_eq!(
-            told(&ask(argument)),
+            printed_line(&run_probe(argument)),
             format!(
                 "unhealthy: unknown flag {flag}: expected one of --ready, --live, --timeout, \
                  --header, --quiet, --help"
@@ -119,7 +125,7 @@ fn an_unknown_flag_is_refused() {
     }
     for flag in ["--ready", "--live", "--quiet", "--help"] {
         for value in ["", "yes"] {
-            let line = told(&ask(&format!("{flag}={value}")));
+            let line = printed_line(&run_probe(&format!("{flag}={value}")));
             assert_eq!(line, format!("unhealthy: {flag}: expected no value"));
         }
     }
@@ -221,14 +227,14 @@ fn contradictory_arguments_are_refused() {
             "no path beside --ready or --live",
         ),
     ] {
-        let line = told(&run(&mut healthcheck(args)));
+        let line = printed_line(&run(&mut healthcheck(args)));
         assert_eq!(
             line,
             format!("unhealthy: argument {wrong:?}: expected {expected}")
         );
     }
     assert_eq!(
-        told(&run(&mut healthcheck(["--ready", "--live"]))),
+        printed_line(&run(&mut healthcheck(["--ready", "--live"]))),
         "unhealthy: --live: expected one of --ready and --live"
     );
 }
@@ -237,7 +243,7 @@ fn contradictory_arguments_are_refused() {
 fn an_argument_that_is_not_utf_8_is_refused() {
     let mut probe = healthcheck([OsStr::from_bytes(b"http://127.0.0.1/\xff")]);
     assert_eq!(
-        told(&run(&mut probe)),
+        printed_line(&run(&mut probe)),
         "unhealthy: argument \"http://127.0.0.1/\u{fffd}\": expected UTF-8"
     );
 }
@@ -245,15 +251,16 @@ fn an_argument_that_is_not_utf_8_is_refused() {
 #[test]
 fn a_password_is_refused_and_redacted() {
     let url = "http://me:hunter2@127.0.0.1:1/";
-    let by_argument = told(&ask(url));
-    let by = |variable, value: &OsStr| told(&run(healthcheck(NOTHING).env(variable, value)));
+    let by_argument = printed_line(&run_probe(url));
+    let by =
+        |variable, value: &OsStr| printed_line(&run(healthcheck(NOTHING).env(variable, value)));
     let by_variable = by("HEALTHCHECK_URL", url.as_ref());
     for line in [by_argument, by_variable] {
         let expected = ": expected no user or password: use --header 'Authorization: …'";
         assert!(line.ends_with(expected), "{line}");
         assert!(!line.contains("hunter2"), "{line}");
     }
-    // Nor is it repeated where something else is wrong.
+    // It is redacted in other errors, too.
     for args in [
         &["postgres://me:hunter2@127.0.0.1/"][..],
         &["me:hunter2@127.0.0.1:1"],
@@ -277,10 +284,10 @@ fn a_password_is_refused_and_redacted() {
         &["--timeout", "hunter2"],
         &["--header", "hunter2"],
         &["--header", "hunter2 X: y"],
-        // Where a value was forgotten, the URL is taken for it.
+        // If the value of an option is missing, the URL is taken as the value.
         &["--timeout", url],
     ] {
-        let line = told(&run(&mut healthcheck(args)));
+        let line = printed_line(&run(&mut healthcheck(args)));
         assert!(line.starts_with("unhealthy: "), "{line}");
         assert!(!line.contains("hunter2"), "{line}");
     }
@@ -295,7 +302,7 @@ fn a_password_is_refused_and_redacted() {
 #[test]
 fn https_without_the_feature_names_the_feature() {
     assert_eq!(
-        told(&ask("https://127.0.0.1:8443/health")),
+        printed_line(&run_probe("https://127.0.0.1:8443/health")),
         "unhealthy: https to 127.0.0.1:8443: this binary is built without lifesign's feature \
          \"https\""
     );
@@ -331,8 +338,8 @@ Usage: {} healthcheck [URL|PATH] [OPTIONS]
 #[test]
 fn quiet_prints_nothing() {
     for (acts, code) in [
-        (says(OK), 0),
-        (says(response("503 X", REPORT)), 1),
+        (responds(OK), 0),
+        (responds(response("503 X", REPORT)), 1),
         (vec![Reset], 1),
     ] {
         let address = serve(move |stream| perform(&acts, stream));

@@ -1,4 +1,4 @@
-//! The probe as a child process, and what judges its line.
+//! Runs the probe as a child process, and checks its exit code, its line and its duration.
 
 use std::{
     env,
@@ -21,29 +21,29 @@ use socket2::Socket;
 
 use crate::support::{
     Outcome, example,
-    hostile::{Case, HEALTHY, Hold, OK, Pace, Scene, Table, listener, perform, read_request, say},
+    hostile::{Case, HEALTHY, Hold, OK, Pace, Scene, Table, listener, perform, read_request, send},
     run, serve, serve_on,
 };
 
-/// Well before the default deadline, though the machine be busy.
+/// Well before the default deadline, even on a busy machine.
 pub(crate) const AT_ONCE: Range<Duration> = Duration::ZERO..Duration::from_secs(2);
 
-/// By `--timeout 500ms`.
+/// The deadline after `--timeout 500ms`.
 pub(crate) const SHORT: Duration = Duration::from_millis(500);
 
-/// Unless it is said otherwise.
+/// The deadline by default.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(3);
 
-/// Maximum delay of the deadline beside the eighth by which Linux may fire a socket's timeout late.
+/// Maximum delay beyond the deadline, besides the eighth by which Linux may fire a socket timeout late.
 pub(crate) const TOLERANCE: Duration = Duration::from_millis(100);
 
-/// How long to wait for what must come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// Time limit for events that are certain to happen.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) const URL: &str = "expected http://ADDRESS:PORT/PATH, https://… or unix:/SOCKET";
 pub(crate) const HOST: &str = "expected an IP address or localhost as host: names are not resolved";
 
-/// Runs all scenarios of a table at the same time, and tells which of them fail.
+/// Runs all scenarios of a table concurrently, and panics with those that fail.
 pub(crate) fn check(Table { pace, cases }: Table) {
     let failure = |Case { name, stage, line }: Case| {
         if Scene::set(&stage).is_none() {
@@ -53,19 +53,19 @@ pub(crate) fn check(Table { pace, cases }: Table) {
         let attempt = |args: &[&str], timeout: &str| {
             let scene = Scene::set(&stage).expect("there was one just now");
             let outcome = run(healthcheck([&scene.url]).args(args));
-            assert!(scene.connections() <= 1, "{name}: it asked twice");
+            assert!(scene.connections() <= 1, "{name}: it connected twice");
             let expected = line.replace("{peer}", &scene.peer);
             (outcome, expected.replace("{timeout}", timeout))
         };
-        let complaint = match pace {
+        let mismatch = match pace {
             Pace::AtOnce => {
                 let (outcome, expected) = attempt(&[], "3s");
-                complaint(&outcome, &expected, &AT_ONCE)
+                mismatch(&outcome, &expected, &AT_ONCE)
             }
             Pace::AtTheDeadline => late(SHORT, || attempt(&["--timeout", "500ms"], "500ms"))
                 .or_else(|| late(DEADLINE, || attempt(&[], "3s"))),
         };
-        complaint.map(|complaint| format!("{name}:\n{complaint}"))
+        mismatch.map(|mismatch| format!("{name}:\n{mismatch}"))
     };
     let failures: Vec<String> = thread::scope(|scope| {
         let start = |case| scope.spawn(move || failure(case));
@@ -79,7 +79,7 @@ pub(crate) fn check(Table { pace, cases }: Table) {
 }
 
 pub(crate) fn ends_at_once(url: &str, expected: &str) {
-    complain(&ask(url), expected, &AT_ONCE);
+    assert_ends(&run_probe(url), expected, &AT_ONCE);
 }
 
 pub(crate) fn ends_at_the_deadline(url: &str, expected: &str) {
@@ -89,16 +89,17 @@ pub(crate) fn ends_at_the_deadline(url: &str, expected: &str) {
     });
 }
 
-/// What a probe did with this timeout, and the line that is expected of it.
+/// Asserts that a probe with this deadline prints the expected line and ends in time. An attempt returns
+/// its outcome and the expected line.
 pub(crate) fn ends_in_time(deadline: Duration, attempt: impl FnMut() -> (Outcome, String)) {
-    if let Some(complaint) = late(deadline, attempt) {
-        panic!("\n{complaint}");
+    if let Some(mismatch) = late(deadline, attempt) {
+        panic!("\n{mismatch}");
     }
 }
 
-/// Reports what is wrong with a probe that only its deadline ends: its line, or a delay beyond an
-/// eighth and [`TOLERANCE`] in each of three attempts. A program that sleeps beside it shows how busy
-/// the machine is.
+/// Returns what is wrong with a probe that ends at its deadline: its line, or in each of three attempts
+/// a delay of more than an eighth plus [`TOLERANCE`]. A `sleep` of the same length runs beside it and
+/// shows how late a busy machine wakes processes.
 pub(crate) fn late(
     deadline: Duration,
     mut attempt: impl FnMut() -> (Outcome, String),
@@ -108,8 +109,8 @@ pub(crate) fn late(
         let sleep = thread::spawn(sleep);
         let (outcome, expected) = attempt();
         let slept = sleep.join().expect("it ends");
-        let wrong = complaint(&outcome, &expected, &(deadline..PATIENCE));
-        let late = complaint(
+        let wrong = mismatch(&outcome, &expected, &(deadline..TIMEOUT));
+        let late = mismatch(
             &outcome,
             &expected,
             &(deadline..slept + deadline / 8 + TOLERANCE),
@@ -126,19 +127,19 @@ pub(crate) fn late(
     late
 }
 
-pub(crate) fn complain(outcome: &Outcome, expected: &str, pace: &Range<Duration>) {
-    if let Some(complaint) = complaint(outcome, expected, pace) {
-        panic!("\n{complaint}");
+pub(crate) fn assert_ends(outcome: &Outcome, expected: &str, pace: &Range<Duration>) {
+    if let Some(mismatch) = mismatch(outcome, expected, pace) {
+        panic!("\n{mismatch}");
     }
 }
 
-/// What is wrong with what a probe told, or with when it did.
-pub(crate) fn complaint(
+/// Returns what is wrong with the line or the duration of a probe.
+pub(crate) fn mismatch(
     outcome: &Outcome,
     expected: &str,
     pace: &Range<Duration>,
 ) -> Option<String> {
-    let (got, took) = (told(outcome), outcome.took);
+    let (got, took) = (printed_line(outcome), outcome.took);
     let right = |line: &str| match line.strip_suffix('…') {
         Some(start) => got.starts_with(start),
         None => got == line,
@@ -147,25 +148,25 @@ pub(crate) fn complaint(
     wrong.then(|| format!("  expected {expected}\n       got {got}\n     after {took:?}"))
 }
 
-/// Each argument, alone, is refused and shown.
+/// Asserts that each argument alone is refused, and echoed in the line.
 pub(crate) fn refuses(arguments: &[&str], expected: &str) {
     for argument in arguments {
         let expected = format!("unhealthy: argument {argument:?}: {expected}");
-        assert_eq!(told(&ask(argument)), expected);
+        assert_eq!(printed_line(&run_probe(argument)), expected);
     }
 }
 
-/// Each argument, alone, is refused and not shown: it may be a secret.
+/// Asserts that each argument alone is refused, and not echoed because it may be a secret.
 pub(crate) fn refuses_unshown(arguments: &[&str], expected: &str) {
     for argument in arguments {
-        let line = told(&ask(argument));
+        let line = printed_line(&run_probe(argument));
         assert_eq!(line, format!("unhealthy: argument: {expected}"));
     }
 }
 
-/// The line of a probe that did what all of them promise, without the time in it; of any other,
-/// all there is, which is what no test expects.
-pub(crate) fn told(outcome: &Outcome) -> String {
+/// Returns the line of a probe without the elapsed time. If the probe breaks a promise that all probes
+/// keep, returns its whole outcome, which no test expects.
+pub(crate) fn printed_line(outcome: &Outcome) -> String {
     let line = match printed(outcome) {
         (Some(0), line, "") if line.starts_with("healthy: ") => line,
         (Some(1), "", line) if line.starts_with("unhealthy: ") => line,
@@ -181,7 +182,7 @@ pub(crate) fn printed(outcome: &Outcome) -> (Option<i32>, &str, &str) {
     (outcome.code, &outcome.stdout, &outcome.stderr)
 }
 
-/// Puts a `#` in the place of the number in `healthy: pass in 0.4 ms`.
+/// Replaces the number in `healthy: pass in 0.4 ms` by `#`.
 pub(crate) fn timeless(line: &str) -> String {
     if line.starts_with("healthy: ")
         && let Some((before, after)) = line.split_once(" in ")
@@ -197,17 +198,17 @@ pub(crate) fn timeless(line: &str) -> String {
 
 pub(crate) const NOTHING: [&str; 0] = [];
 
-/// `service healthcheck …`, without the variables that this process may have been given.
+/// `service healthcheck …` without the environment variables that configure a probe.
 pub(crate) fn healthcheck<I: IntoIterator<Item: AsRef<OsStr>>>(args: I) -> Command {
     probe("service", args)
 }
 
-pub(crate) fn ask(argument: &str) -> Outcome {
+pub(crate) fn run_probe(argument: &str) -> Outcome {
     run(&mut healthcheck([argument]))
 }
 
-/// `worker healthcheck`, for tests in which nobody may have advertised anything: what another worker
-/// of this machine has advertised is not for a mount namespace of one's own, where that can be had.
+/// `worker healthcheck` for tests without an advertisement. Where it is permitted, the probe runs in a
+/// mount namespace of its own, where it does not see the advertisements of other workers.
 pub(crate) fn worker() -> Command {
     static NAMESPACES: LazyLock<bool> =
         LazyLock::new(|| works(Command::new("unshare").args(["-r", "-m", "true"])));
@@ -231,7 +232,7 @@ pub(crate) fn probe<I: IntoIterator<Item: AsRef<OsStr>>>(name: &str, args: I) ->
     probe
 }
 
-/// `service healthcheck`, its streams as a shell says it.
+/// `service healthcheck` with its streams redirected by a shell.
 pub(crate) fn shell(redirection: &str) -> Command {
     let mut probe = Command::new("sh");
     probe.args(["-c", &format!("exec \"$@\" {redirection}"), "sh"]);
@@ -239,7 +240,7 @@ pub(crate) fn shell(redirection: &str) -> Command {
     probe
 }
 
-/// `NAME healthcheck` after a shell has set limits.
+/// `NAME healthcheck` with resource limits set by a shell.
 pub(crate) fn limited(limits: &str, name: &str) -> Command {
     let mut probe = Command::new("sh");
     probe.args(["-c", &format!("{limits} && exec \"$@\""), "sh"]);
@@ -256,7 +257,7 @@ pub(crate) fn skipped(why: &str) {
     eprintln!("skipped: {why}");
 }
 
-/// Stops a process as soon as it waits for something, as `docker pause` might.
+/// Stops a process as soon as it sleeps in a system call, as `docker pause` can.
 pub(crate) fn freeze(pid: u32) {
     await_state(pid, 'S');
     signal(pid, "STOP");
@@ -270,7 +271,7 @@ pub(crate) fn signal(pid: u32, name: &str) {
 }
 
 pub(crate) fn await_state(pid: u32, state: char) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process is there");
         let after_name = stat.rsplit(") ").next().unwrap_or_default();
@@ -282,55 +283,58 @@ pub(crate) fn await_state(pid: u32, state: char) {
     }
 }
 
-/// What a probe asks for, with `PORT` in the place of the port. It is told that all is well.
-pub(crate) fn overhear(probe: impl FnOnce(SocketAddr) -> Command) -> String {
-    overhear_on(listener(), probe)
+/// Returns the request of a probe, with `PORT` instead of the port. The server responds with 200.
+pub(crate) fn captured_request(probe: impl FnOnce(SocketAddr) -> Command) -> String {
+    captured_request_on(listener(), probe)
 }
 
-pub(crate) fn overhear_on(listener: Socket, probe: impl FnOnce(SocketAddr) -> Command) -> String {
-    let (hears, heard) = mpsc::channel();
+pub(crate) fn captured_request_on(
+    listener: Socket,
+    probe: impl FnOnce(SocketAddr) -> Command,
+) -> String {
+    let (sender, requests) = mpsc::channel();
     let address = serve_on(listener.into(), move |mut stream| {
-        let _ = hears.send(read_request(&mut stream));
-        perform(&[say(OK), Hold], stream);
+        let _ = sender.send(read_request(&mut stream));
+        perform(&[send(OK), Hold], stream);
     });
     let mut probe = probe(address);
-    assert_eq!(told(&run(&mut probe)), HEALTHY, "{probe:?}");
-    let request = heard.recv_timeout(PATIENCE).expect("it was answered");
+    assert_eq!(printed_line(&run(&mut probe)), HEALTHY, "{probe:?}");
+    let request = requests.recv_timeout(TIMEOUT).expect("it was answered");
     request.replace(&format!(":{}", address.port()), ":PORT")
 }
 
-/// A server that tells when it has read the request, before it does anything else.
-pub(crate) fn serve_asked(
+/// A server that first reads the request and sends it to the channel.
+pub(crate) fn serve_reporting(
     behaviour: impl FnOnce(TcpStream) + Send + 'static,
 ) -> (SocketAddr, Receiver<String>) {
-    let (hears, heard) = mpsc::channel();
+    let (sender, requests) = mpsc::channel();
     let address = serve(move |mut stream| {
-        let _ = hears.send(read_request(&mut stream));
+        let _ = sender.send(read_request(&mut stream));
         behaviour(stream);
     });
-    (address, heard)
+    (address, requests)
 }
 
-/// A server on a Unix socket, for one connection; it tells the request.
+/// A server on a Unix socket for one connection, which sends the request to the channel.
 pub(crate) fn serve_unix(
     socket: &Path,
     behaviour: impl FnOnce(&mut UnixStream) + Send + 'static,
 ) -> Receiver<String> {
     let listener = UnixListener::bind(socket).expect("a socket can be made");
-    let (hears, heard) = mpsc::channel();
+    let (sender, requests) = mpsc::channel();
     thread::spawn(move || {
         if let Ok((mut stream, _)) = listener.accept() {
-            let _ = hears.send(read_request(&mut stream));
+            let _ = sender.send(read_request(&mut stream));
             behaviour(&mut stream);
         }
     });
-    heard
+    requests
 }
 
-/// A folder for sockets, whose paths must be short.
-pub(crate) struct Folder(pub(crate) PathBuf);
+/// A directory for sockets, whose paths must be short.
+pub(crate) struct TemporaryDirectory(pub(crate) PathBuf);
 
-impl Folder {
+impl TemporaryDirectory {
     pub(crate) fn new(name: &str) -> Self {
         let path = env::temp_dir().join(format!("probe-{}-{name}", process::id()));
         fs::create_dir(&path).expect("a temporary folder can be made");
@@ -338,7 +342,7 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for TemporaryDirectory {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }

@@ -1,14 +1,14 @@
-//! One deadline for the whole probe, whatever happens to it meanwhile.
+//! The probe has one deadline, even if it is stopped, signalled, or the clock changes.
 
 use std::{fs, io::Write, net::TcpListener, process::Command, sync::mpsc, thread, time::Duration};
 
 use crate::{
     command::{
-        AT_ONCE, DEADLINE, Folder, PATIENCE, SHORT, ask, ends_in_time, freeze, healthcheck,
-        printed, serve_asked, signal, told, works,
+        AT_ONCE, DEADLINE, SHORT, TIMEOUT, TemporaryDirectory, ends_in_time, freeze, healthcheck,
+        printed, printed_line, run_probe, serve_reporting, signal, works,
     },
     support::{
-        hostile::{self, HEALTHY, Hear, Hold, OK, address_of, full_backlog, perform, say},
+        hostile::{self, HEALTHY, Hold, OK, Receive, address_of, full_backlog, perform, send},
         run, serve, start,
     },
 };
@@ -16,8 +16,8 @@ use crate::{
 #[test]
 fn the_timeout_is_3_s_by_default() {
     ends_in_time(DEADLINE, || {
-        let address = serve(|stream| perform(&[Hear, Hold], stream));
-        let outcome = ask(&format!("http://{address}"));
+        let address = serve(|stream| perform(&[Receive, Hold], stream));
+        let outcome = run_probe(&format!("http://{address}"));
         let expected = format!("unhealthy: {address} sent no response within 3s");
         (outcome, expected)
     });
@@ -26,16 +26,18 @@ fn the_timeout_is_3_s_by_default() {
 #[test]
 fn a_freeze_within_the_deadline_does_no_harm() {
     let (thaw, thawed) = mpsc::channel();
-    let (address, asked) = serve_asked(move |mut stream| {
+    let (address, requests) = serve_reporting(move |mut stream| {
         let _ = thawed.recv();
         let _ = stream.write_all(OK.as_bytes());
     });
     let probe = start(healthcheck([format!("http://{address}")]).args(["--timeout", "9s"]));
-    asked.recv_timeout(PATIENCE).expect("the probe asks");
+    requests
+        .recv_timeout(TIMEOUT)
+        .expect("the probe sends a request");
     freeze(probe.child.id());
     signal(probe.child.id(), "CONT");
     thaw.send(()).expect("the server waits");
-    assert_eq!(told(&probe.finish()), HEALTHY);
+    assert_eq!(printed_line(&probe.finish()), HEALTHY);
 }
 
 #[test]
@@ -49,10 +51,10 @@ fn a_freeze_while_connecting_does_no_harm() {
     thread::spawn(move || {
         let listener = TcpListener::from(listener);
         while let Ok((stream, _)) = listener.accept() {
-            perform(&[Hear, say(OK)], stream);
+            perform(&[Receive, send(OK)], stream);
         }
     });
-    assert_eq!(told(&probe.finish()), HEALTHY);
+    assert_eq!(printed_line(&probe.finish()), HEALTHY);
 }
 
 #[test]
@@ -63,36 +65,38 @@ fn a_freeze_while_connecting_keeps_the_message() {
     freeze(probe.child.id());
     signal(probe.child.id(), "CONT");
     assert_eq!(
-        told(&probe.finish()),
+        printed_line(&probe.finish()),
         format!("unhealthy: connect to {address}: timed out after 1s")
     );
 }
 
 #[test]
 fn a_freeze_beyond_the_deadline_is_unhealthy() {
-    let (address, asked) = serve_asked(|stream| perform(&[Hold], stream));
+    let (address, requests) = serve_reporting(|stream| perform(&[Hold], stream));
     let probe = start(healthcheck([format!("http://{address}")]).args(["--timeout", "1s"]));
-    asked.recv_timeout(PATIENCE).expect("the probe asks");
+    requests
+        .recv_timeout(TIMEOUT)
+        .expect("the probe sends a request");
     freeze(probe.child.id());
     thread::sleep(Duration::from_secs(1));
     signal(probe.child.id(), "CONT");
     assert_eq!(
-        told(&probe.finish()),
+        printed_line(&probe.finish()),
         format!("unhealthy: {address} sent no response within 1s")
     );
 }
 
 #[test]
 fn a_response_completed_after_the_deadline_is_late() {
-    // Linux rounds waits up by some milliseconds, and several are started so that one at least is
-    // rounded: it has the whole answer, and must not believe it.
+    // Linux rounds timeouts up by some milliseconds. Of several probes, at least one then receives the
+    // whole response after its deadline, and must not accept it.
     let late = || {
-        let (address, _asked) = serve_asked(|mut stream| {
+        let (address, _requests) = serve_reporting(|mut stream| {
             thread::sleep(Duration::from_secs(3));
             let _ = stream.write_all(OK.as_bytes());
         });
         let outcome = run(healthcheck([format!("http://{address}")]).args(["--timeout", "3s"]));
-        let line = told(&outcome);
+        let line = printed_line(&outcome);
         let sent = |what: &str| format!("unhealthy: {address} sent {what} within 3s");
         assert!(
             [sent("no response"), sent("an incomplete response")].contains(&line),
@@ -109,22 +113,25 @@ fn a_response_completed_after_the_deadline_is_late() {
 #[test]
 fn sigpipe_does_no_harm() {
     let (go, gone) = mpsc::channel();
-    let (address, asked) = serve_asked(move |mut stream| {
+    let (address, requests) = serve_reporting(move |mut stream| {
         let _ = gone.recv();
         let _ = stream.write_all(OK.as_bytes());
     });
     let probe = start(&mut healthcheck([format!("http://{address}")]));
-    asked.recv_timeout(PATIENCE).expect("the probe asks");
+    requests
+        .recv_timeout(TIMEOUT)
+        .expect("the probe sends a request");
     signal(probe.child.id(), "PIPE");
     go.send(()).expect("the server waits");
-    assert_eq!(told(&probe.finish()), HEALTHY);
+    assert_eq!(printed_line(&probe.finish()), HEALTHY);
 }
 
 #[test]
 fn a_clock_that_is_set_back_again_and_again_changes_nothing() {
-    // The machine's own clock is not a test's to set. The kernel's timeouts don't follow it either.
-    let folder = Folder::new("clock");
-    let [source, library] = ["back.c", "back.so"].map(|name| folder.0.join(name));
+    // A preloaded library replaces the clock, because a test cannot set the machine's. The kernel's own
+    // timeouts are monotonic anyway.
+    let directory = TemporaryDirectory::new("clock");
+    let [source, library] = ["back.c", "back.so"].map(|name| directory.0.join(name));
     fs::write(&source, CLOCK_THAT_IS_SET_BACK).expect("a file can be made");
     let mut compile = Command::new("cc");
     compile.args(["-shared", "-fPIC", "-o"]);
@@ -133,23 +140,23 @@ fn a_clock_that_is_set_back_again_and_again_changes_nothing() {
     assert_eq!(now.stdout, "1970\n");
 
     ends_in_time(SHORT, || {
-        let address = serve(|stream| perform(&[Hear, Hold], stream));
+        let address = serve(|stream| perform(&[Receive, Hold], stream));
         let mut probe = healthcheck([&*format!("http://{address}"), "--timeout", "500ms"]);
         let outcome = run(probe.env("LD_PRELOAD", &library));
         let expected = format!("unhealthy: {address} sent no response within 500ms");
         (outcome, expected)
     });
 
-    let address = serve(|stream| perform(&[Hear, hostile::pause(300), say(OK)], stream));
+    let address = serve(|stream| perform(&[Receive, hostile::pause(300), send(OK)], stream));
     let mut probe = healthcheck([format!("http://{address}")]);
     let outcome = run(probe.env("LD_PRELOAD", &library));
-    assert_eq!(told(&outcome), HEALTHY);
+    assert_eq!(printed_line(&outcome), HEALTHY);
     let said = outcome.stdout.trim_start_matches("healthy: 200 in ");
     let took = said.trim_end_matches(" ms\n").parse::<f64>();
     assert!(took.is_ok_and(|took| took >= 300.0), "{said}");
 }
 
-/// Each time that somebody asks, it is earlier.
+/// Sets the wall clock back by an hour at each call.
 const CLOCK_THAT_IS_SET_BACK: &str = "
 #define _GNU_SOURCE
 #include <sys/syscall.h>
@@ -168,9 +175,11 @@ int clock_gettime(clockid_t clock, struct timespec *time)
 
 #[test]
 fn sigterm_ends_a_probe_at_once() {
-    let (address, asked) = serve_asked(|stream| perform(&[Hold], stream));
+    let (address, requests) = serve_reporting(|stream| perform(&[Hold], stream));
     let probe = start(&mut healthcheck([format!("http://{address}")]));
-    asked.recv_timeout(PATIENCE).expect("the probe asks");
+    requests
+        .recv_timeout(TIMEOUT)
+        .expect("the probe sends a request");
     signal(probe.child.id(), "TERM");
     let outcome = probe.finish();
     assert_eq!(printed(&outcome), (None, "", ""));

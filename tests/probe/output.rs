@@ -1,4 +1,4 @@
-//! Where the line is printed, and streams that do not take it.
+//! Streams that the line is printed to, and those that cannot be written.
 
 use std::{
     io::Read,
@@ -7,9 +7,9 @@ use std::{
 };
 
 use crate::{
-    command::{healthcheck, shell, timeless, told},
+    command::{healthcheck, printed_line, shell, timeless},
     support::{
-        hostile::{HEALTHY, OK, REPORT, perform, response, says},
+        hostile::{HEALTHY, OK, REPORT, perform, responds, response},
         run, serve, start,
     },
 };
@@ -23,8 +23,8 @@ fn an_unwritable_output_does_not_change_the_exit_code() {
         ">/dev/full",
         ">/dev/full 2>/dev/full",
     ] {
-        for (answer, code) in [(OK.into(), 0), (response("503 X", REPORT), 1)] {
-            let address = serve(|stream| perform(&says(answer), stream));
+        for (response, code) in [(OK.into(), 0), (response("503 X", REPORT), 1)] {
+            let address = serve(|stream| perform(&responds(response), stream));
             let mut probe = shell(redirection);
             let outcome = run(probe.arg(format!("http://{address}")));
             assert_eq!(outcome.code, Some(code), "{redirection}: {outcome:?}");
@@ -34,11 +34,11 @@ fn an_unwritable_output_does_not_change_the_exit_code() {
 
 #[test]
 fn a_closed_reader_does_not_change_the_exit_code() {
-    for (answer, code) in [(OK.into(), 0), (response("503 X", REPORT), 1)] {
+    for (response, code) in [(OK.into(), 0), (response("503 X", REPORT), 1)] {
         let (go, gone) = mpsc::channel();
         let address = serve(move |stream| {
             let _ = gone.recv();
-            perform(&says(answer), stream);
+            perform(&responds(response), stream);
         });
         let mut probe = start(&mut healthcheck([format!("http://{address}")]));
         drop((probe.child.stdout.take(), probe.child.stderr.take()));
@@ -49,20 +49,20 @@ fn a_closed_reader_does_not_change_the_exit_code() {
 
 #[test]
 fn an_unread_pipe_holds_the_line() {
-    for (answer, code) in [(OK.into(), 0), (response("503 X", REPORT), 1)] {
-        let address = serve(|stream| perform(&says(answer), stream));
+    for (response, code) in [(OK.into(), 0), (response("503 X", REPORT), 1)] {
+        let address = serve(|stream| perform(&responds(response), stream));
         let mut probe = start(&mut healthcheck([format!("http://{address}")]));
         let ended = probe.child.wait().expect("a child can be waited for");
         assert_eq!(ended.code(), Some(code));
-        // Only now does anybody look.
-        assert!(told(&probe.finish()).contains("healthy: "));
+        // The line is read after the probe has ended.
+        assert!(printed_line(&probe.finish()).contains("healthy: "));
     }
 }
 
 #[test]
 fn a_socket_gets_the_line() {
     let (output, mut reader) = UnixStream::pair().expect("descriptors are left");
-    let address = serve(|stream| perform(&says(OK), stream));
+    let address = serve(|stream| perform(&responds(OK), stream));
     let mut command = healthcheck([format!("http://{address}")]);
     let probe = command.stdout(OwnedFd::from(output)).spawn();
     drop(command);

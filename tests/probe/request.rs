@@ -1,4 +1,4 @@
-//! What goes on the wire.
+//! The request, byte for byte.
 
 use std::{
     env,
@@ -9,9 +9,12 @@ use std::{
 };
 
 use crate::{
-    command::{PATIENCE, ask, healthcheck, overhear, overhear_on, skipped, told},
+    command::{
+        TIMEOUT, captured_request, captured_request_on, healthcheck, printed_line, run_probe,
+        skipped,
+    },
     support::{
-        hostile::{HEALTHY, Hold, OK, Say, closed_pair, perform, read_request, response},
+        hostile::{HEALTHY, Hold, OK, Transmit, closed_pair, perform, read_request, response},
         serve,
     },
 };
@@ -19,7 +22,7 @@ use crate::{
 #[test]
 fn the_request_is_exactly_this() {
     assert_eq!(
-        overhear(|address| healthcheck([format!("http://{address}")])),
+        captured_request(|address| healthcheck([format!("http://{address}")])),
         format!(
             "GET /health HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nUser-Agent: lifesign/{}\r\n\
              Accept: */*\r\nConnection: close\r\n\r\n",
@@ -45,7 +48,7 @@ fn given_headers_replace_the_default_ones() {
         probe
     };
     assert_eq!(
-        overhear(probe),
+        captured_request(probe),
         "GET /health HTTP/1.1\r\nConnection: close\r\nhost: example.org\r\nX-A: b c\r\n\
          X-A: \r\nUSER-AGENT: me\r\naccept: text/plain\r\n\r\n"
     );
@@ -62,7 +65,7 @@ fn the_host_header_names_the_target() {
         ("LocalHost", "localhost"),
     ] {
         let probe = |a: SocketAddr| healthcheck([format!("HTTP://{host}:{}", a.port())]);
-        let request = overhear(probe);
+        let request = captured_request(probe);
         let start = format!("GET /health HTTP/1.1\r\nHost: {named}:PORT\r\n");
         assert!(request.starts_with(&start), "{host}: {request}");
     }
@@ -70,7 +73,7 @@ fn the_host_header_names_the_target() {
         return skipped("there is no ::1 here");
     };
     v6.listen(8).expect("a bound socket can listen");
-    let request = overhear_on(v6, |address| healthcheck([format!("http://{address}")]));
+    let request = captured_request_on(v6, |address| healthcheck([format!("http://{address}")]));
     let start = "GET /health HTTP/1.1\r\nHost: [::1]:PORT\r\n";
     assert!(request.starts_with(start), "{request}");
 }
@@ -84,7 +87,8 @@ fn path_and_query_are_sent_unchanged() {
         "/a/../b",
         "/~'()*;@:!$,\"<>",
     ] {
-        let request = overhear(|address| healthcheck([format!("http://{address}{target}")]));
+        let request =
+            captured_request(|address| healthcheck([format!("http://{address}{target}")]));
         let start = format!("GET {target} HTTP/1.1\r\nHost: ");
         assert!(request.starts_with(&start), "{request}");
     }
@@ -93,7 +97,7 @@ fn path_and_query_are_sent_unchanged() {
 #[test]
 fn each_probe_has_its_path() {
     for (probe, path) in [("--ready", "/health/ready"), ("--live", "/health/live")] {
-        let request = overhear(|a| healthcheck([&*format!("http://{a}"), probe]));
+        let request = captured_request(|a| healthcheck([&*format!("http://{a}"), probe]));
         let start = format!("GET {path} HTTP/1.1\r\nHost: ");
         assert!(request.starts_with(&start), "{request}");
     }
@@ -101,9 +105,9 @@ fn each_probe_has_its_path() {
 
 #[test]
 fn the_request_is_one_write() {
-    // A reader that never sleeps sees each write by itself, if not every time.
+    // A reader that polls sees most writes separately. With two writes, one of 20 rounds would show it.
     for _ in 0..20 {
-        let (heard, first) = mpsc::channel();
+        let (sender, first) = mpsc::channel();
         let address = serve(move |mut stream| {
             stream.set_nonblocking(true).expect("sockets can be polled");
             let mut chunk = [0; 4096];
@@ -113,10 +117,12 @@ fn the_request_is_one_write() {
                     result => break result.unwrap_or(0),
                 }
             };
-            let _ = heard.send(String::from_utf8_lossy(&chunk[..count]).into_owned());
+            let _ = sender.send(String::from_utf8_lossy(&chunk[..count]).into_owned());
         });
-        ask(&format!("http://{address}"));
-        let first = first.recv_timeout(PATIENCE).expect("the probe asks");
+        run_probe(&format!("http://{address}"));
+        let first = first
+            .recv_timeout(TIMEOUT)
+            .expect("the probe sends a request");
         assert!(
             first.starts_with("GET ") && first.ends_with("\r\n\r\n"),
             "{first:?}"
@@ -129,27 +135,30 @@ fn the_probe_does_not_half_close_before_the_response() {
     let address = serve(|mut stream| {
         read_request(&mut stream);
         let waits = stream.set_read_timeout(Some(Duration::from_millis(200)));
-        let answer = match waits.and_then(|()| stream.read(&mut [0])) {
+        let response = match waits.and_then(|()| stream.read(&mut [0])) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => OK.into(),
             other => response("503 X", format!("{other:?}")),
         };
-        perform(&[Say(answer), Hold], stream);
+        perform(&[Transmit(response), Hold], stream);
     });
-    assert_eq!(told(&ask(&format!("http://{address}"))), HEALTHY);
+    assert_eq!(
+        printed_line(&run_probe(&format!("http://{address}"))),
+        HEALTHY
+    );
 }
 
 #[test]
 fn a_received_body_is_read_to_avoid_a_reset() {
     for size in [0, 2, 2048, 16384] {
-        let (leaves, left) = mpsc::channel();
+        let (sender, closed) = mpsc::channel();
         let address = serve(move |mut stream| {
             read_request(&mut stream);
             let sent = stream.write_all(&response("200 OK", "x".repeat(size)));
             let end = sent.and_then(|()| stream.read(&mut [0]));
-            let _ = leaves.send(end.map_err(|error| error.kind()));
+            let _ = sender.send(end.map_err(|error| error.kind()));
         });
-        ask(&format!("http://{address}"));
-        let end = left.recv_timeout(PATIENCE).expect("the probe leaves");
+        run_probe(&format!("http://{address}"));
+        let end = closed.recv_timeout(TIMEOUT).expect("the probe closes");
         assert_eq!(end, Ok(0), "after {size} bytes");
     }
 }

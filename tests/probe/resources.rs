@@ -1,31 +1,30 @@
-//! How little a probe needs: memory, descriptors, a long environment.
+//! Resource limits of a probe: stack, memory, descriptors, a long environment.
 
 use crate::{
-    command::{URL, ask, healthcheck, limited, overhear, told, worker},
+    command::{URL, captured_request, healthcheck, limited, printed_line, run_probe, worker},
     support::{
         exclusive,
-        hostile::{HEALTHY, OK, REPORT, WAITING, perform, response, says},
+        hostile::{HEALTHY, OK, REPORT, WAITING, perform, responds, response},
         run, serve,
     },
 };
 
 #[test]
 fn little_stack_memory_and_few_descriptors_are_enough() {
-    // These programs are not optimized, and large: tests/limits.rs holds one as it is shipped to
-    // 8 MiB.
+    // A debug build is large. `tests/e2e/tests/limits.rs` limits a release build to 8 MiB.
     let memory = if cfg!(feature = "https") {
         65536
     } else {
         16384
     };
-    // KiB of stack; of addresses, shared libraries and all; descriptors.
+    // KiB of stack, KiB of address space with shared libraries, and number of descriptors.
     let limits = ["-s 64", &format!("-v {memory}"), "-n 4"].map(|limit| format!("ulimit {limit}"));
     for limit in limits.iter().chain([&limits.join(" && ")]) {
-        for (answer, expected) in [(OK.into(), HEALTHY), (response("503 X", REPORT), WAITING)] {
-            let address = serve(|stream| perform(&says(answer), stream));
+        for (response, expected) in [(OK.into(), HEALTHY), (response("503 X", REPORT), WAITING)] {
+            let address = serve(|stream| perform(&responds(response), stream));
             let mut probe = limited(limit, "service");
             let outcome = run(probe.arg(format!("http://{address}")));
-            assert_eq!(told(&outcome), expected, "{limit}");
+            assert_eq!(printed_line(&outcome), expected, "{limit}");
         }
     }
 }
@@ -33,13 +32,13 @@ fn little_stack_memory_and_few_descriptors_are_enough() {
 #[test]
 fn a_probe_without_descriptors_is_unhealthy() {
     let _worker = exclusive("worker");
-    // The first of three is what the loader reads libraries with.
+    // The dynamic loader needs one descriptor for reading libraries.
     let none = "exec <&- && ulimit -n 3";
     assert_eq!(
-        told(&run(limited(none, "worker").arg("http://127.0.0.1:1"))),
+        printed_line(&run(limited(none, "worker").arg("http://127.0.0.1:1"))),
         "unhealthy: connect to 127.0.0.1:1: too many open files"
     );
-    let line = told(&run(&mut limited(none, "worker")));
+    let line = printed_line(&run(&mut limited(none, "worker")));
     let start = "unhealthy: connect to 127.0.0.1:8080: too many open files (";
     assert!(line.starts_with(start), "{line}");
 }
@@ -53,8 +52,8 @@ fn a_one_megabyte_environment_changes_nothing() {
         probe.envs((0..9).map(|n| (format!("CROWD_{n}"), &long)));
         probe
     };
-    let address = serve(|stream| perform(&says(OK), stream));
-    let line = told(&run(crowded().arg(format!("http://{address}"))));
+    let address = serve(|stream| perform(&responds(OK), stream));
+    let line = printed_line(&run(crowded().arg(format!("http://{address}"))));
     assert_eq!(line, HEALTHY);
     for (name, expected) in [
         (
@@ -63,18 +62,18 @@ fn a_one_megabyte_environment_changes_nothing() {
         ),
         ("HEALTHCHECK_URL", URL),
     ] {
-        let line = told(&run(crowded().env(name, &long)));
+        let line = printed_line(&run(crowded().env(name, &long)));
         assert_eq!(line, format!("unhealthy: {name}: {expected}"));
     }
 }
 
 #[test]
 fn an_argument_of_any_length_is_sent_or_refused() {
-    // More than one write.
+    // Longer than the buffer of one write.
     let path = format!("/{}", "x".repeat(20_000));
-    let request = overhear(|address| healthcheck([format!("http://{address}{path}")]));
+    let request = captured_request(|address| healthcheck([format!("http://{address}{path}")]));
     assert!(request.starts_with(&format!("GET {path} HTTP/1.1\r\nHost: ")));
-    let line = told(&ask(&format!("ftp://{}", "x".repeat(100_000))));
+    let line = printed_line(&run_probe(&format!("ftp://{}", "x".repeat(100_000))));
     let start = "unhealthy: argument \"ftp://";
     assert_eq!(line, format!("{start}{}...", "x".repeat(396 - start.len())));
 }

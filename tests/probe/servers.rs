@@ -1,16 +1,16 @@
-//! The tables of `support/scenarios.rs`: servers, and the line about each.
+//! The tables of `support/scenarios.rs`: misbehaving servers, and the line about each.
 
 use std::{env, fs, path::Path};
 
 use crate::{
-    command::{ask, check, told},
+    command::{check, printed_line, run_probe},
     support::{
-        hostile::{perform, response, says},
+        hostile::{perform, responds, response},
         scenarios, serve,
     },
 };
 
-/// The promise of each table is a test of that name.
+/// Generates a test for each table, with the table's name.
 macro_rules! tests {
     ($($table:ident,)+) => {
         $(
@@ -44,8 +44,8 @@ scenarios::for_each_table!(tests);
 fn another_status_word_is_printed_with_the_code() {
     for word in ["UP", "DOWN", "fail"] {
         let body = format!(r#"{{"status":"{word}"}}"#);
-        let address = serve(|stream| perform(&says(response("200 OK", body)), stream));
-        let line = told(&ask(&format!("http://{address}")));
+        let address = serve(|stream| perform(&responds(response("200 OK", body)), stream));
+        let line = printed_line(&run_probe(&format!("http://{address}")));
         assert_eq!(line, format!("healthy: 200 {word} in # ms"));
     }
 }

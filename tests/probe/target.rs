@@ -1,15 +1,15 @@
-//! Which address is asked: hosts and ports, environment variables, the default.
+//! The address that is probed: hosts and ports, environment variables, the default.
 
 use std::{ffi::OsStr, net::Ipv4Addr, os::unix::ffi::OsStrExt, process::Command};
 
 use crate::{
     command::{
-        AT_ONCE, Folder, HOST, NOTHING, URL, ask, complain, ends_at_once, healthcheck, overhear,
-        probe, skipped, told, worker, works,
+        AT_ONCE, HOST, NOTHING, TemporaryDirectory, URL, assert_ends, captured_request,
+        ends_at_once, healthcheck, printed_line, probe, run_probe, skipped, worker, works,
     },
     support::{
         example, exclusive,
-        hostile::{HEALTHY, OK, address_of, bound, closed, closed_pair, perform, says},
+        hostile::{HEALTHY, OK, address_of, bound, closed, closed_pair, perform, responds},
         run, serve, serve_on,
     },
 };
@@ -44,8 +44,8 @@ fn localhost_and_ipv6_wildcard_try_both_loopback_addresses() {
             let (open, _closed) = if family == 4 { (v4, v6) } else { (v6, v4) };
             let port = address_of(&open).port();
             open.listen(8).expect("a bound socket can listen");
-            serve_on(open.into(), |stream| perform(&says(OK), stream));
-            let line = told(&ask(&format!("http://{host}:{port}")));
+            serve_on(open.into(), |stream| perform(&responds(OK), stream));
+            let line = printed_line(&run_probe(&format!("http://{host}:{port}")));
             assert_eq!(line, HEALTHY, "{host} with a listener on IPv{family}");
         }
     }
@@ -66,7 +66,7 @@ fn the_ipv4_wildcard_is_not_tried_on_ipv6() {
 
 #[test]
 fn a_port_that_is_connected_to_itself_is_unhealthy() {
-    // The port that is asked is the only one that the kernel can ask from.
+    // The only ephemeral port is the target itself, so the kernel connects the socket to itself.
     let script = "ip link set lo up &&
         echo '40000 40000' >/proc/sys/net/ipv4/ip_local_port_range && exec \"$@\"";
     let namespace = ["-r", "-n", "sh", "-c", script, "sh"];
@@ -75,7 +75,7 @@ fn a_port_that_is_connected_to_itself_is_unhealthy() {
     }
     let mut probe = Command::new("unshare");
     probe.args(namespace).arg(example("service"));
-    let line = told(&run(probe.args(["healthcheck", "http://127.0.0.1:40000"])));
+    let line = printed_line(&run(probe.args(["healthcheck", "http://127.0.0.1:40000"])));
     let expected =
         r"unhealthy: 127.0.0.1:40000 does not speak HTTP/1: it sent GET /health HTTP/1.1";
     assert!(line.replace('"', "").starts_with(expected), "{line}");
@@ -83,12 +83,12 @@ fn a_port_that_is_connected_to_itself_is_unhealthy() {
 
 #[test]
 fn a_machine_without_any_network_is_unhealthy_at_once() {
-    // Nobody has set up the loopback.
+    // In a new network namespace the loopback interface is down.
     let namespace = ["-r", "-n"];
     if !works(Command::new("unshare").args(namespace).arg("true")) {
         return skipped("there are no network namespaces to be had here");
     }
-    for (host, told) in [
+    for (host, printed_line) in [
         ("127.0.0.1", "127.0.0.1:1: network is unreachable"),
         ("[::1]", "[::1]:1: cannot assign requested address"),
         (
@@ -99,8 +99,8 @@ fn a_machine_without_any_network_is_unhealthy_at_once() {
         let mut probe = Command::new("unshare");
         probe.args(namespace).arg(example("service"));
         let outcome = run(probe.args(["healthcheck", &format!("http://{host}:1")]));
-        let expected = format!("unhealthy: connect to {told}");
-        complain(&outcome, &expected, &AT_ONCE);
+        let expected = format!("unhealthy: connect to {printed_line}");
+        assert_ends(&outcome, &expected, &AT_ONCE);
     }
 }
 
@@ -110,48 +110,48 @@ fn a_link_local_address_needs_its_interface() {
         "http://[fe80::1]:80",
         "unhealthy: connect to [fe80::1]:80: invalid argument",
     );
-    // The loopback gets one; when it can be reached is up to the kernel. The service dies with the
-    // probe, which is process 1.
+    // Adds a link-local address to the loopback interface. The kernel takes some time to use it, so the
+    // script probes until it succeeds. The service ends with the probe, which is process 1.
     let set = "mount -t tmpfs tmpfs /dev/shm && ip link set lo up &&
         ip address add fe80::1/64 dev lo nodad";
-    let ask = "mkfifo \"$1\" && { HOST=:: PORT=40000 \"$0\" >\"$1\" 2>/dev/null & } &&
+    let run_probe = "mkfifo \"$1\" && { HOST=:: PORT=40000 \"$0\" >\"$1\" 2>/dev/null & } &&
         exec 3<\"$1\" && read _ <&3 && set -- healthcheck 'http://[fe80::1%1]:40000' &&
         until \"$0\" \"$@\" --quiet; do :; done && exec \"$0\" \"$@\"";
     let namespace = ["-r", "-m", "-n", "-p", "-f", "--kill-child", "sh", "-c"];
     if !works(Command::new("unshare").args(namespace).arg(set)) {
         return skipped("there are no link-local addresses to be had here");
     }
-    let folder = Folder::new("link");
+    let directory = TemporaryDirectory::new("link");
     let mut probe = Command::new("unshare");
     probe
         .args(namespace)
-        .arg(format!("{set} && {ask}"))
+        .arg(format!("{set} && {run_probe}"))
         .arg(example("service"))
-        .arg(folder.0.join("fifo"));
-    assert_eq!(told(&run(&mut probe)), "healthy: pass in # ms");
+        .arg(directory.0.join("fifo"));
+    assert_eq!(printed_line(&run(&mut probe)), "healthy: pass in # ms");
 }
 
 #[test]
 fn proxies_are_not_used() {
     let closed = closed();
     let proxy = format!("http://{}", address_of(&closed));
-    let address = serve(|stream| perform(&says(OK), stream));
+    let address = serve(|stream| perform(&responds(OK), stream));
     let mut probe = healthcheck([format!("http://{address}")]);
     for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
         probe.env(name, &proxy).env(name.to_lowercase(), &proxy);
     }
     probe.env_remove("NO_PROXY").env_remove("no_proxy");
-    assert_eq!(told(&run(&mut probe)), HEALTHY);
+    assert_eq!(printed_line(&run(&mut probe)), HEALTHY);
 }
 
 #[test]
 fn an_argument_takes_precedence_over_variables() {
     let closed = closed();
     for url in [&*format!("http://{}", address_of(&closed)), "nonsense"] {
-        let address = serve(|stream| perform(&says(OK), stream));
+        let address = serve(|stream| perform(&responds(OK), stream));
         let mut probe = healthcheck([format!("http://{address}")]);
         probe.env("HEALTHCHECK_URL", url).env("PORT", "nonsense");
-        assert_eq!(told(&run(&mut probe)), HEALTHY, "{url}");
+        assert_eq!(printed_line(&run(&mut probe)), HEALTHY, "{url}");
     }
 }
 
@@ -164,7 +164,7 @@ fn healthcheck_url_is_the_address_and_arguments_the_path() {
         ("/custom", &["--ready"], "/health/ready"),
         ("", &["--live"], "/health/live"),
     ] {
-        let request = overhear(|address| {
+        let request = captured_request(|address| {
             let mut probe = healthcheck(args);
             probe.env("HEALTHCHECK_URL", format!("http://{address}{path}"));
             probe.env("PORT", "nonsense");
@@ -189,7 +189,7 @@ fn an_invalid_healthcheck_url_is_reported() {
         probe
             .env("HEALTHCHECK_URL", OsStr::from_bytes(value))
             .env("PORT", "1");
-        let line = told(&run(&mut probe));
+        let line = printed_line(&run(&mut probe));
         assert_eq!(
             line,
             format!("unhealthy: HEALTHCHECK_URL{shown}: {expected}")
@@ -205,7 +205,7 @@ fn port_is_used_without_an_advertisement() {
         (&["--ready"], "/health/ready"),
         (&["/custom"], "/custom"),
     ] {
-        let request = overhear(|address| {
+        let request = captured_request(|address| {
             let mut probe = worker();
             probe.env("PORT", address.port().to_string()).args(args);
             probe
@@ -216,7 +216,7 @@ fn port_is_used_without_an_advertisement() {
     let closed = closed();
     let port = address_of(&closed).port();
     assert_eq!(
-        told(&run(worker().env("PORT", port.to_string()))),
+        printed_line(&run(worker().env("PORT", port.to_string()))),
         format!(
             "unhealthy: connect to 127.0.0.1:{port}: connection refused (from PORT: is the \
              service running, and does it listen there?)"
@@ -237,7 +237,7 @@ fn an_invalid_port_variable_is_reported_not_ignored() {
         ("80.0", ""),
         ("tcp://10.0.0.1:80", " \"tcp://10.0.0.1:80\""),
     ] {
-        let line = told(&run(worker().env("PORT", port)));
+        let line = printed_line(&run(worker().env("PORT", port)));
         let expected = "expected a port from 1 to 65535 (the service advertised none)";
         assert_eq!(line, format!("unhealthy: PORT{shown}: {expected}"));
     }
@@ -245,7 +245,7 @@ fn an_invalid_port_variable_is_reported_not_ignored() {
 
 #[test]
 fn port_8080_is_the_default() {
-    // Whoever runs it takes the port, and publishes it.
+    // Another test that runs the example would listen on the port and advertise it.
     let _hello = exclusive("hello");
     let hello = || probe("hello", NOTHING);
     let socket = match bound((Ipv4Addr::LOCALHOST, 8080).into()) {
@@ -254,11 +254,11 @@ fn port_8080_is_the_default() {
     };
     let refused = "unhealthy: connect to 127.0.0.1:8080: connection refused (the default: is the \
                    service running? if it listens elsewhere, set PORT or HEALTHCHECK_URL)";
-    assert_eq!(told(&run(&mut hello())), refused);
+    assert_eq!(printed_line(&run(&mut hello())), refused);
     let mut empty = hello();
     empty.env("PORT", "").env("HEALTHCHECK_URL", "");
-    assert_eq!(told(&run(&mut empty)), refused);
+    assert_eq!(printed_line(&run(&mut empty)), refused);
     socket.listen(8).expect("a bound socket can listen");
-    serve_on(socket.into(), |stream| perform(&says(OK), stream));
-    assert_eq!(told(&run(&mut hello())), HEALTHY);
+    serve_on(socket.into(), |stream| perform(&responds(OK), stream));
+    assert_eq!(printed_line(&run(&mut hello())), HEALTHY);
 }

@@ -1,4 +1,4 @@
-//! Unix sockets.
+//! Probes of services on Unix sockets.
 
 use std::{
     fs::{self, File, Permissions},
@@ -17,8 +17,8 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::{
     command::{
-        Folder, PATIENCE, SHORT, ask, ends_at_once, ends_at_the_deadline, ends_in_time,
-        healthcheck, serve_unix, skipped, told, works,
+        SHORT, TIMEOUT, TemporaryDirectory, ends_at_once, ends_at_the_deadline, ends_in_time,
+        healthcheck, printed_line, run_probe, serve_unix, skipped, works,
     },
     support::{
         hostile::{HEALTHY, OK, REPORT, WAITING, foreign, response},
@@ -28,15 +28,17 @@ use crate::{
 
 #[test]
 fn a_unix_socket_is_probed_like_a_port() {
-    let folder = Folder::new("asked");
+    let directory = TemporaryDirectory::new("asked");
     for (name, path, target) in [("a", "", "/health"), ("b", ":/custom?x=1", "/custom?x=1")] {
-        let socket = folder.0.join(name);
+        let socket = directory.0.join(name);
         let requests = serve_unix(&socket, |stream| {
             let _ = stream.write_all(OK.as_bytes());
         });
         let url = format!("unix:{}{path}", socket.display());
-        assert_eq!(told(&ask(&url)), HEALTHY, "{url}");
-        let request = requests.recv_timeout(PATIENCE).expect("the probe asks");
+        assert_eq!(printed_line(&run_probe(&url)), HEALTHY, "{url}");
+        let request = requests
+            .recv_timeout(TIMEOUT)
+            .expect("the probe sends a request");
         let start = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: ");
         assert!(request.starts_with(&start), "{request}");
     }
@@ -44,8 +46,8 @@ fn a_unix_socket_is_probed_like_a_port() {
 
 #[test]
 fn a_unix_socket_that_misbehaves_is_unhealthy() {
-    let folder = Folder::new("bad");
-    for (name, answer, expected) in [
+    let directory = TemporaryDirectory::new("bad");
+    for (name, response, expected) in [
         ("unwell", response("503 X", REPORT), WAITING),
         (
             "cut",
@@ -64,20 +66,20 @@ fn a_unix_socket_that_misbehaves_is_unhealthy() {
         ),
         ("ssh", b"SSH-2.0-x\r\n".into(), &foreign(r"SSH-2.0-x\r\n")),
     ] {
-        let socket = folder.0.join(name);
+        let socket = directory.0.join(name);
         serve_unix(&socket, move |stream| {
-            let _ = stream.write_all(&answer);
+            let _ = stream.write_all(&response);
         });
         let peer = socket.display().to_string();
-        let line = told(&ask(&format!("unix:{peer}")));
+        let line = printed_line(&run_probe(&format!("unix:{peer}")));
         assert_eq!(line, expected.replace("{peer}", &peer), "{name}");
     }
 }
 
 #[test]
 fn a_silent_unix_socket_ends_at_the_deadline() {
-    let folder = Folder::new("silent");
-    let socket = folder.0.join("socket");
+    let directory = TemporaryDirectory::new("silent");
+    let socket = directory.0.join("socket");
     let listener = UnixListener::bind(&socket).expect("a socket can be made");
     thread::spawn(move || {
         let mut unread = Vec::new();
@@ -94,20 +96,20 @@ fn a_silent_unix_socket_ends_at_the_deadline() {
 
 #[test]
 fn an_invalid_unix_socket_is_unhealthy_at_once() {
-    let folder = Folder::new("none");
-    let stale = folder.0.join("stale");
+    let directory = TemporaryDirectory::new("none");
+    let stale = directory.0.join("stale");
     drop(UnixListener::bind(&stale).expect("a socket can be made"));
-    let file = folder.0.join("file");
+    let file = directory.0.join("file");
     File::create(&file).expect("a file can be made");
     for (socket, cause) in [
-        (folder.0.join("missing"), "no such file or directory"),
+        (directory.0.join("missing"), "no such file or directory"),
         (
-            folder.0.join("long".repeat(30)),
+            directory.0.join("long".repeat(30)),
             "path must be shorter than SUN_LEN",
         ),
         (file.join("inside"), "not a directory"),
         (file, "connection refused"),
-        (folder.0.clone(), "connection refused"),
+        (directory.0.clone(), "connection refused"),
         (stale, "connection refused"),
     ] {
         let socket = socket.display();
@@ -120,14 +122,14 @@ fn an_invalid_unix_socket_is_unhealthy_at_once() {
 
 #[test]
 fn a_unix_socket_without_permission_is_unhealthy() {
-    let folder = Folder::new("denied");
-    let socket = folder.0.join("socket");
+    let directory = TemporaryDirectory::new("denied");
+    let socket = directory.0.join("socket");
     let _listener = UnixListener::bind(&socket).expect("a socket can be made");
     fs::set_permissions(&socket, Permissions::from_mode(0o000)).expect("its owner may do that");
     let url = format!("unix:{}", socket.display());
     let mut probe = healthcheck([&*url]);
     if UnixStream::connect(&socket).is_ok() {
-        // The superuser may do everything, until it gives that up.
+        // Root bypasses file permissions, unless it drops the capability.
         let mut weak = Command::new("setpriv");
         weak.args(["--bounding-set=-dac_override", "--"]);
         if !works(Command::new("setpriv").args(weak.get_args()).arg("true")) {
@@ -140,15 +142,15 @@ fn a_unix_socket_without_permission_is_unhealthy() {
         "unhealthy: connect to {}: permission denied",
         socket.display()
     );
-    assert_eq!(told(&run(&mut probe)), expected);
+    assert_eq!(printed_line(&run(&mut probe)), expected);
 }
 
 #[test]
 fn a_full_backlog_of_a_unix_socket_ends_at_the_deadline() {
-    let folder = Folder::new("full");
-    let socket = folder.0.join("socket");
+    let directory = TemporaryDirectory::new("full");
+    let socket = directory.0.join("socket");
     let address = SockAddr::unix(&socket).expect("the path is short");
-    let new = || Socket::new(Domain::UNIX, Type::STREAM, None).expect("sockets are left");
+    let new = || Socket::new(Domain::UNIX, Type::STREAM, None).expect("descriptors are left");
     let listener = new();
     let listens = listener.bind(&address).and_then(|()| listener.listen(0));
     listens.expect("a socket can be made");
@@ -166,8 +168,8 @@ fn a_full_backlog_of_a_unix_socket_ends_at_the_deadline() {
 
 #[test]
 fn a_request_that_is_read_too_slowly_ends_at_the_deadline() {
-    let folder = Folder::new("slow");
-    let socket = folder.0.join("socket");
+    let directory = TemporaryDirectory::new("slow");
+    let socket = directory.0.join("socket");
     let listener = UnixListener::bind(&socket).expect("a socket can be made");
     thread::spawn(move || {
         for stream in listener.incoming() {
@@ -177,7 +179,7 @@ fn a_request_that_is_read_too_slowly_ends_at_the_deadline() {
             }
         }
     });
-    // More than a socket buffers.
+    // More than the buffers of a socket hold.
     let header = format!("--header=X: {}", "x".repeat(100_000));
     let socket = socket.display();
     ends_in_time(SHORT, || {

@@ -1,11 +1,11 @@
-//! Checks that fail, hang and recover, as clients and the probe see them.
+//! Checks that fail, hang and recover.
 
 use std::time::{Duration, Instant};
 
 use crate::{
     client::ROUTES,
     container::{Container, LONG_DRAIN, assert_healthy, assert_unhealthy},
-    process::{AT_ONCE, Folder, PATIENCE, eventually, make_fifo},
+    process::{AT_ONCE, TIMEOUT, TemporaryDirectory, eventually, make_fifo},
     redis::Redis,
 };
 
@@ -16,9 +16,9 @@ fn a_required_store_delays_readiness_until_it_is_up() {
     let service = container.service(&[redis.variable()]);
 
     for path in ["/health", "/health/ready"] {
-        let answer = service.get(path);
+        let response = service.get(path);
         assert_eq!(
-            answer.verdict(),
+            response.verdict(),
             "503 fail: starting, waiting for store",
             "{path}"
         );
@@ -44,17 +44,17 @@ fn a_hanging_store_only_fails_readiness() {
     let service = container.service(&[redis.variable()]);
     assert_eq!(service.get("/health/ready").verdict(), "200 pass");
 
-    redis.answer("PING", None);
+    redis.set_reply("PING", None);
     let mut slowest = Duration::ZERO;
     eventually("traffic is turned away", Duration::from_secs(2), || {
-        let asked = Instant::now();
-        let answer = service.get("/health/ready");
-        slowest = slowest.max(asked.elapsed());
-        (answer.verdict() == "503 fail: store timed out").then_some(())
+        let started = Instant::now();
+        let response = service.get("/health/ready");
+        slowest = slowest.max(started.elapsed());
+        (response.verdict() == "503 fail: store timed out").then_some(())
     });
-    let asked = Instant::now();
+    let started = Instant::now();
     let health = service.get("/health");
-    slowest = slowest.max(asked.elapsed());
+    slowest = slowest.max(started.elapsed());
 
     assert_eq!(health.verdict(), "200 warn: store timed out");
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
@@ -66,7 +66,7 @@ fn a_hanging_store_only_fails_readiness() {
     );
     assert_healthy(&service.healthcheck(&["--live"]), "pass");
 
-    redis.answer("PING", Some("+PONG"));
+    redis.set_reply("PING", Some("+PONG"));
     eventually("traffic is taken again", Duration::from_secs(2), || {
         (service.get("/health/ready").verdict() == "200 pass").then_some(())
     });
@@ -86,28 +86,28 @@ fn check_errors_are_only_logged_once_per_transition() {
     };
 
     for outage in 1..=2 {
-        redis.answer("PING", Some("-ERR cannot reach redis://svc:hunter2@db"));
-        let runs = redis.asked("PING");
-        let mut told = String::new();
-        eventually("the check is run again and again", PATIENCE, || {
+        redis.set_reply("PING", Some("-ERR cannot reach redis://svc:hunter2@db"));
+        let runs = redis.count("PING");
+        let mut sent = String::new();
+        eventually("the check is run again and again", TIMEOUT, || {
             for path in ROUTES {
-                let answer = service.get(path);
-                told.push_str(&answer.head);
-                told.push_str(&answer.body);
+                let response = service.get(path);
+                sent.push_str(&response.head);
+                sent.push_str(&response.body);
             }
             for option in [&[][..], &["--ready"], &["--live"]] {
-                let said = service.healthcheck(option);
-                told.push_str(&said.stdout);
-                told.push_str(&said.stderr);
+                let outcome = service.healthcheck(option);
+                sent.push_str(&outcome.stdout);
+                sent.push_str(&outcome.stderr);
             }
-            (redis.asked("PING") >= runs + 3).then_some(())
+            (redis.count("PING") >= runs + 3).then_some(())
         });
-        assert!(told.contains("unhealthy: 503 fail: store failed"));
-        assert!(!told.contains(SECRET), "{told}");
+        assert!(sent.contains("unhealthy: 503 fail: store failed"));
+        assert!(!sent.contains(SECRET), "{sent}");
         assert_eq!(logged(SECRET), outage, "{}", service.stderr.text());
 
-        redis.answer("PING", Some("+PONG"));
-        eventually("the log says so", PATIENCE, || {
+        redis.set_reply("PING", Some("+PONG"));
+        eventually("the log says so", TIMEOUT, || {
             let ready = service.get("/health/ready").verdict() == "200 pass";
             (ready && logged("check recovered") >= outage).then_some(())
         });
@@ -122,9 +122,9 @@ fn a_failing_optional_check_only_warns() {
     let service = container.service(&[("GREETING_FILE", "/nowhere/greeting")]);
 
     for path in ["/health", "/health/ready"] {
-        let answer = service.get(path);
-        assert_eq!(answer.verdict(), "200 warn: greeting failed", "{path}");
-        assert!(!answer.body.contains("nowhere"), "{answer:?}");
+        let response = service.get(path);
+        assert_eq!(response.verdict(), "200 warn: greeting failed", "{path}");
+        assert!(!response.body.contains("nowhere"), "{response:?}");
     }
     assert_eq!(service.get("/health/live").verdict(), "200 pass");
     assert_healthy(&service.healthcheck(&[]), "warn: greeting failed");
@@ -135,8 +135,8 @@ fn a_failing_optional_check_only_warns() {
 #[test]
 fn a_blocked_check_does_not_delay_the_exit() {
     let container = Container::new();
-    let folder = Folder::new("fifo");
-    let fifo = folder.path("greeting");
+    let directory = TemporaryDirectory::new("fifo");
+    let fifo = directory.path("greeting");
     make_fifo(&fifo);
     let greeting = fifo.to_str().expect("UTF-8");
     let service = container.service(&[LONG_DRAIN, ("GREETING_FILE", greeting)]);
@@ -148,9 +148,9 @@ fn a_blocked_check_does_not_delay_the_exit() {
     service.signal("TERM");
     service.drains();
     service.signal_again("TERM");
-    let said = service.finish(AT_ONCE);
+    let outcome = service.finish(AT_ONCE);
 
-    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
 }
 
 #[test]
@@ -160,19 +160,19 @@ fn a_stopped_service_is_unhealthy_within_the_timeout() {
     assert_healthy(&service.healthcheck(&[]), "pass");
 
     service.signal("STOP");
-    let said = service.healthcheck(&["--timeout", "500ms"]);
+    let outcome = service.healthcheck(&["--timeout", "500ms"]);
     service.signal("CONT");
 
     assert_unhealthy(
-        &said,
+        &outcome,
         &format!(
             "127.0.0.1:{} sent no response within 500ms",
             service.address.port()
         ),
     );
     let expected = Duration::from_millis(500)..Duration::from_millis(1500);
-    assert!(expected.contains(&said.took), "{said:?}");
-    eventually("the service is well again", PATIENCE, || {
+    assert!(expected.contains(&outcome.took), "{outcome:?}");
+    eventually("the service is well again", TIMEOUT, || {
         (service.healthcheck(&[]).code == Some(0)).then_some(())
     });
 }

@@ -7,19 +7,19 @@ use std::{
 
 use serde_json::Value;
 
-use crate::process::PATIENCE;
+use crate::process::TIMEOUT;
 
 pub(crate) const ROUTES: [&str; 3] = ["/health", "/health/ready", "/health/live"];
 
-/// An answer over HTTP.
+/// A response over HTTP.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) code: u16,
     pub(crate) head: String,
     pub(crate) body: String,
 }
 
-impl Answer {
+impl Response {
     pub(crate) fn header(&self, name: &str) -> &str {
         let mut fields = self.head.lines().filter_map(|line| line.split_once(": "));
         let field = fields.find(|(field, _)| field.eq_ignore_ascii_case(name));
@@ -30,7 +30,7 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
     }
 
-    /// Code, status and reason: `503 fail: draining`.
+    /// Status code, status and reason, such as `503 fail: draining`.
     pub(crate) fn verdict(&self) -> String {
         let report = self.json();
         let status = report["status"].as_str().expect("a status");
@@ -41,14 +41,14 @@ impl Answer {
     }
 }
 
-pub(crate) fn get(address: SocketAddr, path: &str) -> io::Result<Answer> {
-    ask(address, "GET", path)
+pub(crate) fn get(address: SocketAddr, path: &str) -> io::Result<Response> {
+    request(address, "GET", path)
 }
 
-/// One request on a connection of its own.
-pub(crate) fn ask(address: SocketAddr, method: &str, path: &str) -> io::Result<Answer> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+/// Sends one request on a new connection.
+pub(crate) fn request(address: SocketAddr, method: &str, path: &str) -> io::Result<Response> {
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     let request =
         format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
@@ -57,7 +57,7 @@ pub(crate) fn ask(address: SocketAddr, method: &str, path: &str) -> io::Result<A
     let incomplete = || io::Error::from(io::ErrorKind::UnexpectedEof);
     let (head, body) = text.split_once("\r\n\r\n").ok_or_else(incomplete)?;
     let code = head.split(' ').nth(1).and_then(|code| code.parse().ok());
-    Ok(Answer {
+    Ok(Response {
         code: code.ok_or_else(incomplete)?,
         head: head.to_owned(),
         body: body.to_owned(),

@@ -1,8 +1,8 @@
-//! Where the processes of one test run.
+//! The environment of a test's processes.
 //!
-//! Where it is permitted (root on Linux), every test has a mount namespace of its own, which is what
-//! lifesign tells containers apart by; elsewhere the tests take turns, and those that need namespaces
-//! or other users say that they were skipped.
+//! Lifesign distinguishes containers by their mount namespace. As root on Linux, every test has its own
+//! mount namespace. Elsewhere the tests run one after another, and tests that need namespaces or other
+//! users print that they are skipped.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -16,74 +16,78 @@ use std::{
 };
 
 use crate::{
-    client::{Answer, get},
-    process::{AT_ONCE, PATIENCE, POLL, Process, eventually},
+    client::{Response, get},
+    process::{AT_ONCE, POLL, Process, TIMEOUT, eventually},
     support::{Outcome, example, exclusive, run},
 };
 
-/// Longer than any test: a drain that ends before was ended by the test.
+/// A drain delay longer than any test, so that only the test can end the drain.
 pub(crate) const LONG_DRAIN: (&str, &str) = ("DRAIN_SECONDS", "600");
 
-pub(crate) fn assert_healthy(said: &Outcome, report: &str) {
+pub(crate) fn assert_healthy(outcome: &Outcome, report: &str) {
     assert!(
-        is_healthy(said, report),
-        "expected healthy: {report}, not {said:?}"
+        is_healthy(outcome, report),
+        "expected healthy: {report}, not {outcome:?}"
     );
 }
 
-/// Whether a probe said `healthy: pass in 0.4 ms` for the report `pass`, and
+/// Whether a probe printed `healthy: pass in 0.4 ms` for the report `pass`, or
 /// `healthy: warn in 0.4 ms: mail failed` for `warn: mail fails`, and nothing else.
-pub(crate) fn is_healthy(said: &Outcome, report: &str) -> bool {
+pub(crate) fn is_healthy(outcome: &Outcome, report: &str) -> bool {
     let (status, reason) = report.split_at(report.find(':').unwrap_or(report.len()));
-    let took = said
+    let took = outcome
         .stdout
         .strip_prefix(&format!("healthy: {status} in "))
         .and_then(|rest| rest.strip_suffix(&format!(" ms{reason}\n")));
-    (said.code, said.stderr.as_str()) == (Some(0), "")
+    (outcome.code, outcome.stderr.as_str()) == (Some(0), "")
         && took.is_some_and(|took| took.parse::<f64>().is_ok())
 }
 
-pub(crate) fn assert_unhealthy(said: &Outcome, reason: &str) {
-    assert_said(said, 1, "", &format!("unhealthy: {reason}\n"));
+pub(crate) fn assert_unhealthy(outcome: &Outcome, reason: &str) {
+    assert_outcome(outcome, 1, "", &format!("unhealthy: {reason}\n"));
 }
 
-pub(crate) fn assert_said(said: &Outcome, code: i32, stdout: &str, stderr: &str) {
-    let all = (said.code, said.stdout.as_str(), said.stderr.as_str());
+pub(crate) fn assert_outcome(outcome: &Outcome, code: i32, stdout: &str, stderr: &str) {
+    let all = (
+        outcome.code,
+        outcome.stdout.as_str(),
+        outcome.stderr.as_str(),
+    );
     assert_eq!(all, (Some(code), stdout, stderr));
 }
 
-/// Ends the service with one SIGTERM: every answer on its way is "draining", and port and process
-/// end when the delay does.
+/// Sends one SIGTERM. Asserts that every response during the drain is "draining", and that the port
+/// closes and the process exits after the drain delay.
 pub(crate) fn assert_drains_for(service: Running<'_>, expected: Range<Duration>) {
     let signalled = Instant::now();
     service.signal("TERM");
     service.drains();
     let mut answered = signalled.elapsed();
-    while let Ok(answer) = get(service.address, "/health/ready") {
-        assert_eq!(answer.verdict(), "503 fail: draining");
+    while let Ok(response) = get(service.address, "/health/ready") {
+        assert_eq!(response.verdict(), "503 fail: draining");
         answered = signalled.elapsed();
         assert!(answered < expected.end, "the port is still open");
         thread::sleep(POLL);
     }
-    let said = service.finish(AT_ONCE);
+    let outcome = service.finish(AT_ONCE);
     let took = signalled.elapsed();
 
-    assert_eq!(said.code, Some(0), "{}", said.stderr);
-    // The last answer that was seen: half, because a busy machine asks seldom.
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    // The last response before the port closed. Half of the delay, because a busy machine polls rarely.
     assert!(answered >= expected.start / 2, "closed after {answered:?}");
     assert!(expected.contains(&took), "exited after {took:?}");
 }
 
-/// Where the processes of one test run.
+/// The environment of a test's processes.
 pub(crate) struct Container(pub(crate) Namespace);
 
 pub(crate) enum Namespace {
-    /// A mount namespace with a `/dev/shm` of its own, as long as `holder` lives.
+    /// A mount namespace with its own `/dev/shm`, kept alive by `holder`.
     Own { holder: Child },
-    /// That of another process, and the process namespace of its children.
+    /// The mount namespace of another process, and the PID namespace of its children.
     #[cfg(target_os = "linux")]
     Inside { process: u32 },
-    /// That of the test, for one test at a time.
+    /// The test's own namespace, for one test at a time.
     Everyones { _turns: [File; 3] },
 }
 
@@ -96,8 +100,8 @@ impl Container {
         )
     }
 
-    /// `program` behind the words of a `wrapper` such as `setpriv`, with nothing in its
-    /// environment that would configure an example.
+    /// A command that runs `program` through a `wrapper` such as `setpriv`, without the environment
+    /// variables that configure an example.
     pub(crate) fn command(&self, wrapper: &[&str], program: impl AsRef<OsStr>) -> Command {
         let mut words = self.0.entrance();
         words.extend(wrapper.iter().map(OsString::from));
@@ -133,13 +137,13 @@ impl Container {
         self.start("worker", &mut self.example("worker"))
     }
 
-    /// Starts an example on a port of the system's choice, and returns when it has answered.
+    /// Starts an example on a free port, and returns when it responds.
     pub(crate) fn start(&self, name: &'static str, command: &mut Command) -> Running<'_> {
         command
             .env("PORT", "0")
             .env("HEALTH_ADDRESS", "127.0.0.1:0");
         let process = Process::spawn(command);
-        let mut address: SocketAddr = eventually("the address is printed", PATIENCE, || {
+        let mut address: SocketAddr = eventually("the address is printed", TIMEOUT, || {
             let text = process.stdout.text();
             let line = text.split_inclusive('\n').next()?.strip_suffix('\n')?;
             line.rsplit(' ').next()?.parse().ok()
@@ -150,7 +154,7 @@ impl Container {
                 IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
             });
         }
-        eventually("the service lives", PATIENCE, || {
+        eventually("the service lives", TIMEOUT, || {
             get(address, "/health/live").ok()
         });
         Running {
@@ -163,7 +167,7 @@ impl Container {
 }
 
 impl Namespace {
-    /// The error says why that cannot be had here.
+    /// Creates a namespace. The error is the reason why this is not possible here.
     pub(crate) fn unshare(setup: &str, options: &[&str]) -> Result<Self, String> {
         let script = format!(
             "mount -t tmpfs -o mode=1777 tmpfs /dev/shm && {} && echo ready && exec cat",
@@ -192,7 +196,7 @@ impl Namespace {
         }
     }
 
-    /// The words that bring a program into this namespace.
+    /// The command prefix that enters this namespace.
     pub(crate) fn entrance(&self) -> Vec<OsString> {
         match self {
             Self::Own { holder } => {
@@ -225,27 +229,27 @@ impl Drop for Namespace {
     }
 }
 
-/// An example that serves.
+/// A running example.
 pub(crate) struct Running<'c> {
     pub(crate) container: &'c Container,
     pub(crate) name: &'static str,
-    /// Where it can be reached.
+    /// An address at which it can be reached.
     pub(crate) address: SocketAddr,
     pub(crate) process: Process,
 }
 
 impl Running<'_> {
-    pub(crate) fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Response {
         get(self.address, path).unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
-    /// A request for `/` on its way.
-    pub(crate) fn visit(&self) -> thread::JoinHandle<io::Result<Answer>> {
+    /// Sends a request for `/` in another thread.
+    pub(crate) fn visit(&self) -> thread::JoinHandle<io::Result<Response>> {
         let address = self.address;
         thread::spawn(move || get(address, "/"))
     }
 
-    /// What the engine executes.
+    /// Runs the probe as an engine does.
     pub(crate) fn healthcheck(&self, arguments: &[&str]) -> Outcome {
         let mut command = self.container.example(self.name);
         if !cfg!(target_os = "linux") {
@@ -254,7 +258,7 @@ impl Running<'_> {
         run(command.arg("healthcheck").args(arguments))
     }
 
-    /// Waits until the signal that was sent has arrived, which must be at once.
+    /// Waits until the service reports that it drains, which must happen at once.
     pub(crate) fn drains(&self) {
         eventually("traffic is turned away", AT_ONCE, || {
             (self.get("/health/ready").verdict() == "503 fail: draining").then_some(())

@@ -1,4 +1,4 @@
-//! How the probe finds the service: the advertisement, `/dev/shm` and the mount namespace.
+//! Discovery: the advertisement in `/dev/shm`, mount namespaces and users.
 #![cfg(target_os = "linux")]
 
 use std::{
@@ -13,8 +13,8 @@ use crate::{
     client::get,
     container::{Container, LONG_DRAIN, assert_healthy, assert_unhealthy, is_healthy},
     forgery::Forger,
-    linux::{AS_STRANGER, skipped},
-    process::{AT_ONCE, PATIENCE, Process, eventually},
+    linux::{AS_OTHER_USER, skipped},
+    process::{AT_ONCE, Process, TIMEOUT, eventually},
     redis::Redis,
     support::{example, run},
 };
@@ -30,11 +30,14 @@ fn the_probe_finds_a_port_chosen_by_the_system() {
         let service = container.service(&[("HOST", host)]);
 
         for arguments in [&[][..], &["--ready"], &["--live"], &["/health/live"]] {
-            let said = service.healthcheck(arguments);
-            assert!(is_healthy(&said, "pass"), "{host} {arguments:?}: {said:?}");
+            let outcome = service.healthcheck(arguments);
+            assert!(
+                is_healthy(&outcome, "pass"),
+                "{host} {arguments:?}: {outcome:?}"
+            );
         }
-        let said = service.healthcheck(&["/nowhere"]);
-        assert_unhealthy(&said, "404");
+        let outcome = service.healthcheck(&["/nowhere"]);
+        assert_unhealthy(&outcome, "404");
     }
 }
 
@@ -47,10 +50,10 @@ fn the_commands_printed_at_start_work() {
     let url = lines.next().and_then(|line| line.split("http://").nth(1));
     let (address, path) = url.and_then(|url| url.split_once('/')).expect("an URL");
 
-    let answer = get(address.parse().expect("an address"), &format!("/{path}"));
+    let response = get(address.parse().expect("an address"), &format!("/{path}"));
     let mut typed = container.command(&["sh", "-c"], lines.next().expect("a third line"));
 
-    assert_eq!(answer.expect("an answer").code, 200);
+    assert_eq!(response.expect("an answer").code, 200);
     assert_healthy(&run(&mut typed), "pass");
 }
 
@@ -62,11 +65,11 @@ fn an_advertisement_takes_precedence_over_port() {
     let (_, closed_port) = closed.address.rsplit_once(':').expect("a port");
 
     for port in ["0", closed_port] {
-        let said = run(container
+        let outcome = run(container
             .example("service")
             .arg("healthcheck")
             .env("PORT", port));
-        assert_healthy(&said, "pass");
+        assert_healthy(&outcome, "pass");
     }
     drop(service);
 }
@@ -127,9 +130,9 @@ fn advertisement_is_removed_on_a_clean_exit() {
         assert_eq!(container.advertisements().len(), 1, "{name}");
 
         running.signal("TERM");
-        let said = running.finish(PATIENCE);
+        let outcome = running.finish(TIMEOUT);
 
-        assert_eq!(said.code, Some(0), "{name}: {}", said.stderr);
+        assert_eq!(outcome.code, Some(0), "{name}: {}", outcome.stderr);
         assert_eq!(container.advertisements(), [] as [PathBuf; 0], "{name}");
     }
 }
@@ -144,7 +147,7 @@ fn a_restarted_service_is_found_on_its_new_port() {
         let left = container.advertisements();
         assert_eq!(left.len(), 1, "the dead ones are swept away: {left:?}");
         service.signal("KILL");
-        service.finish(PATIENCE);
+        service.finish(TIMEOUT);
     }
 }
 
@@ -155,22 +158,22 @@ fn advertisement_of_a_killed_service_is_not_believed() {
     let dead = container.service(&[("HOST", "127.0.0.1")]);
     let address = dead.address;
     dead.signal("KILL");
-    dead.finish(PATIENCE);
+    dead.finish(TIMEOUT);
     assert_eq!(
         container.advertisements().len(),
         2,
         "the file is still there"
     );
-    // Somebody else takes over the dead one's port.
+    // Another process takes the port of the killed service.
     let impostor = Impostor::at(address);
 
     let port = worker.address.port().to_string();
-    let said = run(container
+    let outcome = run(container
         .example("service")
         .arg("healthcheck")
         .env("PORT", port));
 
-    assert_healthy(&said, "pass");
+    assert_healthy(&outcome, "pass");
     assert!(impostor.was_left_alone());
 }
 
@@ -186,7 +189,7 @@ fn without_an_advertisement_the_probe_names_its_guess() {
             .env("PORT", port))
     };
 
-    // In a network namespace in which even the loopback is down.
+    // In a new network namespace the loopback interface is down.
     assert_unhealthy(
         &probe(""),
         "connect to 127.0.0.1:8080: network is unreachable (the default: is the service running? \
@@ -211,20 +214,20 @@ fn forged_advertisements_are_ignored_and_nothing_hangs() {
     let forger = Forger::new(&container, impostor.address);
 
     let forgeries = forger.forge_all();
-    // Alone, then beside the real one, then again younger than it.
-    let said = run(container
+    // First without a real advertisement, then older than one, then younger.
+    let outcome = run(container
         .example("service")
         .arg("healthcheck")
         .env("PORT", worker.address.port().to_string()));
-    assert_healthy(&said, "pass");
-    assert!(said.took < AT_ONCE, "{said:?}");
+    assert_healthy(&outcome, "pass");
+    assert!(outcome.took < AT_ONCE, "{outcome:?}");
     let service = container.service(&[]);
     assert_healthy(&service.healthcheck(&[]), "pass");
     drop(forgeries);
     let forgeries = forger.forge_all();
-    let said = service.healthcheck(&[]);
-    assert_healthy(&said, "pass");
-    assert!(said.took < AT_ONCE, "{said:?}");
+    let outcome = service.healthcheck(&[]);
+    assert_healthy(&outcome, "pass");
+    assert!(outcome.took < AT_ONCE, "{outcome:?}");
 
     assert!(impostor.was_left_alone());
     drop(forgeries);
@@ -237,12 +240,12 @@ fn forged_advertisements_would_be_believed_without_their_flaw() {
     let forger = Forger::new(&container, impostor.address);
     let forgery = forger.forge("1", &forger.text);
 
-    let said = run(container
+    let outcome = run(container
         .example("service")
         .args(["healthcheck", "--timeout", "100ms"]));
 
     assert_unhealthy(
-        &said,
+        &outcome,
         &format!("{} sent no response within 100ms", impostor.address),
     );
     assert!(!impostor.was_left_alone());
@@ -254,15 +257,15 @@ fn a_name_taken_by_another_user_does_not_stop_advertising() {
     let Some(container) = Container::with("", &[]) else {
         return;
     };
-    // The shell's process becomes the service's, so that its number is known.
+    // The shell executes the service in its own process, so it knows the service's PID.
     let script = "ns=$(readlink /proc/self/ns/mnt | tr -dc 0-9)
         for name in lifesign .lifesign; do
             echo taken >/dev/shm/$name.$ns.service.$$ && chown 6666 /dev/shm/$name.$ns.service.$$
         done && exec \"$@\"";
-    let wrapper = [&["sh", "-c", script, "sh"][..], &AS_STRANGER].concat();
+    let wrapper = [&["sh", "-c", script, "sh"][..], &AS_OTHER_USER].concat();
     let program = example("service");
     if run(container
-        .command(&AS_STRANGER, "test")
+        .command(&AS_OTHER_USER, "test")
         .arg("-x")
         .arg(&program))
     .code
@@ -272,15 +275,15 @@ fn a_name_taken_by_another_user_does_not_stop_advertising() {
     }
     let service = container.start("service", &mut container.command(&wrapper, &program));
 
-    let said = container.healthcheck_as(&AS_STRANGER);
+    let outcome = container.healthcheck_as(&AS_OTHER_USER);
 
-    assert!(is_healthy(&said, "pass"), "{said:?}");
+    assert!(is_healthy(&outcome, "pass"), "{outcome:?}");
     drop(service);
 }
 
 #[test]
 fn a_full_directory_does_not_delay_the_probe() {
-    // A tmpfs names the youngest first.
+    // A tmpfs lists the youngest files first.
     for (count, suffix, found) in [
         (9_000, "", true),
         (9_000, ".x", true),
@@ -299,17 +302,17 @@ fn a_full_directory_does_not_delay_the_probe() {
             File::create(file).expect("a file");
         }
 
-        let said = run(container
+        let outcome = run(container
             .example("service")
             .arg("healthcheck")
             .env("PORT", "1"));
 
-        // Whoever can fill the folder can hide what is in it, and no more than that.
+        // A user who fills the directory can hide an advertisement, but cannot delay the probe.
         if found {
-            assert!(is_healthy(&said, "pass"), "{said:?}");
+            assert!(is_healthy(&outcome, "pass"), "{outcome:?}");
         } else {
-            assert_eq!(said.code, Some(1));
-            assert!(said.stderr.contains("(from PORT"), "{said:?}");
+            assert_eq!(outcome.code, Some(1));
+            assert!(outcome.stderr.contains("(from PORT"), "{outcome:?}");
         }
         drop(service);
     }
@@ -324,8 +327,8 @@ fn own_advertisements_take_precedence_over_other_users() {
     let forger = Forger::new(&container, impostor.address);
     for (service_user, probe_user, forger_id) in [
         (&[][..], &[][..], 6666),
-        (&AS_STRANGER[..], &AS_STRANGER[..], 6666),
-        (&AS_STRANGER[..], &AS_STRANGER[..], 0),
+        (&AS_OTHER_USER[..], &AS_OTHER_USER[..], 6666),
+        (&AS_OTHER_USER[..], &AS_OTHER_USER[..], 0),
     ] {
         let Some(service) = container.service_as(service_user) else {
             return;
@@ -333,9 +336,9 @@ fn own_advertisements_take_precedence_over_other_users() {
         let forgery = forger.forge("1", &forger.text);
         chown(&forgery.path, Some(forger_id), Some(forger_id)).expect("root may");
 
-        let said = container.healthcheck_as(probe_user);
+        let outcome = container.healthcheck_as(probe_user);
 
-        assert!(is_healthy(&said, "pass"), "{forger_id}: {said:?}");
+        assert!(is_healthy(&outcome, "pass"), "{forger_id}: {outcome:?}");
         assert!(impostor.was_left_alone(), "{forger_id}");
         drop((service, forgery));
     }
@@ -347,18 +350,18 @@ fn probe_of_another_user_finds_the_service() {
         return;
     };
     for (service_user, probe_user) in [
-        (&[][..], &AS_STRANGER[..]),
-        (&AS_STRANGER[..], &[][..]),
-        (&AS_STRANGER[..], &AS_STRANGER[..]),
+        (&[][..], &AS_OTHER_USER[..]),
+        (&AS_OTHER_USER[..], &[][..]),
+        (&AS_OTHER_USER[..], &AS_OTHER_USER[..]),
     ] {
         let Some(service) = container.service_as(service_user) else {
             return;
         };
 
-        let said = container.healthcheck_as(probe_user);
+        let outcome = container.healthcheck_as(probe_user);
 
         let users = format!("{service_user:?} {probe_user:?}");
-        assert!(is_healthy(&said, "pass"), "{users}: {said:?}");
+        assert!(is_healthy(&outcome, "pass"), "{users}: {outcome:?}");
         drop(service);
     }
 }
@@ -410,7 +413,7 @@ fn containers_that_share_dev_shm_each_find_their_own() {
     let Some(pod) = Container::with("", &[]) else {
         return;
     };
-    // Both are process 1 in their containers, and both see both files.
+    // Both services are PID 1 in their containers, and see both files.
     let (one, inside_one) = pod.process_one(&[LONG_DRAIN]);
     let (two, inside_two) = pod.process_one(&[LONG_DRAIN]);
     assert_eq!(fs::read_dir(pod.shm()).expect("/dev/shm").count(), 2);
@@ -419,10 +422,10 @@ fn containers_that_share_dev_shm_each_find_their_own() {
 
     assert_unhealthy(&inside_one.healthcheck_as(&[]), "503 fail: draining");
     assert_healthy(&inside_two.healthcheck_as(&[]), "pass");
-    // A third one sees both files too, and neither is its own.
-    let said = run(pod.example("service").arg("healthcheck").env("PORT", "0"));
+    // A probe in a third container sees both files, but has no service of its own.
+    let outcome = run(pod.example("service").arg("healthcheck").env("PORT", "0"));
     assert_unhealthy(
-        &said,
+        &outcome,
         "PORT: expected a port from 1 to 65535 (the service advertised none)",
     );
     drop(two);
@@ -435,11 +438,11 @@ fn sigterm_ends_a_service_that_is_pid_1() {
     };
     let (service, inside) = host.process_one(&[("DRAIN_SECONDS", "0")]);
 
-    // The shell may not live to say that it has: the kernel ends the container with its first.
+    // The shell's exit code is not checked: the kernel kills it when PID 1 exits.
     run(&mut inside.command(&["sh", "-c"], "kill -TERM 1"));
-    let said = service.finish(PATIENCE);
+    let outcome = service.finish(TIMEOUT);
 
-    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
 }
 
 #[test]
@@ -461,12 +464,12 @@ fn a_read_only_dev_shm_only_disables_discovery() {
     };
     let service = container.service(&[]);
 
-    let said = run(container
+    let outcome = run(container
         .example("service")
         .arg("healthcheck")
         .env("PORT", service.address.port().to_string()));
 
-    assert_healthy(&said, "pass");
+    assert_healthy(&outcome, "pass");
     let log = service.stderr.text();
     let warnings: Vec<_> = log.lines().filter(|l| l.contains("WARN")).collect();
     assert_eq!(warnings.len(), 1, "{log}");
@@ -486,11 +489,11 @@ fn an_ipv6_only_wildcard_is_found() {
     let process = Process::spawn(command.env("HOST", "::").env("PORT", "0"));
 
     let probe = || run(container.example("service").arg("healthcheck"));
-    let said = eventually("the service is healthy", PATIENCE, || {
-        Some(probe()).filter(|said| said.code == Some(0))
+    let outcome = eventually("the service is healthy", TIMEOUT, || {
+        Some(probe()).filter(|outcome| outcome.code == Some(0))
     });
 
-    assert_healthy(&said, "pass");
+    assert_healthy(&outcome, "pass");
     drop(process);
 }
 
@@ -502,38 +505,38 @@ fn readme_program_is_found_and_ends() {
     let process = Process::spawn(&mut container.example("hello"));
     let probe = || run(container.example("hello").arg("healthcheck"));
 
-    let said = eventually("hello is healthy", PATIENCE, || {
-        Some(probe()).filter(|said| said.code == Some(0))
+    let outcome = eventually("hello is healthy", TIMEOUT, || {
+        Some(probe()).filter(|outcome| outcome.code == Some(0))
     });
-    assert_healthy(&said, "pass");
-    // Its port is fixed: only the advertisement knows better than this.
-    let said = run(container
+    assert_healthy(&outcome, "pass");
+    // Without the advertisement, the probe would use PORT.
+    let outcome = run(container
         .example("hello")
         .arg("healthcheck")
         .env("PORT", "81"));
-    assert_healthy(&said, "pass");
+    assert_healthy(&outcome, "pass");
     process.signal("TERM");
     eventually("hello drains", AT_ONCE, || {
         (probe().stderr == "unhealthy: 503 fail: draining\n").then_some(())
     });
     process.signal_again("TERM");
-    let said = process.finish(AT_ONCE);
+    let outcome = process.finish(AT_ONCE);
 
-    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
 }
 
 #[test]
 fn probe_runs_inside_tight_limits() {
     let container = Container::new();
     let service = container.service(&[]);
-    // 64 KiB of stack, 64 MiB of addresses, 8 open files.
+    // 64 KiB of stack, 64 MiB of address space, 8 open files.
     let limits = "ulimit -s 64 && ulimit -v 65536 && ulimit -n 8 && exec \"$@\"";
 
-    let said = run(container
+    let outcome = run(container
         .command(&["sh", "-c", limits, "sh"], example("service"))
         .arg("healthcheck"));
 
-    assert_healthy(&said, "pass");
+    assert_healthy(&outcome, "pass");
     drop(service);
 }
 
@@ -545,21 +548,21 @@ fn probe_is_one_process_and_one_thread() {
     let Some(service) = container.service_as(&[]) else {
         return;
     };
-    let mut alone = AS_STRANGER.to_vec();
+    let mut alone = AS_OTHER_USER.to_vec();
     alone.extend(["prlimit", "--nproc=1", "--"]);
-    // The limit holds: one more process is one too many.
+    // The limit is in effect: a second process fails.
     let two = run(container
         .command(&alone, "sh")
         .args(["-c", "true & wait $!"]));
     assert_ne!(two.code, Some(0), "{two:?}");
 
-    let said = container.healthcheck_as(&alone);
+    let outcome = container.healthcheck_as(&alone);
 
-    assert_healthy(&said, "pass");
+    assert_healthy(&outcome, "pass");
     drop(service);
 }
 
-/// Somebody who answers where no probe should ask.
+/// A listener that no probe should connect to.
 struct Impostor {
     listener: TcpListener,
     address: SocketAddr,
@@ -578,7 +581,7 @@ impl Impostor {
     }
 
     fn was_left_alone(&self) -> bool {
-        let asked = self.listener.accept();
-        asked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        let accepted = self.listener.accept();
+        accepted.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 }

@@ -1,4 +1,4 @@
-//! From the signal to the end of the process.
+//! Shutdown of the examples: from the signal to the exit.
 
 use std::{
     io::{Read, Write},
@@ -9,7 +9,7 @@ use std::{
 use crate::{
     client::get,
     container::{Container, LONG_DRAIN, assert_drains_for, assert_healthy, assert_unhealthy},
-    process::{AT_ONCE, PATIENCE, eventually},
+    process::{AT_ONCE, TIMEOUT, eventually},
     redis::Redis,
 };
 
@@ -37,13 +37,13 @@ fn draining_finishes_requests_and_accepts_new_ones() {
     let redis = Redis::running();
     let service = container.service(&[LONG_DRAIN, redis.variable()]);
     assert_eq!(service.get("/health/ready").verdict(), "200 pass");
-    redis.answer("INCR", None);
+    redis.set_reply("INCR", None);
     let visit = service.visit();
     redis.await_command("INCR");
 
     service.signal("TERM");
     service.drains();
-    redis.answer("INCR", Some(":7"));
+    redis.set_reply("INCR", Some(":7"));
     let in_flight = visit.join().expect("no panic").expect("an answer");
     let new = service.get("/");
 
@@ -60,12 +60,12 @@ fn a_request_longer_than_the_drain_gets_its_response() {
     let redis = Redis::running();
     let service = container.service(&[("DRAIN_SECONDS", "0"), redis.variable()]);
     assert_eq!(service.get("/health/ready").verdict(), "200 pass");
-    redis.answer("INCR", None);
+    redis.set_reply("INCR", None);
     let visit = service.visit();
     redis.await_command("INCR");
 
     service.signal("TERM");
-    eventually("the port is closed", PATIENCE, || {
+    eventually("the port is closed", TIMEOUT, || {
         get(service.address, "/health").err()
     });
     if cfg!(target_os = "linux") {
@@ -77,15 +77,15 @@ fn a_request_longer_than_the_drain_gets_its_response() {
             ),
         );
     }
-    redis.answer("INCR", Some(":8"));
+    redis.set_reply("INCR", Some(":8"));
     let in_flight = visit.join().expect("no panic").expect("an answer");
-    let said = service.finish(PATIENCE);
+    let outcome = service.finish(TIMEOUT);
 
     assert_eq!(
         (in_flight.code, in_flight.body.as_str()),
         (200, "Hello, visitor 8\n")
     );
-    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
 }
 
 #[test]
@@ -102,9 +102,14 @@ fn second_signal_ends_the_drain_at_once() {
         service.drains();
 
         service.signal_again(second);
-        let said = service.finish(AT_ONCE);
+        let outcome = service.finish(AT_ONCE);
 
-        assert_eq!(said.code, Some(0), "{first}, {second}: {}", said.stderr);
+        assert_eq!(
+            outcome.code,
+            Some(0),
+            "{first}, {second}: {}",
+            outcome.stderr
+        );
     }
 }
 
@@ -155,7 +160,7 @@ fn a_recovered_store_does_not_end_the_drain() {
     service.signal("TERM");
     service.drains();
     redis.listen();
-    // Longer than an evaluation is cached.
+    // Longer than results are cached.
     let until = Instant::now() + Duration::from_millis(1500);
     while Instant::now() < until {
         assert_eq!(service.get("/health/ready").verdict(), "503 fail: draining");
@@ -170,18 +175,18 @@ fn idle_connections_do_not_delay_the_exit() {
     let service = container.service(&[LONG_DRAIN]);
     let silent = TcpStream::connect(service.address).expect("a connection");
     let mut kept = TcpStream::connect(service.address).expect("a connection");
-    kept.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    kept.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
     kept.write_all(b"GET /health HTTP/1.1\r\nHost: test\r\n\r\n")
         .expect("a request");
-    let mut answer = [0; 512];
-    let length = kept.read(&mut answer).expect("an answer");
-    assert!(answer[..length].starts_with(b"HTTP/1.1 200"));
+    let mut response = [0; 512];
+    let length = kept.read(&mut response).expect("an answer");
+    assert!(response[..length].starts_with(b"HTTP/1.1 200"));
 
     service.signal("TERM");
     service.drains();
     service.signal_again("TERM");
-    let said = service.finish(AT_ONCE);
+    let outcome = service.finish(AT_ONCE);
 
-    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
     drop((silent, kept));
 }

@@ -1,4 +1,4 @@
-//! Advertisements that nobody should believe.
+//! Forged advertisements, which the probe must ignore.
 #![cfg(target_os = "linux")]
 
 use std::{
@@ -13,14 +13,14 @@ use std::{
 
 use crate::{container::Container, process::make_fifo};
 
-/// Makes advertisements that look right but for one thing.
+/// Creates advertisements that are valid except for one property.
 pub(crate) struct Forger {
     pub(crate) shm: PathBuf,
     pub(crate) prefix: String,
     pub(crate) text: String,
 }
 
-/// Removed and unlocked when it is dropped.
+/// A forged file, removed and unlocked when dropped.
 pub(crate) struct Forgery {
     pub(crate) path: PathBuf,
     pub(crate) _lock: Option<File>,
@@ -42,7 +42,7 @@ impl Forger {
         }
     }
 
-    /// A locked file of this user, which is what a service of this user writes.
+    /// A locked file of this user, like that of a real service.
     pub(crate) fn forge(&self, id: &str, text: impl AsRef<[u8]>) -> Forgery {
         self.forge_as(&format!("{}.service.{id}", self.prefix), text.as_ref())
     }
@@ -79,7 +79,7 @@ impl Forger {
                 text.replacen("/health\n", "/health HTTP/1.1\rX: y\n", 1),
             ),
             self.forge("18", text.replacen("/live\n", "/\0\n", 1)),
-            // Other names: another service's, no pid, a draft.
+            // Other names: another service, no PID, an unfinished file.
             self.forge("x.12", text),
             self.forge("13x", text),
             self.forge("", text),
@@ -87,17 +87,17 @@ impl Forger {
             self.forge_as(&format!(".{}.service.15", self.prefix), text.as_bytes()),
             self.forge_as("lifesign.1.service.16", text.as_bytes()),
         ];
-        // Written by others.
+        // Writable by others.
         for (id, mode) in [("20", 0o666), ("21", 0o664), ("22", 0o646)] {
             let forgery = self.forge(id, text);
             fs::set_permissions(&forgery.path, fs::Permissions::from_mode(mode)).expect("own file");
             forged.push(forgery);
         }
-        // Of nobody alive.
+        // Not locked, like that of a killed service.
         let mut unlocked = self.forge("30", text);
         unlocked._lock = None;
         forged.push(unlocked);
-        // Of other kinds.
+        // Links, devices, pipes, directories and sockets.
         let special = |id: &str| Forgery {
             path: self.shm.join(format!("{}.service.{id}", self.prefix)),
             _lock: None,
@@ -113,11 +113,11 @@ impl Forger {
         symlink("/dev/zero", &device.path).expect("/dev/shm is writable");
         let fifo = special("43");
         make_fifo(&fifo.path);
-        let folder = special("44");
-        fs::create_dir(&folder.path).expect("/dev/shm is writable");
+        let directory = special("44");
+        fs::create_dir(&directory.path).expect("/dev/shm is writable");
         let mut socket = special("45");
         socket._socket = Some(UnixListener::bind(&socket.path).expect("/dev/shm is writable"));
-        forged.extend([target, link, dangling, device, fifo, folder, socket]);
+        forged.extend([target, link, dangling, device, fifo, directory, socket]);
         forged
     }
 }

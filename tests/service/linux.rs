@@ -1,4 +1,4 @@
-//! What only Linux has: namespaces, other users, and where advertisements are.
+//! Helpers that only work on Linux: namespaces, other users, and the files of advertisements.
 #![cfg(target_os = "linux")]
 
 use std::{
@@ -13,8 +13,8 @@ use crate::{
     support::{Outcome, example, run},
 };
 
-/// Runs a program as a user that is nobody's.
-pub(crate) const AS_STRANGER: [&str; 4] = [
+/// Runs a program as a user without an account.
+pub(crate) const AS_OTHER_USER: [&str; 4] = [
     "setpriv",
     "--reuid=12345",
     "--regid=12345",
@@ -27,7 +27,8 @@ pub(crate) fn skipped(reason: &str) {
 }
 
 impl Container {
-    /// A namespace of its own in which `setup` has run, or `None` and the reason on stderr.
+    /// A new namespace in which `setup` has run. Where this is not possible, prints why and returns
+    /// `None`.
     pub(crate) fn with(setup: &str, options: &[&str]) -> Option<Self> {
         let own = Namespace::unshare(setup, options);
         if let Err(reason) = &own {
@@ -36,19 +37,19 @@ impl Container {
         Some(Self(own.ok()?))
     }
 
-    /// The number that advertisements of this namespace are named after.
+    /// The namespace number in the names of advertisements.
     pub(crate) fn namespace(&self) -> String {
         let link = fs::read_link(self.0.process().join("ns/mnt")).expect("procfs");
         let link = link.to_str().expect("ASCII");
         link.replace(|c: char| !c.is_ascii_digit(), "")
     }
 
-    /// The container's `/dev/shm` as this process reaches it.
+    /// The container's `/dev/shm`, as a path for this process.
     pub(crate) fn shm(&self) -> PathBuf {
         self.0.process().join("root/dev/shm")
     }
 
-    /// The advertisements of this namespace, alive or dead, and drafts of such.
+    /// The advertisements of this namespace, including stale and unfinished ones.
     pub(crate) fn advertisements(&self) -> Vec<PathBuf> {
         let prefix = format!("lifesign.{}.", self.namespace());
         let mut found: Vec<_> = fs::read_dir(self.shm())
@@ -63,10 +64,11 @@ impl Container {
         found
     }
 
-    /// The service as another user; `None` and the reason where that user cannot execute it.
+    /// Starts the service as another user. Where that user cannot execute it, prints why and returns
+    /// `None`.
     pub(crate) fn service_as(&self, user: &[&str]) -> Option<Running<'_>> {
         let program = example("service");
-        let executable = run(self.command(&AS_STRANGER, "test").arg("-x").arg(&program));
+        let executable = run(self.command(&AS_OTHER_USER, "test").arg("-x").arg(&program));
         if executable.code != Some(0) {
             skipped("another user may not execute the examples here");
             return None;
@@ -78,7 +80,7 @@ impl Container {
         run(self.command(user, example("service")).arg("healthcheck"))
     }
 
-    /// The service as process 1 of a container in this one, and that container.
+    /// Starts the service as PID 1 of a nested container. Returns both.
     pub(crate) fn process_one(&self, variables: &[(&str, &str)]) -> (Running<'_>, Self) {
         let unshare = [
             "unshare",
@@ -96,7 +98,7 @@ impl Container {
 }
 
 impl Namespace {
-    /// A process that is in this namespace.
+    /// The `/proc` directory of a process in this namespace.
     pub(crate) fn process(&self) -> PathBuf {
         match self {
             Self::Own { holder } => Path::new("/proc").join(holder.id().to_string()),

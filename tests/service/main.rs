@@ -1,4 +1,4 @@
-//! The examples as real processes: started, probed, signalled and ended.
+//! The examples as real processes: started, probed, signalled and stopped.
 #![cfg(all(unix, feature = "axum", feature = "listener"))]
 
 mod checks;

@@ -1,4 +1,4 @@
-//! A child process, what it has printed so far, and waiting for what it does.
+//! Child processes with their output so far, and waiting for events.
 
 use std::{
     env, fs,
@@ -12,20 +12,24 @@ use std::{
 
 use crate::support::Outcome;
 
-/// For what happens anyway, and soon: a machine under load is no failure.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// Time limit for events that are certain to happen, even on a busy machine.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// For what is promised to happen at once.
+/// Time limit for events that must happen at once.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(2);
 
-/// How often a state is asked for that nobody announces.
+/// Interval of polling.
 pub(crate) const POLL: Duration = Duration::from_millis(10);
 
-/// Asks until there is an answer.
-pub(crate) fn eventually<T>(what: &str, within: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
+/// Polls until there is a result.
+pub(crate) fn eventually<T>(
+    what: &str,
+    within: Duration,
+    mut request: impl FnMut() -> Option<T>,
+) -> T {
     let deadline = Instant::now() + within;
     loop {
-        if let Some(found) = ask() {
+        if let Some(found) = request() {
             return found;
         }
         assert!(Instant::now() < deadline, "{what}: not within {within:?}");
@@ -64,7 +68,7 @@ impl Process {
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        // The shell's own: not every system has the program.
+        // The shell's builtin, because not every system has a `kill` program.
         let id = self.id().to_string();
         let sent = Command::new("sh")
             .args(["-c", r#"kill -s "$0" "$1""#, name, &id])
@@ -78,13 +82,13 @@ impl Process {
         self.signal(name);
     }
 
-    /// Waits for its end.
+    /// Waits for the exit.
     pub(crate) fn finish(mut self, within: Duration) -> Outcome {
         let code = eventually("the process ends", within, || {
             self.child.try_wait().expect("it is our child")
         });
         let took = self.started.elapsed();
-        eventually("its output ends", PATIENCE, || {
+        eventually("its output ends", TIMEOUT, || {
             (self.stdout.reader.is_finished() && self.stderr.reader.is_finished()).then_some(())
         });
         Outcome {
@@ -103,7 +107,7 @@ impl Drop for Process {
     }
 }
 
-/// What a process has written so far.
+/// The output of a process so far.
 pub(crate) struct Stream {
     pub(crate) bytes: Arc<Mutex<Vec<u8>>>,
     pub(crate) reader: thread::JoinHandle<()>,
@@ -127,10 +131,10 @@ impl Stream {
     }
 }
 
-/// A folder that is removed when it is dropped.
-pub(crate) struct Folder(pub(crate) PathBuf);
+/// A directory that is removed when dropped.
+pub(crate) struct TemporaryDirectory(pub(crate) PathBuf);
 
-impl Folder {
+impl TemporaryDirectory {
     pub(crate) fn new(name: &str) -> Self {
         let id = std::process::id();
         let path = env::temp_dir().join(format!("lifesign-test-{id}-{name}"));
@@ -143,7 +147,7 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for TemporaryDirectory {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }

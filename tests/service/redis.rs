@@ -1,4 +1,4 @@
-//! A Redis that does what the test says.
+//! A fake Redis with scripted replies.
 
 use std::{
     collections::BTreeMap,
@@ -10,22 +10,22 @@ use std::{
 
 use socket2::{Domain, Socket, Type};
 
-use crate::process::{PATIENCE, eventually, lock};
+use crate::process::{TIMEOUT, eventually, lock};
 
-/// A Redis that does what the test says.
+/// A server with a reply for each command.
 pub(crate) struct Redis {
     pub(crate) address: String,
-    /// Bound, so that the port is ours; connections are refused until it listens.
+    /// Bound but not listening, so that the port is reserved and connections are refused.
     pub(crate) socket: Option<Socket>,
     pub(crate) script: Arc<Script>,
 }
 
 #[derive(Default)]
 pub(crate) struct Script {
-    /// By command; `None` is a reply that is not given yet.
+    /// The reply to each command. `None` withholds it.
     pub(crate) replies: Mutex<BTreeMap<&'static str, Option<&'static str>>>,
     pub(crate) changed: Condvar,
-    pub(crate) asked: Mutex<Vec<String>>,
+    pub(crate) commands: Mutex<Vec<String>>,
 }
 
 impl Redis {
@@ -40,8 +40,8 @@ impl Redis {
             socket: Some(socket),
             script: Arc::default(),
         };
-        redis.answer("PING", Some("+PONG"));
-        redis.answer("INCR", Some(":1"));
+        redis.set_reply("PING", Some("+PONG"));
+        redis.set_reply("INCR", Some(":1"));
         redis
     }
 
@@ -64,28 +64,26 @@ impl Redis {
         });
     }
 
-    /// Sets the reply to a command, for those that already wait for it too.
-    pub(crate) fn answer(&self, command: &'static str, reply: Option<&'static str>) {
+    /// Sets the reply to a command, also for clients that are waiting.
+    pub(crate) fn set_reply(&self, command: &'static str, reply: Option<&'static str>) {
         lock(&self.script.replies).insert(command, reply);
         self.script.changed.notify_all();
     }
 
-    /// How often it was sent the command.
-    pub(crate) fn asked(&self, command: &str) -> usize {
-        let asked = lock(&self.script.asked);
-        asked
+    /// Number of times that the command was received.
+    pub(crate) fn count(&self, command: &str) -> usize {
+        let commands = lock(&self.script.commands);
+        commands
             .iter()
             .filter(|line| line.starts_with(command))
             .count()
     }
 
     pub(crate) fn await_command(&self, command: &str) {
-        eventually(command, PATIENCE, || {
-            (self.asked(command) > 0).then_some(())
-        });
+        eventually(command, TIMEOUT, || (self.count(command) > 0).then_some(()));
     }
 
-    /// The service's variable that points here.
+    /// The environment variable that configures the service to use this server.
     pub(crate) fn variable(&self) -> (&str, &str) {
         ("REDIS", &self.address)
     }
@@ -97,7 +95,7 @@ impl Script {
         if BufReader::new(&stream).read_line(&mut line).is_err() {
             return;
         }
-        lock(&self.asked).push(line.clone());
+        lock(&self.commands).push(line.clone());
         let command = line.split_whitespace().next().unwrap_or_default();
         let replies = self
             .changed
@@ -106,7 +104,7 @@ impl Script {
             })
             .unwrap_or_else(PoisonError::into_inner);
         let reply = replies.get(command).copied().flatten();
-        // The one who asked may have given up.
+        // The client may have closed the connection.
         let _ = write!(stream, "{}\r\n", reply.unwrap_or("-ERR unknown command"));
     }
 }

@@ -1,4 +1,4 @@
-//! What a started service prints and serves, and what its other commands print.
+//! What a running service prints and serves, and its other commands.
 
 use std::{
     env,
@@ -10,9 +10,9 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    client::{ROUTES, ask},
-    container::{Container, assert_said},
-    process::{PATIENCE, eventually},
+    client::{ROUTES, request},
+    container::{Container, assert_outcome},
+    process::{TIMEOUT, eventually},
     support::{example, run},
 };
 
@@ -40,11 +40,11 @@ fn routes_have_status_code_media_type_and_no_store() {
     let service = container.service(&[]);
 
     for path in ROUTES {
-        let answer = service.get(path);
-        assert_eq!(answer.code, 200, "{path}: {answer:?}");
-        assert_eq!(answer.json()["status"], "pass", "{path}: {answer:?}");
-        assert_eq!(answer.header("content-type"), "application/health+json");
-        assert_eq!(answer.header("cache-control"), "no-store");
+        let response = service.get(path);
+        assert_eq!(response.code, 200, "{path}: {response:?}");
+        assert_eq!(response.json()["status"], "pass", "{path}: {response:?}");
+        assert_eq!(response.header("content-type"), "application/health+json");
+        assert_eq!(response.header("cache-control"), "no-store");
     }
 }
 
@@ -54,10 +54,10 @@ fn head_responses_have_no_body() {
     let service = container.service(&[]);
 
     for path in ROUTES {
-        let answer = ask(service.address, "HEAD", path).expect("an answer");
-        assert_eq!(answer.code, 200, "{path}: {answer:?}");
-        assert_eq!(answer.header("content-type"), "application/health+json");
-        assert_eq!(answer.body, "", "{path}");
+        let response = request(service.address, "HEAD", path).expect("an answer");
+        assert_eq!(response.code, 200, "{path}: {response:?}");
+        assert_eq!(response.header("content-type"), "application/health+json");
+        assert_eq!(response.body, "", "{path}");
     }
 }
 
@@ -69,9 +69,9 @@ fn other_methods_are_not_allowed() {
 
     for address in [service.address, worker.address] {
         for path in ROUTES {
-            let answer = ask(address, "POST", path).expect("an answer");
-            assert_eq!(answer.code, 405, "{path}: {answer:?}");
-            assert_eq!(answer.header("allow"), "GET,HEAD", "{path}");
+            let response = request(address, "POST", path).expect("an answer");
+            assert_eq!(response.code, 405, "{path}: {response:?}");
+            assert_eq!(response.header("allow"), "GET,HEAD", "{path}");
         }
     }
 }
@@ -164,10 +164,10 @@ fn version_is_printed_as_text_and_as_json() {
 fn version_refuses_unknown_arguments() {
     let container = Container::new();
 
-    let said = run(container.example("service").args(["version", "--bogus"]));
+    let outcome = run(container.example("service").args(["version", "--bogus"]));
 
-    assert_said(
-        &said,
+    assert_outcome(
+        &outcome,
         1,
         "",
         "version: unknown flag --bogus: expected one of --json, --help\n",
@@ -190,15 +190,15 @@ fn a_port_in_use_is_reported_with_its_address() {
     let holder = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = holder.local_addr().expect("its address");
 
-    let said = run(container
+    let outcome = run(container
         .example("service")
         .env("HOST", "127.0.0.1")
         .env("PORT", address.port().to_string()));
 
-    assert_eq!((said.code, said.stdout.as_str()), (Some(1), ""));
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(1), ""));
     let start = format!("error: listen on {address}: Address already in use (os error ");
-    assert!(said.stderr.starts_with(&start), "{}", said.stderr);
-    assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
+    assert!(outcome.stderr.starts_with(&start), "{}", outcome.stderr);
+    assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
 }
 
 #[test]
@@ -237,9 +237,9 @@ fn invalid_variables_are_reported_with_name_and_value() {
             r#"DRAIN_SECONDS="-1": expected whole seconds"#,
         ),
     ] {
-        let said = run(container.example("service").env(name, value));
+        let outcome = run(container.example("service").env(name, value));
 
-        assert_said(&said, 1, "", &format!("error: {message}\n"));
+        assert_outcome(&outcome, 1, "", &format!("error: {message}\n"));
     }
 }
 
@@ -248,7 +248,7 @@ fn the_log_is_plain_text_without_a_terminal() {
     let container = Container::new();
     let service = container.service(&[]);
 
-    let log = eventually("the log says that it is ready", PATIENCE, || {
+    let log = eventually("the log says that it is ready", TIMEOUT, || {
         service.get("/health");
         let log = service.stderr.text();
         log.contains("ready").then_some(log)

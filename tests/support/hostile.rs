@@ -1,7 +1,8 @@
-//! Servers that misbehave on purpose: what they do, where they do it, and what a probe makes of it.
+//! Servers that misbehave on purpose, and what the probe prints about each.
 //!
-//! `scenarios.rs` has the tables. `tests/probe` puts our own probe through them, `tests/e2e/tests/peers.rs`
-//! the programs that people use instead.
+//! The tables are in `scenarios.rs`. `tests/probe` runs our own probe against them, and
+//! `tests/e2e/tests/peers.rs` runs curl, wget and others.
+
 use std::{
     io::{self, Read, Write},
     iter,
@@ -16,11 +17,11 @@ use std::{
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-pub use Act::{Drip, Finish, Flood, Hear, Hold, Pause, Reply, Reset, Say};
+pub use Act::{Drip, Flood, HalfClose, Hold, Pause, Receive, Reply, Reset, Transmit};
 
-/// Scenarios: a name, what the server does, and what the probe prints, in which `{peer}` stands for
-/// the server's address, `{timeout}` for the deadline, `#` for the time that it took, and `…` at the
-/// end for anything.
+/// Scenarios: a name, what the server does, and what the probe prints. In the line, `{peer}` stands
+/// for the server's address, `{timeout}` for the timeout, `#` for the elapsed time, and a final `…`
+/// for any text.
 macro_rules! cases {
     ($($name:literal: $stage:expr => $line:expr),+ $(,)?) => {
         [$($crate::support::hostile::case($name, $stage, $line)),+]
@@ -36,7 +37,7 @@ pub const REPORT: &str =
     r#"{"status":"fail","output":"starting, waiting for postgres","checks":{}}"#;
 pub const WAITING: &str = "unhealthy: 503 fail: starting, waiting for postgres";
 
-/// What one test promises of all its scenarios.
+/// Scenarios that share a promise, which is the name of their test.
 pub struct Table {
     pub pace: Pace,
     pub cases: Vec<Case>,
@@ -44,9 +45,9 @@ pub struct Table {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
-    /// The verdict is known at once, whatever the server does next.
+    /// The probe ends before its deadline, even if the server keeps the connection open.
     AtOnce,
-    /// Nothing but the deadline ends it.
+    /// The probe ends at its deadline.
     AtTheDeadline,
 }
 
@@ -67,7 +68,7 @@ pub fn at_the_deadline(cases: impl IntoIterator<Item = Case>) -> Table {
 pub struct Case {
     pub name: String,
     pub stage: Stage,
-    /// Of several lines, either.
+    /// The expected line. If it has several lines, any of them.
     pub line: String,
 }
 
@@ -79,18 +80,18 @@ pub fn case(name: impl Into<String>, stage: impl Into<Stage>, line: impl Into<St
     }
 }
 
-/// Where a scenario takes place, and who is there.
+/// The peer of a scenario.
 #[derive(Clone)]
 pub enum Stage {
     /// A server on 127.0.0.1.
     Server(Vec<Act>),
-    /// The same port of `localhost` on IPv4 and on IPv6; where there are no acts nobody listens.
+    /// The same port of `localhost` on IPv4 and on IPv6. Without acts, that port is closed.
     Localhost(Option<Vec<Act>>, Option<Vec<Act>>),
-    /// Nobody listens.
+    /// A closed port.
     Closed,
-    /// Somebody listens, and never accepts.
+    /// A listener that never accepts.
     Deaf,
-    /// And the queue of those who wait for it is full.
+    /// A listener whose backlog is full.
     Full,
 }
 
@@ -106,39 +107,39 @@ impl<const N: usize> From<[Act; N]> for Stage {
     }
 }
 
-/// What a server does with a connection. After the last act it closes.
+/// A step of a server with a connection. The server closes after the last step.
 #[derive(Clone)]
 pub enum Act {
     /// Reads the request.
-    Hear,
-    /// Reads the request, and answers what this makes of it.
+    Receive,
+    /// Reads the request, and sends the response that the function returns.
     Reply(fn(&str) -> Vec<u8>),
-    Say(Vec<u8>),
-    /// Sends each byte in a segment of its own, and pauses after it.
+    Transmit(Vec<u8>),
+    /// Sends each byte in its own segment, with a pause after each.
     Drip(Vec<u8>, Duration),
-    /// Sends it again and again until the peer has gone.
+    /// Sends the text repeatedly until the peer closes.
     Flood(String),
-    /// Waits until the peer has gone.
+    /// Waits until the peer closes.
     Hold,
     Pause(Duration),
-    /// Says that it will send no more.
-    Finish,
-    /// Makes the end an abort.
+    /// Shuts down the sending side.
+    HalfClose,
+    /// Closes with a reset instead of a FIN.
     Reset,
 }
 
-/// Answers and, though it was asked not to, keeps the connection open.
-pub fn says(answer: impl Into<Vec<u8>>) -> Vec<Act> {
-    vec![Hear, say(answer), Hold]
+/// Responds, and keeps the connection open although the request has `Connection: close`.
+pub fn responds(response: impl Into<Vec<u8>>) -> Vec<Act> {
+    vec![Receive, send(response), Hold]
 }
 
-/// Speaks before it was spoken to.
-pub fn speaks(greeting: impl Into<Vec<u8>>) -> Vec<Act> {
-    vec![say(greeting), Hold]
+/// Sends before it has received a request.
+pub fn greets(greeting: impl Into<Vec<u8>>) -> Vec<Act> {
+    vec![send(greeting), Hold]
 }
 
-pub fn say(bytes: impl Into<Vec<u8>>) -> Act {
-    Say(bytes.into())
+pub fn send(bytes: impl Into<Vec<u8>>) -> Act {
+    Transmit(bytes.into())
 }
 
 pub fn drip(text: &str, milliseconds: u64) -> Act {
@@ -158,7 +159,7 @@ pub fn response(status: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// The line about a peer that sent this.
+/// The line about a peer whose first bytes are not HTTP/1.
 pub fn foreign(start: &str) -> String {
     format!("unhealthy: {{peer}} does not speak HTTP/1: it sent \"{start}\"")
 }
@@ -169,19 +170,19 @@ pub fn redirected(redirect: &str) -> String {
 }
 
 pub fn perform(acts: &[Act], mut stream: TcpStream) {
-    // That the peer has gone is the end, not a failure.
+    // The peer may close at any time.
     let _ = acts.iter().try_for_each(|act| act.perform(&mut stream));
 }
 
 impl Act {
     fn perform(&self, stream: &mut TcpStream) -> io::Result<()> {
         match self {
-            Hear => drop(read_request(stream)),
-            Reply(answer) => {
+            Receive => drop(read_request(stream)),
+            Reply(response) => {
                 let request = read_request(stream);
-                stream.write_all(&answer(&request))?;
+                stream.write_all(&response(&request))?;
             }
-            Say(bytes) => stream.write_all(bytes)?,
+            Transmit(bytes) => stream.write_all(bytes)?,
             Drip(bytes, pause) => {
                 stream.set_nodelay(true)?;
                 for byte in bytes {
@@ -194,14 +195,14 @@ impl Act {
             },
             Hold => drop(io::copy(stream, &mut io::sink())),
             Pause(time) => thread::sleep(*time),
-            Finish => stream.shutdown(Shutdown::Write)?,
+            HalfClose => stream.shutdown(Shutdown::Write)?,
             Reset => SockRef::from(&*stream).set_linger(Some(Duration::ZERO))?,
         }
         Ok(())
     }
 }
 
-/// Reads to the empty line, or to the end.
+/// Reads up to the empty line, or to the end of the stream.
 pub fn read_request(stream: &mut impl Read) -> String {
     let mut request = Vec::new();
     let mut byte = [0];
@@ -211,18 +212,18 @@ pub fn read_request(stream: &mut impl Read) -> String {
     String::from_utf8(request).expect("requests are ASCII")
 }
 
-/// A stage that is set. Dropping it takes the sockets away; servers end with their peers.
+/// A running scenario. Dropping it closes the listening sockets; servers end with their peers.
 pub struct Scene {
     /// Without a path: `http://127.0.0.1:40123`.
     pub url: String,
-    /// How the probe names whom it asked.
+    /// The peer as the probe prints it.
     pub peer: String,
     connections: Arc<AtomicUsize>,
     sockets: Vec<Socket>,
 }
 
 impl Scene {
-    /// `None` where there is no IPv6 and it is needed.
+    /// Returns `None` if the scenario needs IPv6 and this machine has none.
     pub fn set(stage: &Stage) -> Option<Self> {
         let mut scene = Self {
             url: String::new(),
@@ -260,12 +261,12 @@ impl Scene {
         Some(scene)
     }
 
-    /// How often a server was connected to.
+    /// Number of connections that the servers have accepted.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Does the same with every connection.
+    /// Performs the acts on every connection.
     fn serve(&self, socket: Socket, acts: &[Act]) -> Socket {
         socket.listen(8).expect("a bound socket can listen");
         let listener = socket.try_clone().expect("descriptors are left");
@@ -285,7 +286,7 @@ impl Scene {
 impl Drop for Scene {
     fn drop(&mut self) {
         for socket in &self.sockets {
-            // What waits to accept wakes up.
+            // Wakes up the thread that is blocked in accept.
             let _ = socket.shutdown(Shutdown::Both);
         }
     }
@@ -297,12 +298,12 @@ pub fn listener() -> Socket {
     socket
 }
 
-/// A port where nobody listens, and nobody else can: it is taken.
+/// A bound socket that does not listen: connections are refused, and nobody else can take the port.
 pub fn closed() -> Socket {
     bound((Ipv4Addr::LOCALHOST, 0).into()).expect("a port is free")
 }
 
-/// The same port on both loopback addresses, closed; `None` without IPv6.
+/// The same closed port on both loopback addresses, or `None` without IPv6.
 pub fn closed_pair() -> Option<(Socket, Socket)> {
     for _ in 0..100 {
         let v6 = bound((Ipv6Addr::LOCALHOST, 0).into()).ok()?;
@@ -321,17 +322,15 @@ pub fn bound(address: SocketAddr) -> io::Result<Socket> {
 
 pub fn address_of(socket: &Socket) -> SocketAddr {
     let address = socket.local_addr().expect("a bound socket has an address");
-    address
-        .as_socket()
-        .expect("it is an address of the internet")
+    address.as_socket().expect("the socket has an IP address")
 }
 
-/// A listener whose queue of connections is full, and who stands in it.
+/// A listener whose backlog is full, and the connections that fill it.
 pub fn full_backlog() -> (Socket, Vec<TcpStream>) {
     let listener = closed();
     listener.listen(0).expect("a bound socket can listen");
     let address = address_of(&listener);
-    let enter = || TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok();
-    let queue = iter::from_fn(enter).collect();
+    let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok();
+    let queue = iter::from_fn(connect).collect();
     (listener, queue)
 }

@@ -1,10 +1,10 @@
-//! What tests of whole programs share: the examples as programs, and servers that misbehave.
+//! Helpers for tests of whole programs: the examples as child processes, and servers that misbehave.
 #![allow(
     dead_code,
     unreachable_pub,
     unused_macros,
     unused_imports,
-    reason = "each test binary uses a part"
+    reason = "each test binary uses a part, and tests/e2e makes it public"
 )]
 
 pub mod hostile;
@@ -22,16 +22,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Nothing here takes that long; what does hangs.
+/// Time limit for a program. Longer than any of them needs.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// The program of an example of this package, with the features that this test was built with.
+/// The path of an example's executable, built with the features of the calling test.
 pub fn example(name: &str) -> PathBuf {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(build_examples).join(name)
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    DIRECTORY.get_or_init(build_examples).join(name)
 }
 
-/// The repository, whichever of its packages the test is in.
+/// The repository's root, for tests of the crate and for those in `tests/e2e`.
 pub fn repository() -> &'static Path {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     match env!("CARGO_PKG_NAME") {
@@ -40,14 +40,14 @@ pub fn repository() -> &'static Path {
     }
 }
 
-/// Cargo's directory for what tests write, and which no test has to remove.
+/// Cargo's directory for the files of tests, which need not be removed.
 pub fn scratch() -> PathBuf {
     let scratch = target().join("tmp");
     create_dir_all(&scratch).expect("cargo's own directory can be made");
     scratch
 }
 
-/// Cargo's target directory, wherever it is.
+/// Cargo's target directory.
 pub fn target() -> PathBuf {
     profile()
         .parent()
@@ -55,7 +55,7 @@ pub fn target() -> PathBuf {
         .to_owned()
 }
 
-/// TARGET/PROFILE of this test, which is TARGET/PROFILE/deps/probe-0123456789abcdef.
+/// The directory TARGET/PROFILE of this test, whose path is TARGET/PROFILE/deps/probe-0123456789abcdef.
 fn profile() -> PathBuf {
     let test = env::current_exe().expect("a running test has a path");
     test.ancestors()
@@ -64,7 +64,7 @@ fn profile() -> PathBuf {
         .to_owned()
 }
 
-/// Builds what `cargo test --test NAME` does not; after a plain `cargo test` there is nothing to do.
+/// Builds the examples, which `cargo test --test NAME` does not. `cargo test` has already built them.
 fn build_examples() -> PathBuf {
     let profile = profile();
     let profile_name = match profile.file_name().and_then(|name| name.to_str()) {
@@ -89,22 +89,22 @@ fn build_examples() -> PathBuf {
     profile.join("examples")
 }
 
-/// What a program that has ended leaves behind.
+/// Exit code and output of a program that has ended.
 #[derive(Debug)]
 pub struct Outcome {
-    /// `None` after a signal, which is ours when `took` reaches [`DEADLINE`].
+    /// `None` after a signal, which is our SIGKILL if `took` reaches [`DEADLINE`].
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
     pub took: Duration,
 }
 
-/// Runs a program to its end, or kills it.
+/// Runs a program until it exits, or kills it at the [`DEADLINE`].
 pub fn run(command: &mut Command) -> Outcome {
     start(command).finish()
 }
 
-/// Starts a program, for tests that meddle with it while it runs.
+/// Starts a program, for tests that signal it or close its streams while it runs.
 pub fn start(command: &mut Command) -> Running {
     let started = Instant::now();
     let child = command
@@ -116,7 +116,7 @@ pub fn start(command: &mut Command) -> Running {
     Running { child, started }
 }
 
-/// A program that was started. Dropping it ends it, so that a failed test leaves nothing behind.
+/// A running program. Dropping it kills the program, so that a failed test leaves none behind.
 #[derive(Debug)]
 pub struct Running {
     pub child: Child,
@@ -124,7 +124,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Waits for the program to end, or kills it.
+    /// Waits until the program exits, or kills it at the [`DEADLINE`].
     pub fn finish(mut self) -> Outcome {
         let stdout = collect(self.child.stdout.take());
         let stderr = collect(self.child.stderr.take());
@@ -156,31 +156,31 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Of one that has ended, neither does anything.
+        // Both fail if the program has ended, which is fine.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Reads a stream to its end, so that a full pipe holds nobody up.
+/// Reads a stream to its end in a thread, so that a full pipe does not block the program.
 fn collect(stream: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(mut stream) = stream {
-            // What was read before an error counts.
+            // Keep what was read before an error.
             let _ = stream.read_to_end(&mut bytes);
         }
         bytes
     })
 }
 
-/// Starts a server on 127.0.0.1 that does this with its first connection, and takes no other.
+/// Starts a server on 127.0.0.1 that handles one connection and then stops listening.
 pub fn serve(behaviour: impl FnOnce(TcpStream) + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
     serve_on(listener, behaviour)
 }
 
-/// The same on a listener of one's own.
+/// Like [`serve`], on a given listener.
 pub fn serve_on(
     listener: TcpListener,
     behaviour: impl FnOnce(TcpStream) + Send + 'static,
@@ -195,9 +195,9 @@ pub fn serve_on(
     address
 }
 
-/// Keeps other tests, of other processes too, from using the thing of that name at the same time:
-/// what an example advertises is seen by all that run it.
-#[must_use = "it lasts as long as the guard"]
+/// Locks a name across all test processes. An example's advertisement is visible to every test that
+/// runs the same example.
+#[must_use = "the lock is released when the file is dropped"]
 pub fn exclusive(name: &str) -> File {
     let lock = File::create(scratch().join(format!("{name}.lock"))).expect("a lock can be made");
     lock.lock().expect("a lock can be waited for");

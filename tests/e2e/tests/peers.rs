@@ -251,8 +251,8 @@ const POLICIES: [(&str, &[Scenarios]); 6] = [
         &[(
             "the_first_loopback_address_that_connects_is_used",
             &[
-                "unwell on IPv4, well on IPv6",
-                "well on IPv4, unwell on IPv6",
+                "unhealthy on IPv4, healthy on IPv6",
+                "healthy on IPv4, unhealthy on IPv6",
             ],
         )],
     ),
