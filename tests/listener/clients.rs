@@ -1,7 +1,6 @@
-//! The listener for services without axum: real sockets, clients that misbehave, bounds that hold.
+//! The listener for services without axum: routes, timeouts, eviction, and malformed requests.
 //!
-//! What a stranger can send is in tables, and is sent to the routes on axum's server too: where
-//! their answers differ, the table says so. `flood.rs` has the floods.
+//! The tables of requests are sent to axum's server, too. Where the responses differ, the table has both.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -20,10 +19,12 @@ use tokio::{
     task::spawn_blocking,
 };
 
-/// Longer than any bound of the listener, shorter than anybody's patience.
+/// Time limit of a read. Longer than any timeout of the listener.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 async fn serve(builder: HealthBuilder) -> (Health, SocketAddr) {
+    #[cfg(target_os = "linux")]
+    crate::flood::raise_descriptor_limit();
     let health = builder.build().unwrap();
     let listener = health.listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
@@ -37,7 +38,7 @@ fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Sends what it is given and reads until the listener closes.
+/// Sends a request and reads until the listener closes.
 fn converse(address: SocketAddr, request: &str) -> String {
     let mut stream = connect(address);
     stream.write_all(request.as_bytes()).unwrap();
@@ -63,7 +64,7 @@ fn request(address: SocketAddr, method: &str, target: &str) -> String {
     converse(address, &request)
 }
 
-/// A probe is let in, in time.
+/// Asserts that a probe gets 200 in time.
 fn passes_within(limit: Duration, address: SocketAddr) {
     let started = Instant::now();
     assert_eq!(code(&get(address, "/health")), "200");
@@ -186,7 +187,7 @@ async fn old_and_half_closing_clients_get_responses() {
     let (health, address) = serve(Health::builder(build_info!())).await;
     health.set_ready();
     spawn_blocking(move || {
-        // HAProxy's `option httpchk` without arguments: a wrong method, but an answer.
+        // HAProxy's `option httpchk` without arguments sends this.
         assert_eq!(
             code(&converse(address, "OPTIONS / HTTP/1.0\r\n\r\n")),
             "404"
@@ -195,7 +196,7 @@ async fn old_and_half_closing_clients_get_responses() {
             code(&converse(address, "GET /health HTTP/1.0\r\n\r\n")),
             "200"
         );
-        // `printf … | nc`: says all it has to say, and shuts its side down.
+        // `printf … | nc` shuts down its side after the request.
         let mut stream = connect(address);
         stream
             .write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -244,10 +245,7 @@ async fn a_slow_head_has_the_same_deadline() {
         let started = Instant::now();
         while stream.write_all(b"G").is_ok() && !is_closed(&stream) {
             std::thread::sleep(Duration::from_millis(100));
-            assert!(
-                started.elapsed() < TIMEOUT,
-                "it may take all the time there is"
-            );
+            assert!(started.elapsed() < TIMEOUT, "the head has no deadline");
         }
         let took = started.elapsed();
         assert!(took >= Duration::from_millis(3900), "{took:?}");
@@ -258,7 +256,7 @@ async fn a_slow_head_has_the_same_deadline() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unread_response_closes_the_connection() {
-    // More than the buffers of both sides hold.
+    // A body larger than the buffers of both sides.
     let names = (0..5000).map(|n| format!("{n:0>64}"));
     let pass = async || Ok::<_, String>(());
     let builder = names.fold(Health::builder(build_info!()), |builder, name| {
@@ -276,7 +274,7 @@ async fn an_unread_response_closes_the_connection() {
             .unwrap();
         while stream.write_all(b"x").is_ok() {
             std::thread::sleep(Duration::from_millis(100));
-            assert!(started.elapsed() < TIMEOUT, "it waits for its reader");
+            assert!(started.elapsed() < TIMEOUT, "the response has no deadline");
         }
         let took = started.elapsed();
         assert!(took >= Duration::from_millis(3900), "{took:?}");
@@ -295,14 +293,14 @@ async fn probes_waiting_for_a_slow_check_are_not_evicted() {
     health.set_ready();
     spawn_blocking(move || {
         let request = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-        let started: Vec<_> = (0..300)
+        let waiting: Vec<_> = (0..300)
             .map(|_| {
                 let mut stream = connect(address);
                 stream.write_all(request).unwrap();
                 stream
             })
             .collect();
-        for mut stream in started {
+        for mut stream in waiting {
             assert_eq!(code(&read_to_close(&mut stream)), "200");
         }
     })
@@ -315,11 +313,11 @@ async fn connections_are_bounded_and_probes_get_through() {
     let (health, address) = serve(Health::builder(build_info!())).await;
     health.set_ready();
     spawn_blocking(move || {
-        // Each holds its connection and says nothing; the listener keeps 256.
+        // The clients keep their connections and send nothing. The listener keeps 256 connections.
         let since = Instant::now();
         let silent: Vec<_> = (0..400).map(|_| connect(address)).collect();
         passes_within(Duration::from_secs(1), address);
-        // Well before the 4 s after which all of them are closed.
+        // Well before the head timeout of 4 s, which would close all of them.
         loop {
             let closed = silent.iter().filter(|stream| is_closed(stream)).count();
             if closed >= 145 {
@@ -339,7 +337,7 @@ async fn connections_are_bounded_and_probes_get_through() {
 async fn a_flood_on_a_busy_runtime_does_not_lock_out_a_probe() {
     let (health, address) = serve(Health::builder(build_info!())).await;
     health.set_ready();
-    // Each turn of the only thread takes two milliseconds more.
+    // Each poll loop of the only runtime thread takes two more milliseconds.
     tokio::spawn(async {
         loop {
             let since = Instant::now();
@@ -369,18 +367,18 @@ async fn a_request_waiting_for_a_thread_is_not_evicted() {
         (first, others)
     });
     let (mut first, _others) = first.await.unwrap();
-    // All are accepted and have been looked at, and have said nothing so far.
+    // All connections are accepted and have been polled once. No request has been sent yet.
     let live = spawn_blocking(move || get(address, "/health/live")).await;
     assert_eq!(code(&live.unwrap()), "200");
     let refill = spawn_blocking(move || connect(address));
     let _one_more = refill.await.unwrap();
 
-    // From here, the only thread is this one.
+    // From here on, the only runtime thread is this one.
     let _and_more = connect(address);
     first
         .write_all(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         .unwrap();
-    // And this is what keeps it busy.
+    // Blocks the runtime, so that the request waits.
     std::thread::sleep(Duration::from_millis(50));
 
     let response = spawn_blocking(move || read_to_close(&mut first)).await;
@@ -441,7 +439,7 @@ async fn a_flood_does_not_close_a_probe_in_flight() {
     let silent = silent.await.unwrap();
     flooded.notify_one();
 
-    // On a slow machine the check is late, and that is an answer too.
+    // On a slow machine the check misses its deadline, and the response is a 503.
     let response = probe.await.unwrap();
     assert!(matches!(code(&response), "200" | "503"), "{response}");
     drop(silent);
@@ -449,25 +447,27 @@ async fn a_flood_does_not_close_a_probe_in_flight() {
 
 #[tokio::test]
 async fn an_unaccepted_flood_does_not_delay_a_probe() {
+    #[cfg(target_os = "linux")]
+    crate::flood::raise_descriptor_limit();
     let health = Health::builder(build_info!()).build().unwrap();
     let listener = health.listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
-    // Nothing is accepted: it does not serve.
+    // The listener is not served, so it accepts nothing.
     let at_once = Duration::from_millis(500);
     let connect = |_| TcpStream::connect_timeout(&address, at_once);
     let flood: Result<Vec<_>, _> = (0..1000).map(connect).collect();
     assert_eq!(flood.unwrap().len(), 1000);
 }
 
-/// A table: a name, what is sent, and the responses in the words of [`answers`]. The listener is
-/// expected to serve the first request like axum, or as it stands before a bar, and to close.
+/// A table: a name, the request, and the responses in the notation of [`responses`]. The listener serves
+/// the first request like axum, or as stated before a `|`, and closes.
 macro_rules! scenarios {
     ($($name:literal: $sent:expr => $ours:literal $(| $axums:literal)?),+ $(,)?) => {
         [$(($name, String::from($sent), $ours, [$ours $(, $axums)?].last().copied().unwrap())),+]
     };
 }
 
-/// A head with these lines, and what follows it.
+/// A request head with these lines, followed by `rest`.
 fn get_with(lines: &str, rest: &str) -> String {
     format!("GET /health HTTP/1.1\r\nHost: x\r\n{lines}\r\n\r\n{rest}")
 }
@@ -476,10 +476,10 @@ fn post(lines: &str, rest: &str) -> String {
     get_with(lines, rest).replacen("GET", "POST", 1)
 }
 
-/// As the body of another, it must not be answered.
+/// A request that is sent as the body of another request, and must not get a response.
 const INNER: &str = "GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n";
 
-/// The length of [`INNER`], as `Content-Length` and as a chunk say it.
+/// The length of [`INNER`] as a header, and as the size of a chunk.
 const LENGTH: &str = "Content-Length: 38";
 const CHUNK: &str = "26\r\n";
 
@@ -492,7 +492,7 @@ async fn no_body_is_treated_as_a_request() {
     let both = |first, second, body| post(&format!("{first}\r\n{second}"), body);
     let mega = &"x".repeat(1_000_000);
     both_servers(scenarios! {
-        // A body of a known length is skipped, and the next request is a request.
+        // A body of known length is skipped, and the next request is served.
         "a body": post(LENGTH, INNER) => "405",
         "a body of a GET": get_with(LENGTH, INNER) => "200",
         "a body, and a request": get_with(LENGTH, &INNER.repeat(2)) => "200 200",
@@ -501,7 +501,7 @@ async fn no_body_is_treated_as_a_request() {
         "chunks of something packed": post("Transfer-Encoding: gzip, chunked", end) => "405 200",
         "trailers": post(CHUNKED, &format!("0\r\n{LENGTH}\r\n\r\n{INNER}")) => "405 200",
         "the same length twice": both(LENGTH, LENGTH, INNER) => "405",
-        // Where the two ends of a proxy could count differently, nothing more is read.
+        // If a proxy could see a different length, nothing more is read.
         "CL.TE": both("Content-Length: 43", CHUNKED, end) => "405 closed",
         "TE.CL": both(CHUNKED, "Content-Length: 5", end) => "405 closed",
         "TE.CL, in a chunk": both(CHUNKED, "Content-Length: 4", &chunk(CHUNK)) => "405 closed",
@@ -523,7 +523,7 @@ async fn no_body_is_treated_as_a_request() {
         "chunks in another": post("Transfer-Encoding: chunked, identity", end) => "400 closed",
         "two codings": both(CHUNKED, "Transfer-Encoding: identity", end) => "400 closed",
         "chunks in HTTP/1.0": post(CHUNKED, end).replacen("1.1", "1.0", 1) => "400 closed",
-        // The answer does not wait for the body, and what is wrong with it ends the connection.
+        // The response does not wait for the body. An invalid body closes the connection.
         "a size that is no number": chunk("zz\r\n") => "405 closed",
         "a negative size": chunk("-26\r\n") => "405 closed",
         "a size with a prefix": chunk("0x26\r\n") => "405 closed",
@@ -537,7 +537,7 @@ async fn no_body_is_treated_as_a_request() {
         "1 MB": post("Content-Length: 1000000", mega) => "405 closed",
         "1 MB of a GET": get_with("Content-Length: 1000000", mega) => "200 closed",
         "1 MB in one chunk": post(CHUNKED, &format!("f4240\r\n{mega}\r\n{end}")) => "405 closed",
-        // Nobody is asked to go on.
+        // No 100 (Continue) is sent.
         "a body that waits": both("Expect: 100-continue", LENGTH, "") => "405 closed",
         "no body that waits": get_with("Expect: 100-continue", "") => "200",
         "an expectation beyond all": get_with("Expect: 200-ok", "") => "200",
@@ -567,14 +567,14 @@ async fn every_request_head_has_one_response() {
         "HAProxy": "OPTIONS / HTTP/1.0\r\n\r\n" => "404 closed",
         "the last of a connection": get_with("Connection: close", INNER) => "200 closed",
         "a good one and a bad one": INNER.to_owned() + &get("Bad Name: x") => "200 400 closed",
-        // Health does not depend on the name that was asked for: probes by hand have none.
+        // The Host header is ignored, because requests by hand often have none.
         "no host": "GET /health HTTP/1.1\r\n\r\n" => "200",
         "two hosts": get("Host: y") => "200",
         "no name of a host": get("Host: a b@/c") => "200",
-        // Allowed, and sent by hand.
+        // Allowed by RFC 9112, and common in requests by hand.
         "LF only": "GET /health HTTP/1.1\nHost: x\n\n" => "200",
         "empty lines before": format!("\r\n\r\n{INNER}") => "200",
-        // Not offered, and so not switched to.
+        // Upgrades are not offered.
         "HTTP/2 instead": get_with("Connection: upgrade\r\nUpgrade: h2c", INNER) => "200 200",
         "a WebSocket": get("Connection: upgrade\r\nUpgrade: websocket") => "200",
         "a part, if it is new": get("Range: bytes=0-1\r\nIf-None-Match: *") => "200",
@@ -589,7 +589,7 @@ async fn a_head_of_more_than_8_kib_is_refused() {
     let path = |name| get(name, "Host: x");
     let value = |value| get("/health", &format!("X: {value}"));
     let lines = |count| get("/health", &vec!["A: b"; count].join("\r\n"));
-    // axum has hyper's own bound, 400 KiB.
+    // axum has hyper's default limit of 400 KiB.
     both_servers(scenarios! {
         "a long value": value(long) => "431 closed" | "200 200",
         "a long name": get("/health", &format!("{long}: x")) => "431 closed" | "200 200",
@@ -613,7 +613,7 @@ async fn methods_and_targets_of_every_kind() {
         "GET HEAD POST PUT DELETE PATCH OPTIONS TRACE CONNECT PROPFIND get G !#$%&'*+-.^_`|~";
     let routes = "/health /health/ready /health/live /health? /health?x=/health/live /health#live \
                   http://x/health http://other:1/health https://user:secret@x/health";
-    // A path is taken as it is written: what is not decoded cannot be decoded twice.
+    // Paths are not decoded, so they cannot be decoded twice.
     let no_routes = "/ * //health /health/ /healthz /HEALTH /Health /health;x /%68ealth \
                      /health%2fready /health%00 /../health /health/../health /./health /h\u{e9}alth \
                      /{health} http://x http://x/ http://x//health x:80";
@@ -682,7 +682,7 @@ async fn both_servers<const N: usize>(
     health.set_ready();
     let axum = serve_axum(&health).await;
     spawn_blocking(move || {
-        let mut others = Vec::new();
+        let mut mismatches = Vec::new();
         for (name, request, ours, axums) in scenarios {
             let first = ours.split(' ').next().unwrap_or_default();
             let ours = match first {
@@ -693,11 +693,11 @@ async fn both_servers<const N: usize>(
             {
                 let responses = responses(address, &request, expected);
                 if responses != expected {
-                    others.push(format!("{name}, {server}: {responses}, not {expected}"));
+                    mismatches.push(format!("{name}, {server}: {responses}, not {expected}"));
                 }
             }
         }
-        assert!(others.is_empty(), "{others:#?}");
+        assert!(mismatches.is_empty(), "{mismatches:#?}");
     })
     .await
     .unwrap();
@@ -711,10 +711,11 @@ async fn serve_axum(health: &Health) -> SocketAddr {
     address
 }
 
-/// The codes of the answers in their order, and whether the connection is then closed: "405 closed".
+/// The status codes of the responses in order, and whether the connection is closed then, such as
+/// "405 closed".
 fn responses(address: SocketAddr, request: &str, expected: &str) -> String {
     let mut stream = connect(address);
-    // Who is refused may be cut off before all is said.
+    // The listener can refuse the request and close before everything is sent.
     let _ = stream.write_all(request.as_bytes());
     if expected.ends_with("closed") {
         return codes(&read_to_close(&mut stream)) + "closed";
@@ -727,7 +728,7 @@ fn responses(address: SocketAddr, request: &str, expected: &str) -> String {
             count => responses += str::from_utf8(&part[..count]).unwrap(),
         }
     }
-    // One more request, now that all answers are there: its own has to be the next, and the last.
+    // After all responses, one more request must get the next and last response.
     stream
         .write_all(b"GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         .unwrap();
@@ -735,7 +736,7 @@ fn responses(address: SocketAddr, request: &str, expected: &str) -> String {
     codes.strip_suffix(" 404 ").unwrap_or(&codes).to_owned()
 }
 
-/// Nothing in an answer but its first line names a version.
+/// The status codes of responses. Only a status line contains a version.
 fn codes(responses: &str) -> String {
     let responses = responses.split("HTTP/1.").skip(1);
     responses
@@ -743,7 +744,7 @@ fn codes(responses: &str) -> String {
         .collect()
 }
 
-/// Without waiting.
+/// Whether the peer has closed, without waiting.
 fn is_closed(mut stream: &TcpStream) -> bool {
     stream.set_nonblocking(true).unwrap();
     match stream.read(&mut [0]) {

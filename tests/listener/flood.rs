@@ -1,6 +1,6 @@
-//! The listener under floods: probes are answered throughout, and its memory is bounded.
+//! The listener under floods: probes get responses, and memory is bounded.
 //!
-//! The listener is that of `examples/worker.rs`, a process of its own: what is measured is its alone.
+//! The listener runs in `examples/worker.rs`, a separate process whose resources can be measured.
 #![cfg(all(target_os = "linux", feature = "axum", feature = "listener"))]
 
 use std::{
@@ -19,16 +19,16 @@ use tokio::{io::AsyncWriteExt, runtime::Builder, task::JoinSet, time::interval};
 
 use crate::support;
 
-/// What `healthcheck` allows by default. A machine with a core to spare is ten times faster.
+/// The probe's default timeout. A machine with an idle core is ten times faster.
 const DEADLINE: Duration = Duration::from_secs(3);
 
-/// Of each drip.
+/// Interval at which a slow client sends a byte.
 const PERIOD: Duration = Duration::from_secs(2);
 
-/// What the listener keeps open at once.
+/// Maximum number of connections of the listener.
 const CONNECTIONS: u64 = 256;
 
-/// What one connection may cost, in KiB: a buffer of 8 for each direction, and as much again.
+/// Maximum memory of a connection, in KiB: a buffer of 8 KiB for each direction, twice.
 const COST: u64 = 32;
 
 const PROBE: &[u8] = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
@@ -39,8 +39,8 @@ const KEPT: &[u8] = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
 fn five_thousand_slow_connections_do_not_lock_out_a_probe() {
     const DRIPS: u32 = 5000;
     let worker = Worker::start();
-    allow_descriptors(process::id(), DRIPS + 100);
-    // On one core at most: the listener is to have another.
+    raise_descriptor_limit();
+    // One thread, so that the listener has the other core.
     let mut attack = Builder::new_multi_thread();
     let attack = attack.worker_threads(1).enable_all().build();
     let attack = attack.expect("a runtime");
@@ -55,7 +55,7 @@ fn five_thousand_slow_connections_do_not_lock_out_a_probe() {
         drips.join_all().await
     });
 
-    // In the first period they come, and then each drips once in every period.
+    // The clients connect during the first period. Then each sends a byte in every period.
     let (since, mut slowest, mut responses) = (Instant::now(), Duration::ZERO, 0);
     while since.elapsed() < 3 * PERIOD {
         let started = Instant::now();
@@ -68,10 +68,10 @@ fn five_thousand_slow_connections_do_not_lock_out_a_probe() {
     attack.shutdown_background();
 
     println!(
-        "{responses} probes answered, the slowest in {slowest:?}; {open} more open, {grown} KiB"
+        "{responses} responses, the slowest in {slowest:?}; {open} more descriptors, {grown} KiB"
     );
     assert!(slowest < DEADLINE, "{slowest:?}");
-    // And those which are accepted, and for which others are closed, in one turn of the listener.
+    // The listener accepts up to 128 connections before it has evicted others.
     let bounds = CONNECTIONS - 10..=CONNECTIONS + 128;
     assert!(bounds.contains(&open), "{open}");
     assert!(grown <= CONNECTIONS * COST, "{grown} KiB");
@@ -110,13 +110,13 @@ fn without_a_descriptor_it_warns_once_and_recovers() {
 
     let mut waiting = worker.connect();
     waiting.write_all(PROBE).expect("the system takes it");
-    let patience = |limit| log.set_read_timeout(Some(limit)).expect("an option");
-    patience(DEADLINE);
+    let timeout = |limit| log.set_read_timeout(Some(limit)).expect("an option");
+    timeout(DEADLINE);
     let mut lines = BufReader::new(&log).lines();
     let ready = lines.next().expect("a line").expect("text");
     let said = lines.next().expect("a line").expect("it says so");
-    // In that time it tries twenty times.
-    patience(Duration::from_secs(1));
+    // The listener retries twenty times in that second.
+    timeout(Duration::from_secs(1));
     let more = lines.next().expect("no end").expect_err("only once");
     waiting.set_nonblocking(true).expect("an option");
     let early = waiting.read(&mut [0]).expect_err("no answer yet");
@@ -138,12 +138,12 @@ fn without_a_descriptor_it_warns_once_and_recovers() {
     assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response:?}");
 }
 
-/// A head that never ends, on one connection after the other.
+/// Sends a request head that never ends, on one connection after another.
 async fn drip(address: SocketAddr) {
     let mut due = interval(PERIOD);
     loop {
         let connected = tokio::net::TcpStream::connect(address).await;
-        let mut stream = connected.expect("it is let in");
+        let mut stream = connected.expect("the listener accepts");
         let mut sent = stream
             .write_all(b"GET /health HTTP/1.1\r\nHost: x\r\nX: ")
             .await;
@@ -158,13 +158,13 @@ async fn drip(address: SocketAddr) {
 fn requests_after_the_first_are_not_buffered() {
     let worker = Worker::start();
     let stream = Socket::new(Domain::IPV4, Type::STREAM, None).expect("sockets are left");
-    // Nearly all that is taken is then on the other side.
+    // With small buffers on this side, nearly everything that is accepted is on the other side.
     let small = stream.set_send_buffer_size(4096);
     small
         .and_then(|()| stream.set_recv_buffer_size(4096))
         .and_then(|()| stream.set_write_timeout(Some(DEADLINE)))
         .and_then(|()| stream.connect(&worker.address.into()))
-        .expect("it is let in");
+        .expect("the listener accepts");
 
     let requests = KEPT.repeat(1000);
     let mut sent = 0;
@@ -173,16 +173,16 @@ fn requests_after_the_first_are_not_buffered() {
             Ok(count) => sent += count,
             Err(error) => break error,
         }
-        assert!(sent < 1 << 30, "a gigabyte is taken");
+        assert!(sent < 1 << 30, "a gigabyte was accepted");
     };
 
     let kinds = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
     assert!(kinds.contains(&refused.kind()), "{refused}");
     assert!(probe(worker.address).starts_with("HTTP/1.1 200 OK\r\n"));
     let grown = worker.grown();
-    println!("{sent} bytes of requests taken, {grown} KiB more");
+    println!("{sent} bytes of requests accepted, {grown} KiB more");
     assert!(grown <= 4 * COST, "{grown} KiB");
-    // The system doubles what it was told to keep, and counts its own for each packet.
+    // Linux doubles the configured buffer size, and counts its overhead for each packet.
     assert!(sent < 8 * 16 * 1024, "{sent}");
 }
 
@@ -195,10 +195,10 @@ fn unread_bodies_are_not_buffered() {
     for _ in 0..100 {
         let mut stream = worker.connect();
         stream.write_all(head.as_bytes()).expect("it is sent");
-        // Cut off at some point.
+        // The listener closes before the end of the body.
         let _ = stream.write_all(&body);
         let mut response = [0; 24];
-        stream.read_exact(&mut response).expect("it is answered");
+        stream.read_exact(&mut response).expect("a response");
         assert_eq!(&response, b"HTTP/1.1 405 Method Not ");
     }
 
@@ -219,8 +219,14 @@ fn probe(address: SocketAddr) -> String {
     conversation().unwrap_or_else(|error| error.to_string())
 }
 
-/// For a process, up to what the machine allows.
-fn allow_descriptors(pid: u32, count: u32) {
+/// Allows this process enough descriptors for the connections of concurrent tests. The default soft limit
+/// of many systems is 1024.
+pub(crate) fn raise_descriptor_limit() {
+    limit_descriptors(process::id(), 10_000);
+}
+
+/// Sets the soft limit of descriptors of a process.
+fn limit_descriptors(pid: u32, count: u32) {
     let mut prlimit = Command::new("prlimit");
     prlimit.args(["--pid", &pid.to_string()]);
     let status = prlimit.arg(format!("--nofile={count}:")).status();
@@ -230,15 +236,15 @@ fn allow_descriptors(pid: u32, count: u32) {
     );
 }
 
-/// `examples/worker.rs` in a process of its own.
+/// `examples/worker.rs` in a child process.
 struct Worker {
     process: Child,
     address: SocketAddr,
-    /// One at a time: a flood takes both cores.
+    /// Floods run one at a time, because each needs both cores.
     _alone: File,
-    /// The descriptor of its first connection.
+    /// The number of the lowest free descriptor.
     free: u32,
-    /// Memory in KiB, and descriptors.
+    /// Memory in KiB and number of descriptors at rest.
     at_rest: (u64, u64),
 }
 
@@ -273,7 +279,7 @@ impl Worker {
             free,
             at_rest: (0, 0),
         };
-        // What the first answer needs is no growth.
+        // Memory that the first response needs is not growth.
         while !probe(address).starts_with("HTTP/1.1 200 OK\r\n") {
             thread::yield_now();
         }
@@ -281,24 +287,24 @@ impl Worker {
         worker
     }
 
-    /// So many descriptors for its connections.
+    /// Limits the worker to this many more descriptors.
     fn leave(&self, spare: u32) {
-        allow_descriptors(self.process.id(), self.free + spare);
+        limit_descriptors(self.process.id(), self.free + spare);
     }
 
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).expect("it listens");
-        let patience = Some(3 * DEADLINE);
-        stream.set_read_timeout(patience).expect("an option");
+        let timeout = Some(3 * DEADLINE);
+        stream.set_read_timeout(timeout).expect("an option");
         stream
     }
 
-    /// By how much its peak is above what it had at rest, in KiB.
+    /// Growth of its peak memory since it was at rest, in KiB.
     fn grown(&self) -> u64 {
         self.memory() - self.at_rest.0
     }
 
-    /// More than it had at rest.
+    /// Number of descriptors beyond those at rest.
     fn descriptors(&self) -> u64 {
         let all = fs::read_dir(format!("/proc/{}/fd", self.process.id()));
         let all = all.expect("it lives").count();

@@ -1,4 +1,4 @@
-//! The listener for services without axum, on real sockets.
+//! The listener for services without axum, tested on real sockets.
 
 mod clients;
 mod flood;

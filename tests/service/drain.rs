@@ -142,9 +142,9 @@ fn a_worker_without_a_job_exits_at_once() {
     assert_eq!(worker.get("/health/ready").verdict(), "200 pass");
 
     worker.signal("TERM");
-    let said = worker.finish(AT_ONCE);
+    let outcome = worker.finish(AT_ONCE);
 
-    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
 }
 
 #[test]
