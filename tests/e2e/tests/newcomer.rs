@@ -1,5 +1,5 @@
-//! What users do: follow the README from the crate as it is packaged, and build the examples that are
-//! workspaces of their own, as their services are.
+//! The README's instructions, followed with the packaged crate, and the tests of the examples that are
+//! workspaces of their own.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use lifesign_e2e::{
 
 const README: &str = include_str!("../../../README.md");
 
-/// The block that starts with this fence line, the nth of its kind.
+/// The nth code block of the README with this info string.
 fn block(fence: &str, nth: usize) -> &'static str {
     let start = format!("```{fence}\n");
     let rest = README.split(&start).nth(nth + 1).expect("a block");
@@ -46,21 +46,21 @@ fn passes_its_tests(example: &str) {
 
     let output = cargo.output().expect("cargo runs");
 
-    let [said, printed] =
+    let [stderr, stdout] =
         [&output.stderr, &output.stdout].map(|text| String::from_utf8_lossy(text));
-    assert!(output.status.success(), "{said}{printed}");
-    assert!(printed.contains("test result: ok. "), "{printed}");
+    assert!(output.status.success(), "{stderr}{stdout}");
+    assert!(stdout.contains("test result: ok. "), "{stdout}");
 }
 
 #[test]
 fn a_newcomer_gets_a_healthy_service_that_knows_its_commit() {
-    let folder = scratch().join("newcomer");
-    let lifesign = packaged(&folder);
-    let service = folder.join("my-service");
+    let directory = scratch().join("newcomer");
+    let lifesign = packaged(&directory);
+    let service = directory.join("my-service");
     let _ = fs::remove_dir_all(&service);
     fs::create_dir_all(service.join("src")).unwrap();
 
-    // As the README says, but for the port, which is the tests' own.
+    // As in the README, except for the port.
     let manifest = [
         "[package]\nname = \"my-service\"\nversion = \"1.4.2\"\nedition = \"2024\"\n",
         block("toml", 0),
@@ -88,11 +88,11 @@ fn a_newcomer_gets_a_healthy_service_that_knows_its_commit() {
     ];
     git(&[&name[..], &["commit", "--quiet", "--message", "Start"]].concat());
     let commit = git(&["rev-parse", "HEAD"]);
-    run(cargo(&folder)
+    run(cargo(&directory)
         .current_dir(&service)
         .args(["build", "--offline"]));
 
-    let app = folder.join("target/debug/my-service");
+    let app = directory.join("target/debug/my-service");
     let version = run(Command::new(&app).arg("version"));
     assert!(version.starts_with("my-service 1.4.2\n"), "{version}");
     assert!(version.contains(commit.trim()), "{version}");
@@ -113,9 +113,9 @@ fn a_newcomer_gets_a_healthy_service_that_knows_its_commit() {
     assert!(healthy.starts_with("healthy: pass in "), "{healthy:?}");
 }
 
-/// The crate as `cargo package` packs it, unpacked.
-fn packaged(folder: &Path) -> PathBuf {
-    run(cargo(folder).current_dir(REPOSITORY).args([
+/// Packages the crate with `cargo package`, and unpacks it.
+fn packaged(directory: &Path) -> PathBuf {
+    run(cargo(directory).current_dir(REPOSITORY).args([
         "package",
         "--package=lifesign",
         "--no-verify",
@@ -124,20 +124,20 @@ fn packaged(folder: &Path) -> PathBuf {
         "--quiet",
     ]));
     let name = format!("lifesign-{}", manifest_field("version"));
-    let unpacked = folder.join(&name);
+    let unpacked = directory.join(&name);
     let _ = fs::remove_dir_all(&unpacked);
     run(Command::new("tar")
         .arg("-xzf")
-        .arg(folder.join(format!("target/package/{name}.crate")))
+        .arg(directory.join(format!("target/package/{name}.crate")))
         .arg("-C")
-        .arg(folder));
+        .arg(directory));
     unpacked
 }
 
-/// Cargo, without what the tests' own cargo and its caller's environment say.
-fn cargo(folder: &Path) -> Command {
+/// Cargo with its own target directory and without the variables of build metadata.
+fn cargo(directory: &Path) -> Command {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.env("CARGO_TARGET_DIR", folder.join("target"));
+    cargo.env("CARGO_TARGET_DIR", directory.join("target"));
     for name in ["VERSION", "GIT_COMMIT", "BUILD_DATE", "SOURCE_DATE_EPOCH"] {
         cargo.env_remove(name);
     }
@@ -165,7 +165,7 @@ impl Drop for Service {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
-        // Whatever it said is for people who read a failed test.
+        // The output of the service, for a failing test.
         if let Some(stdout) = self.0.stdout.take() {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
                 println!("{line}");

@@ -1,7 +1,7 @@
-//! The scenarios of `tests/probe`, put to what people write into a HEALTHCHECK instead.
+//! The scenarios of `tests/probe`, with other programs that are used as health checks.
 //!
-//! Takes a minute or two, and writes `docs/hostile.md`. What is asserted is that our own probe is
-//! right everywhere, and that all of them can tell well from unwell when nobody misbehaves.
+//! Takes one or two minutes, and writes `docs/hostile.md`. Asserts that our own probe is right in every
+//! scenario, and that all programs distinguish healthy from unhealthy in the simple ones.
 #![cfg(target_os = "linux")]
 
 use std::{
@@ -25,16 +25,16 @@ use lifesign_e2e::{
     },
 };
 
-/// What does not end by then hangs: all of them were told to give up after 3 s.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time after which a program counts as hanging. All have a timeout of 3 s.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What ends by then kept its own timeout: a busy machine makes curl a second late, and no more.
+/// Time until which a program counts as in time. A busy machine delays curl by a second at most.
 const IN_TIME: Duration = Duration::from_secs(6);
 
-/// So many scenarios at a time: nearly all that they do is wait.
+/// Number of concurrent scenarios. They mostly wait.
 const WORKERS: usize = 16;
 
-/// The first is ours.
+/// The programs. The first one is ours.
 const PEERS: [&str; 6] = [
     "`healthcheck`",
     "`curl -fsS --max-time 3`",
@@ -48,7 +48,7 @@ const PEERS: [&str; 6] = [
 enum Verdict {
     Healthy,
     Unhealthy,
-    /// By itself, but too late.
+    /// Ended by itself, but too late.
     Late,
     Hung,
 }
@@ -88,7 +88,7 @@ fn the_probe_is_right_where_its_peers_differ() {
     }
 }
 
-/// What each of [`PEERS`] says to each scenario.
+/// Runs each of [`PEERS`] in each scenario.
 fn judge(cases: &[(&str, Case)], go: &Path) -> Vec<[Verdict; PEERS.len()]> {
     let next = AtomicUsize::new(0);
     let work = || {
@@ -127,7 +127,7 @@ fn command(peer: usize, url: &str, go: &Path) -> Command {
         _ => command.args(words.skip(1)),
     };
     command.arg(url).env_clear();
-    // Where wget would leave a file.
+    // wget can write a file there.
     command.env("HOME", env!("CARGO_TARGET_TMPDIR"));
     command.env("PATH", env::var_os("PATH").unwrap_or_default());
     command
@@ -151,7 +151,7 @@ fn verdict(command: &mut Command) -> Verdict {
                 false => Verdict::Unhealthy,
             };
         }
-        if started.elapsed() > PATIENCE {
+        if started.elapsed() > TIMEOUT {
             child.kill().expect("a child can be killed");
             child.wait().expect("a killed child ends");
             return Verdict::Hung;
@@ -168,7 +168,7 @@ fn expected(case: &Case) -> Verdict {
     }
 }
 
-/// `get.go`, which Go makes a program of.
+/// Compiles `get.go`.
 fn go() -> PathBuf {
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("get");
     let source = Path::new(REPOSITORY).join("tests/e2e/get.go");
@@ -179,10 +179,10 @@ fn go() -> PathBuf {
     program
 }
 
-/// A table, and some of its scenarios, or all.
+/// A table, and some of its scenarios. An empty list means all.
 type Scenarios = (&'static str, &'static [&'static str]);
 
-/// Where another answer is as defensible as ours, and why. To be late is nowhere defended.
+/// Scenarios in which another verdict is as defensible as ours, with the reason. Being late never is.
 const POLICIES: [(&str, &[Scenarios]); 6] = [
     (
         "It reads the body, as most of its users want, and RFC 9112 has clients discard a response whose \
@@ -269,7 +269,7 @@ fn policy(promise: &str, case: &Case) -> Option<usize> {
         .position(|(_, scenarios)| scenarios.iter().any(covers))
 }
 
-/// The page that tells it all.
+/// The text of `docs/hostile.md`.
 fn page(cases: &[(&str, Case)], verdicts: &[[Verdict; PEERS.len()]]) -> String {
     let mut counts = [Count::default(); PEERS.len()];
     let mut details = String::new();
@@ -281,7 +281,7 @@ fn page(cases: &[(&str, Case)], verdicts: &[[Verdict; PEERS.len()]]) -> String {
             .zip(&mut counts)
             .map(|(verdict, count)| count.add(*verdict, expected(case), policy))
             .collect();
-        // Where all agree there is nothing to tell.
+        // Skip scenarios in which all programs agree.
         if cells.iter().all(String::is_empty) {
             continue;
         }
@@ -328,7 +328,7 @@ fn page(cases: &[(&str, Case)], verdicts: &[[Verdict; PEERS.len()]]) -> String {
         .replace("{notes}", notes.trim_end())
 }
 
-/// How often a peer differed, and how.
+/// How often a program differed, and how.
 #[derive(Debug, Default, Clone, Copy)]
 struct Count {
     healthy: u32,
@@ -339,7 +339,7 @@ struct Count {
 }
 
 impl Count {
-    /// Counts, and says what is to be read of it.
+    /// Counts a verdict, and returns its cell in the table.
     fn add(&mut self, verdict: Verdict, expected: Verdict, policy: Option<usize>) -> String {
         let (count, text) = match verdict {
             _ if verdict == expected => return String::new(),
@@ -361,7 +361,7 @@ impl Count {
     }
 }
 
-/// What was asked, as it names itself.
+/// Versions of the programs, as they print them.
 fn versions() -> String {
     let version = |words: &[&str], count| {
         let output = Command::new(words[0]).args(&words[1..]).output();

@@ -1,25 +1,25 @@
-//! The service under a thousand probes a second, with checks that fail, hang and panic at random:
-//! every probe is answered, and nothing grows.
+//! A thousand probes a second, with checks that fail, hang and panic at random: every probe gets a
+//! response, and no resource leaks.
 //!
 //! ```sh
 //! SOAK_SECONDS=3600 cargo test --manifest-path tests/e2e/Cargo.toml --test soak -- --nocapture
 //! ```
 //!
-//! In an hour, on two cores, 3,603,600 of 3,603,600 probes were answered, none later than 880 ms.
-//! Memory went from 17,416 KiB to 19,628 in the first minute, to 19,716 in the next eight, and to 19,748
-//! in the other fifty-one; tasks, descriptors and threads were 5, 15 and 4 before and after.
+//! In one hour on two cores, all 3,603,600 probes got a response within 880 ms. Memory grew from 17,416 KiB
+//! to 19,628 in the first minute, to 19,716 in the next eight, and to 19,748 in the other fifty-one. Tasks,
+//! descriptors and threads were 5, 15 and 4 before and after.
 //!
-//! The service is this program again, in a process of its own, so that the figures are its alone.
-//! It has the routes on both servers; their share of the probes, in each second:
+//! The service is this program in a child process, so that its resources can be measured. Both servers
+//! have the routes. Probes in each second:
 //!
 //! | | axum | the listener |
 //! |---|--:|--:|
 //! | on new connections | 400 | 100 |
-//! | on 100 connections that are kept where the server does so | 400 | 100 |
+//! | on 100 connections, kept if the server does | 400 | 100 |
 //! | by executing `healthcheck` | | 1 |
 //!
-//! The listener has the smaller one because a check that hangs makes all who ask wait 0.8 s, and
-//! the listener keeps 256 connections.
+//! The listener gets fewer, because a hanging check delays all probes by 0.8 s, and the listener keeps
+//! 256 connections.
 #![cfg(target_os = "linux")]
 
 use std::{
@@ -54,31 +54,31 @@ use tokio::{
 
 const ROUTES: [&str; 3] = ["/health", "/health/ready", "/health/live"];
 
-/// What every prober of the field allows, and what the routes promise.
+/// Maximum response time, which is the kubelet's default timeout.
 const IN_TIME: Duration = Duration::from_secs(1);
 
-/// The part of them that may be late.
+/// Maximum share of probes that are late.
 const LATE: f64 = 0.005;
 
-/// After that, a probe is lost.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time after which a probe counts as lost.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Until memory is what it will be: some checks have hung, and all who ask waited at once.
+/// Duration of the warm-up, in which some checks hang and all probes wait at the same time. Memory is
+/// stable afterwards.
 const WARM_UP: Duration = Duration::from_secs(20);
 
-/// Of connections, before all else: the allocator keeps the blocks of the moment at which most are
-/// open, and that moment is not to come later. With the descriptors that most systems allow.
+/// Number of connections in a burst at the start. The allocator keeps the memory of the highest number of
+/// open connections, which must not occur later. Most systems allow 1024 descriptors.
 const BURST: usize = 800;
 
-/// What memory may grow by, in KiB: the allocator's own ups and downs were up to two thirds of it in
-/// 20 s, and less than that in an hour. It shows a leak of 200 bytes for each probe in 20 s, and of
-/// one in an hour.
+/// Maximum growth of memory, in KiB. The allocator's fluctuation was up to two thirds of it. Detects a leak
+/// of 200 bytes per probe in 20 s, and of one byte per probe in an hour.
 const MEMORY_TOLERANCE: u64 = 4096;
 
-/// Of each five connections, the first is with the listener.
+/// One of this many connections is with the listener.
 const SHARE: u32 = 5;
 
-/// New connections in a second, and probes on kept ones.
+/// New connections per second, and also probes per second on kept connections.
 const RATE: u32 = 500;
 
 const KEPT: u32 = 100;
@@ -102,13 +102,13 @@ fn a_thousand_probes_a_second_leak_nothing() {
         let places = [service.listener, service.axum];
         let run = runtime.spawn(soak(places, healthcheck.clone(), duration, tally.clone()));
         let started = Instant::now();
-        let mut told = started;
+        let mut reported = started;
         while !run.is_finished() {
             thread::sleep(Duration::from_millis(100));
-            if told.elapsed() > Duration::from_secs(2).max(duration / 60) {
+            if reported.elapsed() > Duration::from_secs(2).max(duration / 60) {
                 let (passed, now) = (started.elapsed().as_secs(), service.figures());
                 println!("after {passed:>4} s:     {now}; {}", tally.lock().unwrap());
-                told = Instant::now();
+                reported = Instant::now();
             }
         }
         let took = runtime.block_on(run).expect("the probes do not panic");
@@ -123,8 +123,8 @@ fn a_thousand_probes_a_second_leak_nothing() {
     println!("{tally}, sent in {:.1} s", took.as_secs_f64());
 
     assert_eq!(tally.lost, [] as [String; 0]);
-    // A check that hangs takes 0.8 s of the second, and a shared machine stalls for the rest at times:
-    // then all who ask at that moment are late.
+    // A hanging check takes 0.8 s of the second. If a shared machine stalls for the rest, all probes of that
+    // moment are late.
     let waited = after.waited.saturating_sub(before.waited);
     let late = tally.late as f64 / tally.answered() as f64;
     assert!(
@@ -133,26 +133,26 @@ fn a_thousand_probes_a_second_leak_nothing() {
         late * 100.0
     );
     assert_eq!(u64::from(2 * RATE + 1) * seconds, tally.answered());
-    // A kept connection sends its last probe when the one before is answered.
+    // A kept connection sends its last probe after the response to the previous one.
     assert!(
         took <= duration + IN_TIME,
         "{took:?}: the rate was not held"
     );
-    // Tasks, descriptors and threads are those at rest, to the last one: the service has settled.
+    // `settle` has compared tasks, descriptors and threads with those at rest.
     let memory = after.memory.saturating_sub(before.memory);
     assert!(memory <= MEMORY_TOLERANCE, "{memory} KiB more than before");
 }
 
 // The probes.
 
-/// What became of the probes.
+/// Results of the probes.
 #[derive(Debug, Default)]
 struct Tally {
     ok: u64,
     unavailable: u64,
     late: u64,
     slowest: Duration,
-    /// What happened instead of an answer.
+    /// Errors of the probes without a valid response.
     lost: Vec<String>,
 }
 
@@ -161,8 +161,8 @@ impl Tally {
         self.ok + self.unavailable
     }
 
-    fn count(&mut self, answer: io::Result<u16>, took: Duration) {
-        match answer {
+    fn count(&mut self, response: io::Result<u16>, took: Duration) {
+        match response {
             Ok(200) => self.ok += 1,
             Ok(503) => self.unavailable += 1,
             Ok(code) => self.lost.push(format!("answered by {code}")),
@@ -184,7 +184,7 @@ impl Display for Tally {
     }
 }
 
-/// Asks on as many connections as ever, and closes none before all are answered.
+/// Sends a request on each of [`BURST`] connections, and closes none before all responses have arrived.
 async fn burst(place: SocketAddr) {
     let all_asked = Arc::new(Barrier::new(BURST));
     let mut probes = JoinSet::new();
@@ -192,15 +192,16 @@ async fn burst(place: SocketAddr) {
         let all_asked = Arc::clone(&all_asked);
         probes.spawn(async move {
             let mut stream = TcpStream::connect(place).await.expect("a connection");
-            ask(&mut stream, 0, "keep-alive").await.expect("an answer");
+            request(&mut stream, 0, "keep-alive")
+                .await
+                .expect("an answer");
             all_asked.wait().await;
         });
     }
     probes.join_all().await;
 }
 
-/// Sends all probes when they are due, however long the answers take, and returns how long it
-/// took to send them.
+/// Sends all probes on time, regardless of the response times. Returns the time until the last was sent.
 async fn soak(
     [listener, axum]: [SocketAddr; 2],
     healthcheck: std::path::PathBuf,
@@ -218,7 +219,7 @@ async fn soak(
             let mut stream = TcpStream::connect(place(i)).await.expect("a connection");
             for n in 0..seconds * RATE / KEPT {
                 due.tick().await;
-                if !probe(&tally, ask(&mut stream, n, "keep-alive")).await {
+                if !probe(&tally, request(&mut stream, n, "keep-alive")).await {
                     stream = TcpStream::connect(place(i)).await.expect("a connection");
                 }
             }
@@ -239,12 +240,12 @@ async fn soak(
         due.tick().await;
         let tally = Arc::clone(&tally);
         probes.spawn(async move {
-            let ask = async {
+            let request = async {
                 let mut stream = TcpStream::connect(place(n)).await?;
-                ask(&mut stream, n, "close").await
+                request(&mut stream, n, "close").await
             };
             let sent = started.elapsed();
-            probe(&tally, ask).await;
+            probe(&tally, request).await;
             sent
         });
         while probes.try_join_next().is_some() {}
@@ -254,43 +255,43 @@ async fn soak(
     rest.into_iter().fold(sent, Duration::max)
 }
 
-/// The code, and whether more may be asked on its connection.
-type Answer = (u16, bool);
+/// The status code, and whether the connection can be reused.
+type Response = (u16, bool);
 
-/// Whether more may be asked there.
-async fn probe(tally: &Mutex<Tally>, ask: impl Future<Output = io::Result<Answer>>) -> bool {
+/// Counts a probe. Returns whether its connection can be reused.
+async fn probe(tally: &Mutex<Tally>, request: impl Future<Output = io::Result<Response>>) -> bool {
     let sent = Instant::now();
-    let answer = timeout(PATIENCE, ask).await;
-    let answer = answer.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
-    let goes_on = matches!(answer, Ok((_, true)));
-    let code = answer.map(|(code, _)| code);
+    let response = timeout(TIMEOUT, request).await;
+    let response = response.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
+    let goes_on = matches!(response, Ok((_, true)));
+    let code = response.map(|(code, _)| code);
     tally.lock().unwrap().count(code, sent.elapsed());
     goes_on
 }
 
-async fn ask(stream: &mut TcpStream, n: u32, connection: &str) -> io::Result<Answer> {
+async fn request(stream: &mut TcpStream, n: u32, connection: &str) -> io::Result<Response> {
     let path = route(n);
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: {connection}\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
-    let mut answer = Vec::with_capacity(4096);
+    let mut response = Vec::with_capacity(4096);
     loop {
-        if stream.read_buf(&mut answer).await? == 0 {
+        if stream.read_buf(&mut response).await? == 0 {
             return Err(ErrorKind::UnexpectedEof.into());
         }
-        if let Some(answer) = whole(&answer)? {
-            return Ok(answer);
+        if let Some(response) = whole(&response)? {
+            return Ok(response);
         }
     }
 }
 
 fn route(n: u32) -> &'static str {
-    // Not in step with the share of the listener.
+    // Out of step with the listener's share, so that each server gets each route.
     ROUTES[(n / SHARE + n) as usize % ROUTES.len()]
 }
 
-/// If it is one, in which head and body have to agree.
-fn whole(answer: &[u8]) -> io::Result<Option<Answer>> {
-    let text = str::from_utf8(answer).map_err(io::Error::other)?;
+/// Parses a response if it is complete. The status code must match the body.
+fn whole(response: &[u8]) -> io::Result<Option<Response>> {
+    let text = str::from_utf8(response).map_err(io::Error::other)?;
     let Some((head, body)) = text.split_once("\r\n\r\n") else {
         return Ok(None);
     };
@@ -308,15 +309,15 @@ fn whole(answer: &[u8]) -> io::Result<Option<Answer>> {
     }
 }
 
-async fn execute(program: &std::path::Path, place: SocketAddr, n: u32) -> io::Result<Answer> {
+async fn execute(program: &std::path::Path, place: SocketAddr, n: u32) -> io::Result<Response> {
     let mut command = Command::new(program);
     command.args(["healthcheck", &format!("http://{place}{}", route(n))]);
     let output = command.output().await?;
-    let said = [&*output.stdout, &output.stderr].concat();
+    let printed = [&*output.stdout, &output.stderr].concat();
     match output.status.code() {
-        Some(0) if said.starts_with(b"healthy: ") => Ok((200, false)),
-        Some(1) if said.starts_with(b"unhealthy: 503 fail") => Ok((503, false)),
-        _ => Err(io::Error::other(String::from_utf8_lossy(&said))),
+        Some(0) if printed.starts_with(b"healthy: ") => Ok((200, false)),
+        Some(1) if printed.starts_with(b"unhealthy: 503 fail") => Ok((503, false)),
+        _ => Err(io::Error::other(String::from_utf8_lossy(&printed))),
     }
 }
 
@@ -325,7 +326,7 @@ async fn execute(program: &std::path::Path, place: SocketAddr, n: u32) -> io::Re
 struct Service {
     process: Child,
     probe: ChildStdin,
-    answers: io::Lines<BufReader<ChildStdout>>,
+    responses: io::Lines<BufReader<ChildStdout>>,
     listener: SocketAddr,
     axum: SocketAddr,
 }
@@ -336,7 +337,7 @@ impl Service {
         let mut process = std::process::Command::new(this)
             .args(["--nocapture", "--test-threads=1"])
             .env("SOAK_SERVICE", "yes")
-            // What was freed goes back to the system: the figure is of what is in use.
+            // Freed memory is returned to the system, so that the figure is the memory in use.
             .env("MALLOC_ARENA_MAX", "1")
             .env("MALLOC_TRIM_THRESHOLD_", "65536")
             .stdin(Stdio::piped())
@@ -344,15 +345,15 @@ impl Service {
             .spawn()
             .expect("it starts");
         let probe = process.stdin.take().expect("it is piped");
-        let answers = BufReader::new(process.stdout.take().expect("it is piped")).lines();
+        let responses = BufReader::new(process.stdout.take().expect("it is piped")).lines();
         let mut service = Self {
             process,
             probe,
-            answers,
+            responses,
             listener: ([127, 0, 0, 1], 0).into(),
             axum: ([127, 0, 0, 1], 0).into(),
         };
-        let ports = service.told("ports ");
+        let ports = service.read_numbers("ports ");
         let mut ports = ports
             .iter()
             .map(|port| u16::try_from(*port).expect("a port"));
@@ -363,7 +364,7 @@ impl Service {
 
     fn figures(&mut self) -> Figures {
         writeln!(self.probe, "figures?").expect("the service lives");
-        let figures = self.told("figures ");
+        let figures = self.read_numbers("figures ");
         let [memory, tasks, descriptors, threads, waited] = figures[..] else {
             panic!("five figures, not {figures:?}");
         };
@@ -376,7 +377,7 @@ impl Service {
         }
     }
 
-    /// Waits until what the probes had a part in has ended.
+    /// Waits until tasks, descriptors and threads are those at rest.
     fn settle(&mut self, at_rest: &Figures) -> Figures {
         let since = Instant::now();
         loop {
@@ -386,16 +387,16 @@ impl Service {
                 return now;
             }
             assert!(
-                since.elapsed() < PATIENCE,
+                since.elapsed() < TIMEOUT,
                 "it does not come to rest again: {now}, before {at_rest}"
             );
             thread::sleep(Duration::from_millis(20));
         }
     }
 
-    /// The numbers behind a word; what the test harness prints is around it.
-    fn told(&mut self, word: &str) -> Vec<u64> {
-        let line = self.answers.find_map(|line| {
+    /// Reads the numbers after a word, and skips lines of the test harness.
+    fn read_numbers(&mut self, word: &str) -> Vec<u64> {
+        let line = self.responses.find_map(|line| {
             let line = line.expect("the service prints text");
             line.split_once(word).map(|(_, numbers)| numbers.to_owned())
         });
@@ -414,12 +415,12 @@ impl Drop for Service {
 
 #[derive(Debug)]
 struct Figures {
-    /// Resident, without the pages of files, in KiB.
+    /// Resident anonymous memory, in KiB.
     memory: u64,
     tasks: u64,
     descriptors: u64,
     threads: u64,
-    /// For a core, since the start: why an answer is late when the machine is busy.
+    /// Total time that threads waited for a core, which explains late responses on a busy machine.
     waited: Duration,
 }
 
@@ -440,7 +441,7 @@ impl Display for Figures {
 // The service itself.
 
 fn serve() {
-    // Checks panic some thousand times.
+    // Some thousand panics of checks are not printed.
     let panics = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
         if panic.payload().downcast_ref() != Some(&ON_PURPOSE) {
@@ -451,7 +452,7 @@ fn serve() {
     log.init();
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
-        // So that threads which blocked are gone when the service is at rest.
+        // Blocking threads end before the service is at rest.
         .thread_keep_alive(Duration::from_millis(100))
         .enable_all()
         .build()
@@ -478,11 +479,11 @@ fn serve() {
     }
 }
 
-/// How long all threads of this process were ready to run and did not, in nanoseconds.
+/// Total time in nanoseconds that threads of this process were ready but not running.
 fn waited() -> u64 {
     let threads = fs::read_dir("/proc/self/task").expect("Linux has it");
     let times = threads.filter_map(|thread| {
-        // One that has just ended has none.
+        // A thread that has just ended has no such file.
         let times = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
         times.split(' ').nth(1)?.parse::<u64>().ok()
     });
@@ -509,8 +510,8 @@ async fn routes() -> [u16; 2] {
     let listener = health.listen(any).expect("a port");
     let port = listener.local_addr().expect("it is bound").port();
     tokio::spawn(listener.serve());
-    // Not tokio's 128: in 0.3 s without a core more come, and those that find the queue full try
-    // again after a second.
+    // Tokio's default backlog of 128 overflows if the process gets no core for 0.3 s, and clients retry a
+    // dropped SYN after one second.
     let axum = TcpSocket::new_v4().and_then(|socket| {
         socket.bind(any)?;
         socket.listen(4096)
@@ -535,12 +536,12 @@ async fn check(dice: Arc<Dice>) -> Result<(), String> {
             thread::sleep(dice.pause(30));
             Ok(())
         }
-        // Late, and aborted.
+        // Can be late, and is aborted then.
         90..95 => {
             sleep(Duration::from_millis(700) + dice.pause(300)).await;
             Ok(())
         }
-        // Late, and cannot be aborted.
+        // Can be late, and cannot be aborted.
         _ => {
             let pause = Duration::from_millis(700) + dice.pause(300);
             spawn_blocking(move || thread::sleep(pause))
@@ -550,7 +551,7 @@ async fn check(dice: Arc<Dice>) -> Result<(), String> {
     }
 }
 
-/// A worker that beats, is late now and then, finishes and starts again.
+/// A worker that beats, is late sometimes, finishes and starts again.
 async fn work(health: Health, name: &str, dice: Arc<Dice>) {
     loop {
         let heartbeat = health.heartbeat(name, Duration::from_millis(50));
@@ -563,7 +564,7 @@ async fn work(health: Health, name: &str, dice: Arc<Dice>) {
     }
 }
 
-/// `SplitMix64`: a sequence with a seed, for many threads at once.
+/// `SplitMix64`, a pseudo-random sequence that threads can share.
 struct Dice(AtomicU64);
 
 impl Dice {

@@ -1,4 +1,4 @@
-//! The service of `examples/postgres` under Docker Compose, by `examples/deploy/compose.yaml`.
+//! The service of `examples/postgres` under Docker Compose, with `examples/deploy/compose.yaml`.
 //!
 //! `cargo test --manifest-path tests/e2e/Cargo.toml --test deploy compose`
 
@@ -20,26 +20,25 @@ use serde_json::Value;
 
 use crate::{
     docker::{
-        Image, PATIENCE, Program, docker, eventually, get, ip, logs, output, state, tools, turns,
+        Image, Program, TIMEOUT, docker, eventually, get, ip, logs, output, state, tools, turns,
         unique,
     },
     load::Load,
 };
 
-/// What an orchestrator may rely on: an outage shows, and ends, within this.
+/// Maximum time until an outage or its end is visible on a route.
 const SOON: Duration = Duration::from_secs(2);
 
-/// What a kubelet waits. The checks may take 800 ms of it.
+/// The kubelet's default timeout. The deadline of the checks is 800 ms.
 const LATE: Duration = Duration::from_secs(1);
 
-/// How long an answer stays the same before it counts: several evaluations, and several of the
-/// engine's probes.
+/// How long a status must last to be stable: several evaluations, and several of the engine's probes.
 const STEADY: Duration = Duration::from_secs(3);
 
-/// The pool's five, the check's own, and one that is just being replaced.
+/// Maximum number of connections: five of the pool, one of the check, and one being replaced.
 const CONNECTIONS: usize = 7;
 
-/// Who needs the service, beside the shipped file.
+/// A dependent of the service, added to the shipped file.
 const DEPENDENT: &str = "
 services:
   dependent:
@@ -57,7 +56,7 @@ fn a_dependent_starts_after_the_service_is_healthy() {
 
     let probe = project.turns("service", "healthy");
     assert_eq!(probe["ExitCode"], 0, "{probe}");
-    // In one zone and one format, so the order of the texts is that of the times.
+    // Same time zone and format, so the texts sort like the times.
     let healthy = probe["End"].as_str().unwrap();
     let dependent = project.state("dependent");
     let started = dependent["StartedAt"].as_str().unwrap();
@@ -82,9 +81,9 @@ fn a_missing_dependency_blocks_dependents_with_a_reason() {
         .output()
         .unwrap();
 
-    let said = String::from_utf8_lossy(&up.stderr);
-    assert!(!up.status.success(), "{said}");
-    assert!(said.contains("service-1 is unhealthy"), "{said}");
+    let stderr = String::from_utf8_lossy(&up.stderr);
+    assert!(!up.status.success(), "{stderr}");
+    assert!(stderr.contains("service-1 is unhealthy"), "{stderr}");
     assert_eq!(project.state("dependent")["Status"], "created");
     let probe = project.turns("service", "unhealthy");
     assert_eq!(probe["ExitCode"], 1);
@@ -107,7 +106,7 @@ services:
     let address = SocketAddr::new(ip(&service), 8080);
     let network = format!("{}_default", project.name);
     let all = |signal: &str| {
-        // The others first: a first process that is stopped reaps no child.
+        // The other processes first, because a stopped PID 1 reaps no children.
         let processes = format!("kill -{signal} -1");
         docker(["exec", &postgres, "sh", "-c", &processes]);
         docker(["kill", "--signal", signal, &postgres]);
@@ -118,7 +117,7 @@ services:
     let outages: [(&str, Act<'_>, Act<'_>); 3] = [
         ("stopped", &|| run(&["stop", &postgres]), &|| {
             run(&["start", &postgres]);
-            turns(&postgres, "healthy", PATIENCE);
+            turns(&postgres, "healthy", TIMEOUT);
         }),
         ("frozen", &|| all("STOP"), &|| all("CONT")),
         (
@@ -132,10 +131,10 @@ services:
     for (how, begin, end) in &outages {
         let ready = Prober::start(address, "/health/ready");
         let up = Prober::start(address, "/health");
-        // Time counts from when the engine says that it is done.
+        // Time is measured from the end of the engine's command.
         begin();
         let detected = ready.turns("fail");
-        // All that waits is late by then.
+        // By then, every check has missed its deadline.
         up.turns("warn");
         end();
         let recovered = ready.turns("pass");
@@ -164,8 +163,8 @@ services:
     println!("{tally}");
     let restarts = docker(["inspect", "--format={{.RestartCount}}", &service]);
     assert_eq!(restarts, "0");
-    let answer = get(address, "/");
-    assert_eq!(answer.0, 200, "{answer:?}");
+    let response = get(address, "/");
+    assert_eq!(response.0, 200, "{response:?}");
 }
 
 #[test]
@@ -176,7 +175,7 @@ fn an_exhausted_pool_is_no_outage_and_no_check_hangs() {
     let mut holder = project.exhaust_pool();
 
     let probers = Probers::start(project.address());
-    // Longer than the service waits for a connection whose query it gave up.
+    // Longer than the service waits for a connection with an abandoned query.
     let mut most = 0;
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(5) {
@@ -206,8 +205,8 @@ fn a_full_postgresql_is_no_outage_for_connected_services() {
     let load = Load::start(project.address());
     let mut holder = project.exhaust_pool();
 
-    // Each tries until it has one: the service's pool may give one back. It waits, because PostgreSQL is the
-    // first process, and takes an orphan that fails for its own.
+    // Each client retries until it has a connection, because the service's pool may release one. The shell
+    // waits for its children: PostgreSQL is PID 1, and takes a failing orphan for one of its own processes.
     let all = "for i in $(seq 20); do
         until psql --username=service --command='SELECT pg_sleep(20)'; do sleep 0.1; done &
     done; wait";
@@ -216,7 +215,7 @@ fn a_full_postgresql_is_no_outage_for_connected_services() {
         let refused = project.psql("SELECT 1").output().unwrap();
         String::from_utf8_lossy(&refused.stderr).contains("too many clients")
     };
-    eventually("no connection left", PATIENCE, || none_left().then_some(()));
+    eventually("no connection left", TIMEOUT, || none_left().then_some(()));
     let probers = Probers::start(project.address());
     let start = Instant::now();
     let mut full = start;
@@ -224,7 +223,7 @@ fn a_full_postgresql_is_no_outage_for_connected_services() {
         if none_left() {
             full = Instant::now();
         }
-        // What the pool gives back is taken at once.
+        // The clients take a released connection at once.
         assert!(
             full.elapsed() < Duration::from_secs(1),
             "there are connections left"
@@ -248,7 +247,7 @@ fn a_failed_migration_is_retried_by_each_replica() {
     let address = |replica: &str| SocketAddr::new(ip(replica), 8080);
 
     for replica in &replicas {
-        eventually("a third attempt", PATIENCE, || {
+        eventually("a third attempt", TIMEOUT, || {
             let failed = "relation \"visits\" already exists";
             let attempts = logs(replica).matches(failed).count();
             (attempts >= 3).then_some(())
@@ -258,9 +257,9 @@ fn a_failed_migration_is_retried_by_each_replica() {
     project.sql("DROP TABLE visits");
 
     for replica in &replicas {
-        turns(replica, "healthy", PATIENCE);
-        let answer = get(address(replica), "/");
-        assert_eq!(answer.0, 200, "{answer:?}");
+        turns(replica, "healthy", TIMEOUT);
+        let response = get(address(replica), "/");
+        assert_eq!(response.0, 200, "{response:?}");
     }
 }
 
@@ -276,8 +275,8 @@ fn an_older_program_is_ready_on_a_newer_schema() {
     docker(["restart", &project.container("service")]);
 
     project.turns("service", "healthy");
-    let answer = get(project.address(), "/");
-    assert_eq!(answer.0, 200, "{answer:?}");
+    let response = get(project.address(), "/");
+    assert_eq!(response.0, 200, "{response:?}");
 }
 
 #[test]
@@ -289,12 +288,12 @@ fn a_large_backlog_is_swept_in_batches() {
         "INSERT INTO visits (at) SELECT now() - interval '2 days' FROM generate_series(1, 1000000)",
     );
 
-    eventually("an empty table", PATIENCE, || {
+    eventually("an empty table", TIMEOUT, || {
         (project.sql("SELECT count(*) FROM visits") == "0").then_some(())
     });
 }
 
-/// Asks a route all the time.
+/// Requests a route continuously.
 struct Prober {
     stop: Arc<AtomicBool>,
     probes: Arc<Mutex<Vec<Probe>>>,
@@ -304,7 +303,7 @@ struct Prober {
 struct Probe {
     began: Instant,
     ended: Instant,
-    /// 0 without an answer.
+    /// 0 without a response.
     code: u16,
     status: Value,
 }
@@ -312,7 +311,7 @@ struct Probe {
 struct Probes {
     count: usize,
     unanswered: usize,
-    /// With anything but 200.
+    /// Number of responses other than 200.
     refused: usize,
     slowest: Duration,
 }
@@ -346,10 +345,10 @@ impl Prober {
         }
     }
 
-    /// How long from now until the status is this, and stays so.
+    /// Waits until the status has this value and keeps it. Returns the time until then.
     fn turns(&self, status: &str) -> Duration {
         let start = Instant::now();
-        eventually(&format!("a steady {status}"), PATIENCE, || {
+        eventually(&format!("a steady {status}"), TIMEOUT, || {
             let probes = self.probes.lock().unwrap();
             let same = |probe: &&Probe| probe.ended > start && probe.status == status;
             let first = probes.iter().rev().take_while(same).last()?;
@@ -389,7 +388,7 @@ impl fmt::Display for Probes {
     }
 }
 
-/// Of both routes, where nothing but 200 in time will do.
+/// Watches both routes, which must respond with 200 in time.
 struct Probers([Prober; 2]);
 
 impl Probers {
@@ -408,7 +407,7 @@ impl Probers {
     }
 }
 
-/// A project of the shipped file and what the test puts on top. Removed when dropped.
+/// A Compose project of the shipped file and an override of the test. Removed when dropped.
 struct Project {
     name: String,
     override_file: PathBuf,
@@ -465,12 +464,12 @@ impl Project {
         output(&mut self.psql(command))
     }
 
-    /// Under load: all five connections of the pool wait for a lock, for ten seconds from now, and
-    /// more requests for a connection. The child holds it.
+    /// Exhausts the pool for ten seconds: its five connections wait for a lock, which the returned child
+    /// holds, and more requests wait for a connection.
     fn exhaust_pool(&self) -> Child {
         let lock = "BEGIN; LOCK TABLE visits; SELECT pg_sleep(10); COMMIT";
         let holder = self.psql(lock).stdout(Stdio::null()).spawn().unwrap();
-        eventually("a request that found no connection", PATIENCE, || {
+        eventually("a request that found no connection", TIMEOUT, || {
             logs(&self.container("service"))
                 .contains("a visit was not counted")
                 .then_some(())
@@ -483,7 +482,7 @@ impl Project {
     }
 
     fn turns(&self, service: &str, health: &str) -> Value {
-        turns(&self.container(service), health, PATIENCE)
+        turns(&self.container(service), health, TIMEOUT)
     }
 }
 
@@ -491,7 +490,7 @@ impl Drop for Project {
     fn drop(&mut self) {
         if thread::panicking() {
             for service in ["service", "postgres"] {
-                eprintln!("{service} said:\n{}", logs(&self.container(service)));
+                eprintln!("log of {service}:\n{}", logs(&self.container(service)));
             }
         }
         let _ = self.compose(&["down", "--volumes", "--timeout=0"]).output();

@@ -1,4 +1,4 @@
-//! A container under Docker alone: PID 1, small limits, and processes that break.
+//! A container under plain Docker: PID 1, small limits, and processes that break.
 //!
 //! `cargo test --manifest-path tests/e2e/Cargo.toml --test deploy container`
 
@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::docker::{Container, Image, PATIENCE, Program, docker, eventually, get};
+use crate::docker::{Container, Image, Program, TIMEOUT, docker, eventually, get};
 
 /// The default of `drain_delay`.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -18,7 +18,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 #[test]
 fn a_stop_during_a_probe_drains_and_leaves_no_zombie() {
     let image = Image::of(Program::Service);
-    // It accepts and never answers, so that a probe of it lasts.
+    // It accepts and never responds, so that a probe of it takes its whole timeout.
     let silent = Container::run(&image.tag, &[], &[]);
     silent.turns("healthy");
     let url = format!("http://{}/health", silent.address(8080));
@@ -48,7 +48,7 @@ fn a_stop_during_a_probe_drains_and_leaves_no_zombie() {
     let events = Events::of(&service, "kill", "{{.Actor.Attributes.signal}}");
     let start = Instant::now();
     let mut stop = service.stopping();
-    // Beside what comes next, which takes time of its own.
+    // In a thread, because `zombies` takes some time, too.
     let stopped = thread::spawn(move || (stop.wait().unwrap().success(), start.elapsed()));
     let during: Vec<_> = (0..2).map(|_| zombies(&[first, shim])).collect();
     let (success, took) = stopped.join().unwrap();
@@ -63,7 +63,7 @@ fn a_stop_during_a_probe_drains_and_leaves_no_zombie() {
     let state = service.state();
     assert_eq!(state["ExitCode"], 0, "{state:#}");
     assert_eq!(events.so_far(), ["15"], "signals");
-    // One that is about to be reaped may be seen once.
+    // A process that is about to be reaped can be seen once.
     let stayed: Vec<_> = during[0]
         .iter()
         .filter(|pid| during[1].contains(pid))
@@ -78,8 +78,8 @@ fn a_stop_during_a_probe_drains_and_leaves_no_zombie() {
 #[test]
 fn a_broken_process_is_unhealthy_within_the_retries() {
     let (interval, retries) = (Duration::from_secs(1), 3);
-    // Two seconds after its start it breaks; a heartbeat that stops is late two seconds later.
-    // Where a route answers, a probe takes no time; a blocked runtime lets each wait for its own deadline.
+    // The service breaks two seconds after its start, and a stopped heartbeat is late two seconds later.
+    // If the runtime is blocked, each probe takes its whole timeout.
     for (how, breaks, probe, reason) in [
         ("panic", 2, 0, "503 fail: heartbeat worker was dropped"),
         ("deadlock", 4, 0, "503 fail: heartbeat worker is late"),
@@ -87,7 +87,7 @@ fn a_broken_process_is_unhealthy_within_the_retries() {
     ] {
         let image = Image::with(Program::Broken, &format!("ENV BREAK={how}"));
         let options = [
-            // So that it was healthy before it breaks, on a busy machine too.
+            // Frequent probes at the start, so that it turns healthy before it breaks.
             "--health-start-interval=100ms".to_owned(),
             format!("--health-interval={interval:?}"),
             format!("--health-retries={retries}"),
@@ -103,7 +103,7 @@ fn a_broken_process_is_unhealthy_within_the_retries() {
             .saturating_sub(Duration::from_secs(breaks));
         println!("{how}: unhealthy after {took:.2?}");
         assert_eq!(last["Output"], format!("unhealthy: {reason}\n"), "{how}");
-        // The first failure comes within an interval; a busy engine has a second.
+        // The first failure comes within an interval. A busy engine gets one second more.
         let bound = retries * (interval + Duration::from_secs(probe)) + Duration::from_secs(1);
         assert!(took <= bound, "{how}: after {took:?}");
     }
@@ -117,8 +117,8 @@ fn little_memory_little_cpu_and_few_processes_are_enough() {
         "--memory-swap=16m",
         "--cpus=0.1",
         "--pids-limit=16",
-        // From the end of one probe to the start of the next. The retries are the image's own: once in some
-        // 1,600 probes the engine counted one as failed although all that ran had exited 0.
+        // The interval runs from the end of one probe to the start of the next. The retries are those of the
+        // image: once in about 1,600 probes, the engine counted a failure although every probe had exited 0.
         "--health-interval=500ms",
     ];
     let container = Container::run(&image.tag, &limits, &[]);
@@ -149,10 +149,10 @@ fn little_memory_little_cpu_and_few_processes_are_enough() {
 
 #[test]
 fn a_probe_adds_little_to_the_peak_of_memory() {
-    // With cgroup 2 the peak stays that of the start, which is more than any probe adds.
+    // Only cgroup 1 can reset the peak, which is highest at the start of the container.
     if docker(["info", "--format={{.CgroupVersion}}"]) != "1" {
         println!(
-            "SKIPPED, NOTHING MEASURED: only cgroup 1 forgets a peak, and this engine has another"
+            "SKIPPED, NOTHING MEASURED: only cgroup 1 can reset the peak, and this engine has cgroup 2"
         );
         return;
     }
@@ -160,10 +160,9 @@ fn a_probe_adds_little_to_the_peak_of_memory() {
     let peak = |words: &[&str]| {
         let container = Container::run(&image.tag, &["--no-healthcheck"], &[]);
         let address = container.address(8080);
-        let answers = || (get(address, "/health").0 == 200).then_some(());
-        eventually("an answer", PATIENCE, answers);
-        // Starting a container takes more memory than this service ever does.
-        forget_peak(&container);
+        let responses = || (get(address, "/health").0 == 200).then_some(());
+        eventually("a response", TIMEOUT, responses);
+        reset_peak(&container);
         for _ in 0..50 {
             assert_eq!(get(address, "/health").0, 200);
             if !words.is_empty() {
@@ -172,11 +171,11 @@ fn a_probe_adds_little_to_the_peak_of_memory() {
         }
         peak(&container)
     };
-    // How much the engine's own start of a process takes varies by half a MiB, and only upwards.
+    // The memory for the engine's own start of a process varies by half a MiB upwards.
     let least = |words: &[&str]| (0..5).map(|_| peak(words)).min().expect("five");
 
     let service = least(&[]);
-    // What the engine itself needs for any process that it starts in a container.
+    // The engine's own overhead for any process that it starts in a container.
     let exec = least(&["/app", "version"]);
     let probe = least(&["/app", "healthcheck"]);
 
@@ -194,7 +193,7 @@ fn a_probe_adds_little_to_the_peak_of_memory() {
     );
 }
 
-/// What the engine tells of a container from now on.
+/// The engine's events of a container from now on.
 struct Events {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
@@ -202,7 +201,7 @@ struct Events {
 
 impl Events {
     fn of(container: &Container, event: &str, format: &str) -> Self {
-        // From a moment that is over, so that none is lost before the engine listens.
+        // From a moment in the past, so that no event is lost before the engine subscribes.
         let since = format!("--since={}", docker(["info", "--format={{.SystemTime}}"]));
         let mut child = Command::new("docker")
             .args(["events", &since, "--format", format])
@@ -243,7 +242,7 @@ struct Process {
     parent: String,
 }
 
-/// All processes of the engine's machine.
+/// All processes on the engine's machine.
 fn processes() -> Vec<Process> {
     let list = [
         "run",
@@ -256,7 +255,7 @@ fn processes() -> Vec<Process> {
     let stat = "cat /proc/[0-9]*/stat 2>/dev/null || true";
     let text = docker(list.into_iter().chain([stat]));
     let process = |line: &str| {
-        // A name may hold spaces and parentheses.
+        // A process name can contain spaces and parentheses.
         let (pid, rest) = line.split_once(" (")?;
         let mut rest = rest.rsplit_once(") ")?.1.split(' ').map(str::to_owned);
         Some(Process {
@@ -273,7 +272,7 @@ fn parent(pid: &str) -> String {
     found.expect("the process").parent
 }
 
-/// Those whose parent has not asked for their end.
+/// Processes that have ended but were not waited for by their parent.
 fn zombies(parents: &[&str]) -> Vec<String> {
     let zombie = |process: &Process| process.state == "Z" && parents.contains(&&*process.parent);
     let processes = processes().into_iter();
@@ -283,7 +282,7 @@ fn zombies(parents: &[&str]) -> Vec<String> {
         .collect()
 }
 
-/// The most memory that a container has used, in bytes.
+/// Peak memory of a container, in bytes.
 fn peak(container: &Container) -> u64 {
     let text = memory(
         container,
@@ -293,7 +292,7 @@ fn peak(container: &Container) -> u64 {
     text.lines().next().expect("a peak").parse().unwrap()
 }
 
-fn forget_peak(container: &Container) {
+fn reset_peak(container: &Container) {
     let options = ["--privileged", "--volume=/sys/fs/cgroup:/sys/fs/cgroup"];
     memory(
         container,
@@ -304,7 +303,7 @@ fn forget_peak(container: &Container) {
 
 fn memory(container: &Container, command: &str, options: &[&str]) -> String {
     let id = docker(["inspect", "--format={{.Id}}", &container.name]);
-    // Groups of other containers end meanwhile, which `find` takes for an error.
+    // `find` fails if the cgroup of another container disappears meanwhile.
     let find = format!(
         "find /sys/fs/cgroup -path '*{id}*' -name memory.max_usage_in_bytes -exec {command} {{}} ';'; true"
     );

@@ -1,7 +1,7 @@
-//! What tests of whole deployments share: images, containers and networks of a Docker Engine.
+//! Images, containers and networks of a Docker Engine.
 //!
-//! The images are made around programs that are compiled here, once for all tests, and not by the
-//! repository's Dockerfile: that takes minutes, and `tests/image.rs` is about it.
+//! The programs in the images are compiled here, once for all tests, instead of by the repository's
+//! Dockerfile, which takes minutes and has its own tests in `tests/e2e/tests/image`.
 use std::{
     env::consts::ARCH,
     fs::{self, File},
@@ -25,10 +25,10 @@ use serde_json::Value;
 
 pub const BASE: &str = "gcr.io/distroless/static-debian13:nonroot";
 
-/// For what takes the engine a second when nothing else runs.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Time limit for operations that take an idle engine about a second.
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A program that becomes an image.
+/// A program for an image.
 #[derive(Debug, Clone, Copy)]
 pub enum Program {
     /// `examples/service.rs`
@@ -40,7 +40,7 @@ pub enum Program {
 }
 
 impl Program {
-    /// Compiled as in the image: static, and optimized.
+    /// Compiles the program as the Dockerfile does: static and optimized.
     fn compile(self) -> PathBuf {
         static EXAMPLES: OnceLock<PathBuf> = OnceLock::new();
         static POSTGRES: OnceLock<PathBuf> = OnceLock::new();
@@ -83,7 +83,7 @@ fn release(package: &Path, options: &[&str]) -> PathBuf {
     target.join(musl).join("release")
 }
 
-/// Removed when dropped.
+/// An image, removed when dropped.
 #[derive(Debug)]
 pub struct Image {
     pub tag: String,
@@ -94,13 +94,13 @@ impl Image {
         Self::with(program, "")
     }
 
-    /// With a line of Dockerfile more.
+    /// An image with one more line in its Dockerfile.
     pub fn with(program: Program, line: &str) -> Self {
         let image = Self {
             tag: format!("lifesign-deploy:{}", unique()),
         };
         let context = scratch().join(image.tag.replace(':', "-"));
-        // The label makes it another image than the last one: that may just be on its way out.
+        // The label makes the image unique, because an equal one may be being removed.
         write_context(
             &context,
             program,
@@ -118,16 +118,16 @@ impl Image {
     }
 }
 
-/// What an image is built from, with a line of Dockerfile more.
-pub fn write_context(folder: &Path, program: Program, line: &str) {
-    fs::create_dir_all(folder).unwrap();
-    fs::copy(program.compile(), folder.join("app")).unwrap();
+/// Writes the build context of an image, with one more line in its Dockerfile.
+pub fn write_context(directory: &Path, program: Program, line: &str) {
+    fs::create_dir_all(directory).unwrap();
+    fs::copy(program.compile(), directory.join("app")).unwrap();
     let dockerfile = format!(
         "FROM {BASE}\nCOPY app /app\nWORKDIR /\nUSER 65532:65532\nEXPOSE 8080\n{}\n\
          ENTRYPOINT [\"/app\"]\n{line}\n",
         healthcheck(),
     );
-    fs::write(folder.join("Dockerfile"), dockerfile).unwrap();
+    fs::write(directory.join("Dockerfile"), dockerfile).unwrap();
 }
 
 impl Drop for Image {
@@ -136,7 +136,7 @@ impl Drop for Image {
     }
 }
 
-/// The numbers are the Dockerfile's.
+/// The HEALTHCHECK of the repository's Dockerfile.
 fn healthcheck() -> String {
     let dockerfile = fs::read_to_string(format!("{REPOSITORY}/Dockerfile")).unwrap();
     let line = dockerfile
@@ -145,13 +145,13 @@ fn healthcheck() -> String {
     line.expect("a HEALTHCHECK").to_owned()
 }
 
-/// The image of `tools/Dockerfile`. It stays, because making it takes a minute or two.
+/// The image of `tools/Dockerfile`. It is kept, because building it takes a minute or two.
 pub fn tools() -> &'static str {
     static TOOLS: OnceLock<String> = OnceLock::new();
     TOOLS.get_or_init(|| kept("tools", &["Dockerfile", "postgres-entrypoint"]))
 }
 
-/// The image of `podman/Dockerfile`. It stays too.
+/// The image of `podman/Dockerfile`, which is kept as well.
 pub fn podman() -> &'static str {
     static PODMAN: OnceLock<String> = OnceLock::new();
     PODMAN.get_or_init(|| kept("podman", &["Dockerfile"]))
@@ -160,7 +160,7 @@ pub fn podman() -> &'static str {
 fn kept(name: &str, files: &[&str]) -> String {
     let context = scratch().join(name);
     fs::create_dir_all(&context).unwrap();
-    // Other test files make the same image at the same time.
+    // Other test processes may build the same image at the same time.
     let lock = File::create(context.with_extension("lock")).unwrap();
     lock.lock().unwrap();
     for file in files {
@@ -184,23 +184,23 @@ fn kept(name: &str, files: &[&str]) -> String {
     tag
 }
 
-/// Removed when dropped.
+/// A container, removed when dropped.
 #[derive(Debug)]
 pub struct Container {
     pub name: String,
 }
 
 impl Container {
-    /// Starts an image, with `options` before its tag and `words` behind.
+    /// Runs an image, with `options` before its tag and `words` after it.
     pub fn run(image: &str, options: &[&str], words: &[&str]) -> Self {
         let container = Self::create(image, options, words, &[]);
         container.start();
         container
     }
 
-    /// Not started yet: for files that have to be there before.
+    /// Creates a container with files in it, without starting it.
     pub fn create(image: &str, options: &[&str], words: &[&str], files: &[(&str, &str)]) -> Self {
-        // Before it exists, because what fails to be created may exist all the same.
+        // First, so that a container is removed even if creating it fails half-way.
         let container = Self {
             name: format!("lifesign-deploy-{}", unique()),
         };
@@ -218,10 +218,10 @@ impl Container {
         container
     }
 
-    /// A program of the tools' image, with a file.
+    /// Starts a program of the tools image, with a file.
     pub fn tool(network: &Network, words: &[&str], file: (&str, &str)) -> Self {
         let network = format!("--network={}", network.name);
-        // As root: what monit reads must be its own, and the rest does not mind.
+        // As root, because monit only reads a configuration that it owns.
         let options = ["--init", "--user=root", &network, "--entrypoint", words[0]];
         let container = Self::create(tools(), &options, &words[1..], &[file]);
         container.start();
@@ -232,7 +232,7 @@ impl Container {
         docker(["start", &self.name]);
     }
 
-    /// A `docker stop` that is under way.
+    /// Starts `docker stop` and returns the running command.
     pub fn stopping(&self) -> Child {
         let mut stop = Command::new("docker");
         stop.args(["stop", &self.name]).stdout(Stdio::null());
@@ -251,9 +251,9 @@ impl Container {
         state(&self.name)
     }
 
-    /// Waits for this verdict of the engine; the last entry of its health log.
+    /// Waits until the engine reports this health status. Returns the last entry of its health log.
     pub fn turns(&self, health: &str) -> Value {
-        turns(&self.name, health, PATIENCE)
+        turns(&self.name, health, TIMEOUT)
     }
 
     pub fn address(&self, port: u16) -> SocketAddr {
@@ -268,13 +268,13 @@ impl Container {
 impl Drop for Container {
     fn drop(&mut self) {
         if thread::panicking() {
-            eprintln!("{} said:\n{}", self.name, self.logs());
+            eprintln!("log of {}:\n{}", self.name, self.logs());
         }
         remove(["rm", "--force", "--volumes", &self.name]);
     }
 }
 
-/// The last lines of a container, for a test that fails.
+/// The last log lines of a container, for a failing test.
 pub fn logs(name: &str) -> String {
     let output = Command::new("docker")
         .args(["logs", "--tail=40", name])
@@ -292,7 +292,7 @@ pub fn state(name: &str) -> Value {
     parse(&docker(["inspect", "--format={{json .State}}", name]))
 }
 
-pub fn turns(name: &str, health: &str, patience: Duration) -> Value {
+pub fn turns(name: &str, health: &str, limit: Duration) -> Value {
     let start = Instant::now();
     loop {
         let state = state(name);
@@ -301,14 +301,14 @@ pub fn turns(name: &str, health: &str, patience: Duration) -> Value {
             return log.last().cloned().unwrap_or_default();
         }
         assert!(
-            state["Running"] == true && start.elapsed() < patience,
+            state["Running"] == true && start.elapsed() < limit,
             "not {health}: {state:#}"
         );
         thread::sleep(Duration::from_millis(50));
     }
 }
 
-/// Where this machine reaches a container: on the first of its networks that has an address.
+/// The address of a container for this machine: that of its first network with an address.
 pub fn ip(name: &str) -> IpAddr {
     let format = "--format={{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}";
     let addresses = docker(["inspect", format, name]);
@@ -319,7 +319,7 @@ pub fn ip(name: &str) -> IpAddr {
         .unwrap()
 }
 
-/// A network with addresses of the test's choice. Removed when dropped.
+/// A network with fixed addresses, removed when dropped.
 #[derive(Debug)]
 pub struct Network {
     pub name: String,
@@ -329,7 +329,7 @@ pub struct Network {
 impl Network {
     pub fn new() -> Self {
         let name = format!("lifesign-deploy-{}", unique());
-        // Some may be taken.
+        // Some subnets may be in use.
         for attempt in 0..50 {
             let prefix = format!("10.231.{}", (process::id() + attempt) % 256);
             let subnet = format!("--subnet={prefix}.0/24");
@@ -342,7 +342,7 @@ impl Network {
         panic!("no subnet is free");
     }
 
-    /// The address with this last number.
+    /// The address that ends with this number.
     pub fn ip(&self, last: u8) -> String {
         format!("{}.{last}", self.prefix)
     }
@@ -360,59 +360,56 @@ pub fn config(file: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// What the command prints.
+/// Runs `docker` and returns its output.
 pub fn docker<'a>(arguments: impl IntoIterator<Item = &'a str>) -> String {
     output(Command::new("docker").args(arguments))
 }
 
-/// What a program prints that must succeed.
+/// Runs a program that must succeed, and returns its output.
 pub fn output(command: &mut Command) -> String {
     let output = command
         .output()
         .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let said = String::from_utf8_lossy(&output.stderr);
-    let printed = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{command:?}: {said}{printed}");
-    printed.trim_end().to_owned()
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{command:?}: {stderr}{stdout}");
+    stdout.trim_end().to_owned()
 }
 
-/// Says nothing: it runs while a test panics as well.
+/// Removes something and ignores errors, because it also runs while a test panics.
 pub fn remove<const N: usize>(arguments: [&str; N]) {
     let _ = Command::new("docker").args(arguments).output();
 }
 
-/// Asks until there is an answer.
-pub fn eventually<T>(what: &str, patience: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
+/// Polls until there is a result.
+pub fn eventually<T>(what: &str, limit: Duration, mut poll: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
-        if let Some(answer) = ask() {
-            return answer;
+        if let Some(found) = poll() {
+            return found;
         }
-        assert!(
-            start.elapsed() < patience,
-            "{what}: not within {patience:?}"
-        );
+        assert!(start.elapsed() < limit, "{what}: not within {limit:?}");
         thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// The status and body of one `GET`; 0 and the reason where there is no answer.
+/// The status code and body of a `GET`, or 0 and the error.
 pub fn get(address: SocketAddr, path: &str) -> (u16, String) {
-    let answer = || -> std::io::Result<String> {
+    let response = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         write!(
             stream,
             "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
         )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
+        let mut response = String::new();
+        stream.read_to_string(&mut response)?;
+        Ok(response)
     };
-    match answer() {
+    match response() {
         Err(error) => (0, error.to_string()),
-        Ok(answer) => {
-            let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        Ok(response) => {
+            let (head, body) = response.split_once("\r\n\r\n").unwrap_or((&response, ""));
             let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
             (status.unwrap_or(0), body.to_owned())
         }

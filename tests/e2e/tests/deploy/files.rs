@@ -1,4 +1,4 @@
-//! The files of `examples/deploy` that no test can run: their schemas, and who asks what.
+//! The files of `examples/deploy` that no test can run: their schemas and their probes.
 //!
 //! `cargo test --manifest-path tests/e2e/Cargo.toml --test deploy files`
 
@@ -22,7 +22,7 @@ fn kubernetes_restarts_broken_and_routes_to_ready_pods() {
             http("/health/ready"),
             1,
         ),
-        // The probe's own deadline is 3 s.
+        // The probe's own timeout is 3 s.
         ("kubernetes-exec.yaml", exec("--live"), exec("--ready"), 4),
     ] {
         let deployment = &files()[file][0];
@@ -43,7 +43,7 @@ fn kubernetes_restarts_broken_and_routes_to_ready_pods() {
                 "{file}: {probe}"
             );
         }
-        // Out before the port closes: the drain lasts 5 s.
+        // Not ready before the port closes, which is after the drain delay of 5 s.
         let ready = &container["readinessProbe"];
         let number = |key: &str| ready[key].as_u64().unwrap();
         assert!(
@@ -51,7 +51,7 @@ fn kubernetes_restarts_broken_and_routes_to_ready_pods() {
             "{file}: {ready}"
         );
         assert!(pod["terminationGracePeriodSeconds"].as_u64().unwrap() > 5);
-        // Long enough to see a pod break: the reference service's heartbeat, and the readiness probe.
+        // Long enough to notice a broken pod: the heartbeat's interval plus the readiness probe.
         assert!(deployment["spec"]["minReadySeconds"].as_u64().unwrap() > 10 + 4);
         assert_eq!(
             deployment["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"],
@@ -88,7 +88,7 @@ fn service_and_budget_select_the_pods_of_the_deployment() {
     assert_eq!(budget["kind"], "PodDisruptionBudget");
     assert_eq!(budget["spec"]["selector"]["matchLabels"], *labels);
     assert_eq!(deployment["spec"]["selector"]["matchLabels"], *labels);
-    // In an outage no pod is ready, and a node can be emptied all the same.
+    // During an outage no pod is ready, and a node can still be drained.
     assert_eq!(budget["spec"]["unhealthyPodEvictionPolicy"], "AlwaysAllow");
 }
 
@@ -119,19 +119,19 @@ fn the_exec_variant_differs_only_in_its_probes() {
 fn nomad_restarts_broken_and_waits_for_ready_tasks() {
     let job = &files()["nomad.hcl"]["job"][0]["\"my-service\""];
     let group = &job["group"][0]["\"my-service\""];
-    // All of them, for no old one stops before.
+    // As many canaries as instances, so that no old instance stops before all new ones are healthy.
     assert_eq!(group["update"][0]["canary"], group["count"]);
     let service = &job["group"][0]["\"my-service\""]["service"][0];
     let checks = service["check"].as_array().unwrap();
 
-    let said = |check: &Value| {
+    let routes = |check: &Value| {
         [
             check["path"].clone(),
             check["check_restart"][0]["limit"].clone(),
         ]
     };
     assert_eq!(
-        checks.iter().map(said).collect::<Vec<_>>(),
+        checks.iter().map(routes).collect::<Vec<_>>(),
         [
             [json!("\"/health/ready\""), Value::Null],
             [json!("\"/health/live\""), json!(3)],
@@ -155,7 +155,7 @@ fn ecs_runs_the_probe_with_time_to_finish() {
     );
 }
 
-/// What the files say, by name. They are valid.
+/// The parsed files by name. The script validates them.
 fn files() -> &'static Value {
     static FILES: OnceLock<Value> = OnceLock::new();
     FILES.get_or_init(|| {
@@ -164,22 +164,22 @@ fn files() -> &'static Value {
         check.arg(format!("{REPOSITORY}/tests/e2e/schemas.py"));
         check.arg(format!("{REPOSITORY}/examples/deploy"));
         let output = check.output().expect("python");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{said}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{stderr}");
         serde_json::from_slice(&output.stdout).unwrap()
     })
 }
 
-/// A Python with the packages that hold the schemas.
+/// A Python environment with the packages that contain the schemas.
 fn python() -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("schemas");
-    let python = folder.join("bin/python");
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("schemas");
+    let python = directory.join("bin/python");
     let run = |command: &mut Command| {
         let output = command.output().expect("python3");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{command:?}: {said}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{command:?}: {stderr}");
     };
-    run(Command::new("python3").args(["-m", "venv"]).arg(&folder));
+    run(Command::new("python3").args(["-m", "venv"]).arg(&directory));
     run(Command::new(&python).args([
         "-m",
         "pip",

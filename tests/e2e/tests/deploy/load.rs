@@ -11,18 +11,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A client that waits longer has given up.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time limit of a client.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a client sends. A service here has no POST: its 405 is an answer as good as any, and a proxy
-/// that has sent a POST must not try again elsewhere.
+/// The request of a client. The service responds to POST with 405, which counts as success. A proxy must
+/// not repeat a POST on another instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Method {
     Get,
     Post,
 }
 
-/// Clients that ask for `/`, one request after the other, until [`stop`](Self::stop).
+/// Clients that request `/` one time after another, until [`stop`](Self::stop).
 pub struct Load {
     stop: Arc<AtomicBool>,
     counted: Arc<Counted>,
@@ -37,21 +37,21 @@ struct Counted {
     failed: Mutex<Vec<String>>,
 }
 
-/// What came of it.
+/// The counted requests.
 pub struct Tally {
-    /// Requests on connections that were used before.
+    /// Requests on reused connections.
     pub kept: u64,
-    /// Requests on connections of their own.
+    /// Requests on new connections.
     pub fresh: u64,
-    /// Those of both that were no GET.
+    /// POST requests of both kinds.
     pub posts: u64,
-    /// When and how.
+    /// Time and error of each failure.
     pub failed: Vec<String>,
 }
 
 impl Load {
-    /// Four clients that keep their connection and four that don't, and one of each that sends
-    /// POSTs: about 500 requests a second.
+    /// Starts four clients that keep their connection, four that do not, and one of each that sends POSTs:
+    /// about 500 requests a second.
     pub fn start(address: SocketAddr) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let counted = Arc::new(Counted::default());
@@ -68,7 +68,7 @@ impl Load {
                 let mut connection = None;
                 while !stop.load(Ordering::Relaxed) {
                     let kept = connection.is_some();
-                    let how = match (method, ask(address, &mut connection, method, keeps)) {
+                    let how = match (method, request(address, &mut connection, method, keeps)) {
                         (Method::Get, Ok(200)) | (Method::Post, Ok(405)) => None,
                         (_, Ok(status)) => Some(status.to_string()),
                         (_, Err(error)) => Some(error.to_string()),
@@ -81,7 +81,7 @@ impl Load {
                     if method == Method::Post {
                         counted.posts.fetch_add(1, Ordering::Relaxed);
                     }
-                    // The load is the test's tool, not its aim.
+                    // A moderate load, so that the machine is not saturated.
                     thread::sleep(Duration::from_millis(20));
                 }
             })
@@ -140,8 +140,8 @@ impl Counted {
     }
 }
 
-/// One request; the status of a complete answer.
-fn ask(
+/// Sends one request and returns the status code of the complete response.
+fn request(
     address: SocketAddr,
     connection: &mut Option<BufReader<TcpStream>>,
     method: Method,
@@ -150,14 +150,14 @@ fn ask(
     let mut stream = match connection.take() {
         Some(stream) => stream,
         None => {
-            let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
+            let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+            stream.set_read_timeout(Some(TIMEOUT))?;
             stream.set_nodelay(true)?;
             BufReader::new(stream)
         }
     };
     let close = if keep { "" } else { "Connection: close\r\n" };
-    // Without a body: hyper closes the connection after one that no handler has read.
+    // Without a body, because hyper closes the connection if no handler reads it.
     let (method, length) = match method {
         Method::Get => ("GET", ""),
         Method::Post => ("POST", "Content-Length: 0\r\n"),
@@ -183,7 +183,7 @@ struct Head {
 }
 
 impl Head {
-    /// A line; false behind the last one.
+    /// Reads a line. Returns false at the end of the head.
     fn read(&mut self, stream: &mut impl BufRead, line: &mut String) -> io::Result<bool> {
         line.clear();
         if stream.read_line(line)? == 0 {

@@ -1,7 +1,7 @@
 //! Podman: both image formats, and the pod of `examples/deploy/kubernetes-exec.yaml`.
 //!
-//! Podman leaves it to timers of systemd to run the checks. There is none here, so the tests run
-//! what the timers would: `podman healthcheck run`.
+//! Podman runs health checks with systemd timers. There is no systemd here, so the tests execute the
+//! timers' command, `podman healthcheck run`.
 //!
 //! `cargo test --manifest-path tests/e2e/Cargo.toml --test deploy podman`
 
@@ -16,11 +16,11 @@ use lifesign_e2e::REPOSITORY;
 use serde_json::{Value, json};
 
 use crate::docker::{
-    BASE, Container, PATIENCE, Program, docker, eventually, parse, podman, tools, unique,
+    BASE, Container, Program, TIMEOUT, docker, eventually, parse, podman, tools, unique,
     write_context,
 };
 
-/// The container of the pod of kubernetes-exec.yaml, as Podman names it.
+/// Podman's name of the container in the pod of kubernetes-exec.yaml.
 const POD: &str = "my-service-pod-my-service";
 
 #[test]
@@ -41,9 +41,9 @@ fn only_format_docker_keeps_the_healthcheck() {
         warning.contains("HEALTHCHECK is not supported for OCI image format"),
         "{warning}"
     );
-    let (code, said) = podman.run(&["healthcheck", "run", "oci"]);
+    let (code, printed) = podman.run(&["healthcheck", "run", "oci"]);
     assert_eq!(code, 125);
-    assert!(said.contains("has no defined healthcheck"), "{said}");
+    assert!(printed.contains("has no defined healthcheck"), "{printed}");
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn pod_probes_report_each_state() {
     let codes = || ["--live", "--ready", "/health"].map(|probe| podman.asks(probe).0);
     let play = |how: &str| podman.play(Program::Broken, &format!("ENV BREAK={how}"));
 
-    // Starting: alive, so that it is not restarted, and nothing else.
+    // Starting: only live, so that it is not restarted.
     play("start");
     podman.turns(POD, 0);
     assert_eq!(podman.health(POD)["Status"], "healthy");
@@ -68,7 +68,7 @@ fn pod_probes_report_each_state() {
     });
     assert_eq!(podman.run(&["healthcheck", "run", POD]).0, 0);
 
-    // Broken: restarted after failureThreshold, 3.
+    // Broken: restarted after three failures, the failureThreshold.
     play("panic");
     podman.turns(POD, 0);
     let started = podman.inspect(POD, ".State.StartedAt");
@@ -87,7 +87,7 @@ fn pod_probes_report_each_state() {
     for _ in 0..2 {
         podman.run(&["healthcheck", "run", POD]);
     }
-    eventually("a restart", PATIENCE, || {
+    eventually("a restart", TIMEOUT, || {
         (podman.inspect(POD, ".State.StartedAt") != started).then_some(())
     });
 }
@@ -96,7 +96,7 @@ fn pod_probes_report_each_state() {
 fn a_failing_check_restarts_no_container_of_a_pod() {
     let podman = Podman::new();
     let say = |live: &str, ready: &str, health: &str| {
-        eventually(&format!("{live}, {ready}, {health}"), PATIENCE, || {
+        eventually(&format!("{live}, {ready}, {health}"), TIMEOUT, || {
             let probe = |probe| podman.asks(probe).1;
             ([probe("--live"), probe("--ready"), probe("/health")] == [live, ready, health])
                 .then_some(())
@@ -106,7 +106,7 @@ fn a_failing_check_restarts_no_container_of_a_pod() {
     };
     let (pass, warn) = ("healthy: pass", "healthy: warn");
 
-    // An optional one. In a tmpfs, since the root filesystem is read-only.
+    // An optional check. Its file is on a tmpfs, because the root filesystem is read-only.
     podman.play(Program::Service, "ENV GREETING_FILE=/dev/shm/greeting");
     say(pass, warn, warn);
     let root = format!("/proc/{}/root", podman.inspect(POD, ".State.Pid"));
@@ -114,7 +114,7 @@ fn a_failing_check_restarts_no_container_of_a_pod() {
     docker(["exec", &podman.container.name, "sh", "-c", &write]);
     say(pass, pass, pass);
 
-    // A required one.
+    // A required check.
     let postgres = Container::run(
         tools(),
         &[
@@ -154,13 +154,13 @@ fn a_pod_gets_the_files_limits_and_rights() {
     );
     assert_eq!(podman.inspect(POD, ".Config.User"), "\"65532:65532\"");
 
-    // The page says so: what httpGet becomes needs a shell and a curl.
+    // As documented: Podman turns httpGet into a command that needs a shell and curl.
     podman.ok(&["kube", "play", "--replace", "/deploy/kubernetes.yaml"]);
     let translated = command("Healthcheck");
     assert_eq!([&translated[0], &translated[1]], ["CMD-SHELL", "curl"]);
 }
 
-/// A Podman of the test's own. Removed when dropped.
+/// A container with its own Podman, removed when dropped.
 struct Podman {
     container: Container,
 }
@@ -201,9 +201,9 @@ impl Podman {
         podman
     }
 
-    fn copy(&self, folder: &Path, to: &str) {
+    fn copy(&self, directory: &Path, to: &str) {
         let to = format!("{}:{to}", self.container.name);
-        docker(["cp", "--quiet", folder.to_str().unwrap(), &to]);
+        docker(["cp", "--quiet", directory.to_str().unwrap(), &to]);
     }
 
     fn build(&self, program: Program, line: &str, options: &[&str]) -> (i32, String) {
@@ -211,30 +211,30 @@ impl Podman {
         write_context(&context, program, line);
         self.copy(&context, "/context");
         fs::remove_dir_all(context).unwrap();
-        // Or the next copy would land in a folder of it.
+        // Otherwise the next copy would create a subdirectory.
         let built = self.run(&[&["build"], options, &["/context"]].concat());
         docker(["exec", &self.container.name, "rm", "-r", "/context"]);
         assert_eq!(built.0, 0, "{}", built.1);
         built
     }
 
-    /// Plays kubernetes-exec.yaml with this program, and a line of Dockerfile more.
+    /// Plays kubernetes-exec.yaml with this program and one more line in its Dockerfile.
     fn play(&self, program: Program, line: &str) {
         let tag = "--tag=registry.example/my-service:1.4.2";
         self.build(program, line, &["--format=docker", tag]);
         self.ok(&["kube", "play", "--replace", "/deploy/kubernetes-exec.yaml"]);
     }
 
-    /// What the probe in the pod says, without how long it took.
+    /// Exit code and line of the probe in the pod, without the elapsed time.
     fn asks(&self, probe: &str) -> (i32, String) {
-        let (code, said) = self.run(&["exec", POD, "/app", "healthcheck", probe]);
-        let said = said.split(" in ").next().unwrap_or_default();
-        (code, said.to_owned())
+        let (code, printed) = self.run(&["exec", POD, "/app", "healthcheck", probe]);
+        let printed = printed.split(" in ").next().unwrap_or_default();
+        (code, printed.to_owned())
     }
 
-    /// Checks until the exit code is this.
+    /// Runs the health check until it has this exit code.
     fn turns(&self, name: &str, code: i32) {
-        eventually(&format!("exit code {code}"), PATIENCE, || {
+        eventually(&format!("exit code {code}"), TIMEOUT, || {
             (self.run(&["healthcheck", "run", name]).0 == code).then_some(())
         });
     }
@@ -253,20 +253,20 @@ impl Podman {
     }
 
     fn ok(&self, words: &[&str]) -> String {
-        let (code, said) = self.run(words);
-        assert_eq!(code, 0, "{words:?}: {said}");
-        said
+        let (code, printed) = self.run(words);
+        assert_eq!(code, 0, "{words:?}: {printed}");
+        printed
     }
 
-    /// The exit code, and what it printed.
+    /// Exit code and output of a command.
     fn run(&self, words: &[&str]) -> (i32, String) {
         let output = Command::new("docker")
             .args(["exec", &self.container.name, "podman"])
             .args(words)
             .output()
             .expect("docker");
-        let said = [output.stdout, output.stderr].concat();
-        let said = String::from_utf8_lossy(&said).trim_end().to_owned();
-        (output.status.code().expect("an exit code"), said)
+        let printed = [output.stdout, output.stderr].concat();
+        let printed = String::from_utf8_lossy(&printed).trim_end().to_owned();
+        (output.status.code().expect("an exit code"), printed)
     }
 }

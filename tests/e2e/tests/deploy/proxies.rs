@@ -10,17 +10,17 @@ use std::{
 };
 
 use crate::{
-    docker::{Container, Image, Network, PATIENCE, Program, config, docker, eventually, get},
+    docker::{Container, Image, Network, Program, TIMEOUT, config, docker, eventually, get},
     load::Load,
 };
 
-/// How often an instance is drained and replaced, the two in turn.
+/// Number of drains and replacements, alternating between the two instances.
 const REPLACEMENTS: u32 = 6;
 
-/// The page's promise: by then a proxy has taken a draining instance out. The port closes at 5 s.
+/// Time within which a proxy stops using a draining instance, as documented. The port closes after 5 s.
 const OUT: Duration = Duration::from_millis(3500);
 
-/// And one that is frozen: it accepts and never answers.
+/// Time within which a proxy stops using a frozen instance, which accepts and never responds.
 const FROZEN_OUT: Duration = Duration::from_millis(4500);
 
 /// A program of the tools' image: its configuration in `examples/deploy`, and its command line.
@@ -117,7 +117,7 @@ fn frozen_and_unready_instances_get_no_requests() {
     for (name, address, _container) in &proxies {
         for instance in &instances {
             let own = instance.address(8080);
-            eventually(&format!("{name} asks both"), PATIENCE, || {
+            eventually(&format!("{name} asks both"), TIMEOUT, || {
                 let first = visitor(own);
                 for _ in 0..4 {
                     get(*address, "/");
@@ -132,8 +132,8 @@ fn frozen_and_unready_instances_get_no_requests() {
     for (name, address, _container) in &proxies {
         for _ in 0..10 {
             let start = Instant::now();
-            let answer = get(*address, "/");
-            assert_eq!(answer.0, 200, "{name}: {answer:?}");
+            let response = get(*address, "/");
+            assert_eq!(response.0, 200, "{name}: {response:?}");
             let took = start.elapsed();
             assert!(took < Duration::from_secs(1), "{name}: after {took:?}");
         }
@@ -142,7 +142,7 @@ fn frozen_and_unready_instances_get_no_requests() {
 
     let mut stops = instances.each_ref().map(Container::stopping);
     for (name, address, _container) in &proxies {
-        eventually(&format!("{name} answers by itself"), PATIENCE, || {
+        eventually(&format!("{name} answers by itself"), TIMEOUT, || {
             (get(*address, "/").0 == 503).then_some(())
         });
     }
@@ -172,7 +172,7 @@ fn the_blackbox_exporter_distinguishes_down_and_warn() {
     let address = exporter.address(9115);
     let success = |module: &str, service: u8| {
         let path = format!("/probe?module={module}&target=http://service-{service}:8080/health");
-        eventually("an answer of the exporter", PATIENCE, || {
+        eventually("an answer of the exporter", TIMEOUT, || {
             let (status, body) = get(address, &path);
             let line = |line: &str| line.strip_prefix("probe_success ").map(str::to_owned);
             (status == 200).then(|| body.lines().find_map(line).expect("a result"))
@@ -196,7 +196,7 @@ fn monit_and_check_http_read_the_routes() {
     let warning = instance(&image, &network, 2, &["--env=GREETING_FILE=/none"]);
     let control = "set daemon 1\nset log /dev/stdout\n\
         set httpd unixsocket /run/monit.sock allow any:any\n";
-    // It refuses a file that others may read.
+    // monit refuses a file that others can read.
     let words = [
         "sh",
         "-c",
@@ -205,7 +205,7 @@ fn monit_and_check_http_read_the_routes() {
     let monitrc = format!("{control}{}", config("monitors/monit.conf"));
     let monit = Container::tool(&network, &words, ("/etc/monitrc", &monitrc));
     let summary = |state: &str| {
-        eventually(&format!("monit says {state}"), PATIENCE, || {
+        eventually(&format!("monit says {state}"), TIMEOUT, || {
             let summary = [
                 "exec",
                 &monit.name,
@@ -233,7 +233,7 @@ fn monit_and_check_http_read_the_routes() {
     summary("OK");
     let (code, text) = check_http("service-1");
     assert_eq!(code, Some(0), "{text}");
-    // One of its checks passes, so a `pass` is in the body.
+    // One of the checks passes, so the body contains `pass`.
     let (code, text) = check_http("service-2");
     assert_eq!(code, Some(1), "{text}");
     drop(warning);
@@ -242,7 +242,7 @@ fn monit_and_check_http_read_the_routes() {
         assert_eq!(code, Some(2), "{text}");
         assert!(text.contains("503"), "{text}");
         summary("failed");
-        // A closed port would be a failure too.
+        // A closed port would also be reported as a failure.
         assert_eq!(get(service.address(8080), "/health").0, 503);
         drain_no_longer(&service);
     });
@@ -250,14 +250,14 @@ fn monit_and_check_http_read_the_routes() {
     summary("OK");
 }
 
-/// Whether a proxy has a way to see that an instance drains before its port closes.
+/// Whether a proxy notices that an instance drains before its port closes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Drain {
     IsSeen,
     IsNotSeen,
 }
 
-/// For an instance that shall drain until [`drain_no_longer`].
+/// Options for an instance that drains until [`drain_no_longer`].
 const LONG_DRAIN: [&str; 2] = ["--env=DRAIN_SECONDS=120", "--stop-timeout=180"];
 
 fn replace_under_load(proxy: Tool, drain: Drain) {
@@ -277,7 +277,7 @@ fn replace_under_load(proxy: Tool, drain: Drain) {
         let mut stop = instance.stopping();
         thread::sleep(OUT.saturating_sub(start.elapsed()));
         let first = visitor(own);
-        // A busy machine may need the rest until the port closes.
+        // On a busy machine, the proxy has until the port closes.
         thread::sleep((OUT + Duration::from_millis(700)).saturating_sub(start.elapsed()));
         let between = visitor(own) - first - 1;
         assert!(stop.wait().unwrap().success());
@@ -286,13 +286,14 @@ fn replace_under_load(proxy: Tool, drain: Drain) {
             Drain::IsNotSeen => assert!(between > 0, "so it does see: correct the page"),
         }
         instance.start();
-        // Or the other would be stopped while the proxy knows none.
+        // Otherwise the other instance would be stopped while the proxy has none.
         gets_traffic(own);
     }
     let tally = load.stop();
 
     println!("{name}: {REPLACEMENTS} replacements, {tally}");
-    // Who does not see the drain meets the port as it closes, and a POST may have been done by then.
+    // A proxy that does not notice the drain uses the port while it closes, when a POST may have been
+    // processed.
     let may_fail = |failure: &&String| drain == Drain::IsNotSeen && failure.contains("Post");
     let lost = tally.failed.iter().filter(|failure| !may_fail(failure));
     assert_eq!(lost.count(), 0, "{tally}");
@@ -303,25 +304,25 @@ fn replace_under_load(proxy: Tool, drain: Drain) {
 }
 
 fn passes_on(name: &str, address: SocketAddr) {
-    eventually(&format!("{name} passes on"), PATIENCE, || {
+    eventually(&format!("{name} passes on"), TIMEOUT, || {
         (get(address, "/").0 == 200).then_some(())
     });
 }
 
-/// Waits until an instance is asked by others than this test.
+/// Waits until an instance gets requests other than those of this test.
 fn gets_traffic(own: SocketAddr) {
-    eventually("the instance is ready", PATIENCE, || {
+    eventually("the instance is ready", TIMEOUT, || {
         (get(own, "/health/ready").0 == 200).then_some(())
     });
     let first = visitor(own);
-    let mut asked = 0;
-    eventually("traffic of the proxy", PATIENCE, || {
-        asked += 1;
-        (visitor(own) > first + asked).then_some(())
+    let mut requests = 0;
+    eventually("traffic of the proxy", TIMEOUT, || {
+        requests += 1;
+        (visitor(own) > first + requests).then_some(())
     });
 }
 
-/// The number of this visit.
+/// Requests `/` and returns the visitor number.
 fn visitor(own: SocketAddr) -> u64 {
     let (status, body) = get(own, "/");
     assert_eq!(status, 200, "{body}");
@@ -332,23 +333,23 @@ fn visitor(own: SocketAddr) -> u64 {
         .unwrap()
 }
 
-/// Does this while the instance drains, and waits for its end.
+/// Runs a function while the instance drains, and waits for its exit.
 fn draining(instance: &Container, act: impl FnOnce()) {
     let mut stop = instance.stopping();
     let own = instance.address(8080);
-    eventually("the instance drains", PATIENCE, || {
+    eventually("the instance drains", TIMEOUT, || {
         (get(own, "/health").0 == 503).then_some(())
     });
     act();
     assert!(stop.wait().unwrap().success());
 }
 
-/// A second signal cuts a drain short.
+/// Ends a drain with a second signal.
 fn drain_no_longer(instance: &Container) {
     docker(["kill", "--signal=TERM", &instance.name]);
 }
 
-/// `service-1` or `service-2` of the page. Its address stays over a restart, as its name would.
+/// `service-1` or `service-2` of the configurations. It keeps its address when it is replaced.
 fn instance(image: &Image, network: &Network, number: u8, options: &[&str]) -> Container {
     let network_options = [
         format!("--network={}", network.name),
@@ -361,7 +362,7 @@ fn instance(image: &Image, network: &Network, number: u8, options: &[&str]) -> C
     container
 }
 
-/// Starts a tool with its configuration in /etc.
+/// Starts a tool with its configuration file in /etc.
 fn tool((file, words): Tool, network: &Network) -> Container {
     let config = config(file);
     let path = words

@@ -17,7 +17,7 @@ use lifesign_e2e::REPOSITORY;
 
 use crate::{
     docker::{
-        Container, Image, Network, PATIENCE, Program, config, docker, eventually, get, output,
+        Container, Image, Network, Program, TIMEOUT, config, docker, eventually, get, output,
         remove, tools, unique,
     },
     load::Load,
@@ -26,14 +26,14 @@ use crate::{
 const UPDATES: u32 = 20;
 const REPLICAS: usize = 3;
 
-/// An outage shows, and ends, within two seconds. Each probe is a `docker exec`, for which a busy
-/// engine has another.
+/// Maximum time until an outage or its end is visible: two seconds, and one more for `docker exec` on a busy
+/// engine.
 const SOON: Duration = Duration::from_secs(2 + 1);
 
 #[test]
 fn twenty_updates_lose_no_request() {
     let images = [1, 2].map(|_| Image::of(Program::Service));
-    // Both versions work, so nothing has to be waited for but the proxy.
+    // Both versions work, so the test only waits for the proxy.
     let quick = "services: {service: {deploy: {update_config: {delay: 2s, monitor: 5s}}}}";
     let stack = Stack::new(quick);
     stack.deploy(&images[0]);
@@ -47,7 +47,7 @@ fn twenty_updates_lose_no_request() {
         let image = &images[update as usize % 2];
         stack.deploy(image);
         stack.runs(image);
-        // Now, because Swarm remembers no more than five of each replica.
+        // In each update, because Swarm only remembers five tasks of each replica.
         tasks.extend(stack.tasks("{{.ID}}"));
         assert_eq!(stack.ended(), 0, "after update {update}");
     }
@@ -61,7 +61,7 @@ fn twenty_updates_lose_no_request() {
         tally.kept > 10_000 && tally.fresh > 10_000 && tally.posts > 5000,
         "too little load: {tally}"
     );
-    // None was lost on the way either: each update replaced each task, once.
+    // Each update has replaced each task exactly once.
     assert_eq!(tasks.len(), REPLICAS * (1 + UPDATES as usize));
 }
 
@@ -97,8 +97,8 @@ fn rolled_back(how: &str) {
     assert_eq!(stack.replicas_of(&bad).len(), 1);
 }
 
-/// Of all that breaks soon after the start, this takes longest to be seen: each probe waits for its
-/// own deadline, and then the task cannot drain.
+/// A blocked runtime takes the longest to detect: each probe takes its whole timeout, and the task cannot
+/// drain.
 #[test]
 fn a_broken_version_replaces_only_one_task() {
     let good = Image::of(Program::Service);
@@ -118,8 +118,8 @@ fn a_broken_version_replaces_only_one_task() {
 
 #[test]
 fn a_broken_task_is_replaced() {
-    // stack.yaml's interval × retries; what a heartbeat waits until it is late, or a probe of a
-    // blocked runtime until it gives up; then the drain, or the grace period of who cannot drain.
+    // Interval × retries of stack.yaml, plus the time until a heartbeat is late or each probe times out, plus
+    // the drain delay or the grace period.
     let cases = [
         ("panic", 10 + 5),
         ("deadlock", 10 + 2 + 5),
@@ -134,17 +134,17 @@ fn a_broken_task_is_replaced() {
     thread::scope(|scope| {
         for (how, within, stack, _image) in &stacks {
             scope.spawn(move || {
-                let first = eventually("a task that runs", PATIENCE, || stack.running().pop());
-                // It breaks two seconds after its start.
+                let first = eventually("a task that runs", TIMEOUT, || stack.running().pop());
+                // The service breaks two seconds after its start.
                 let start = Instant::now() + Duration::from_secs(2);
-                eventually("its end", PATIENCE, || (stack.ended() > 0).then_some(()));
+                eventually("its end", TIMEOUT, || (stack.ended() > 0).then_some(()));
                 let ended = start.elapsed();
-                eventually("another task that runs", PATIENCE, || {
+                eventually("another task that runs", TIMEOUT, || {
                     stack.running().into_iter().find(|task| *task != first)
                 });
                 let replaced = start.elapsed();
                 println!("{how}: ended after {ended:.1?}, replaced after {replaced:.1?}");
-                // The engine starts a probe late on a busy machine, and tells Swarm later.
+                // On a busy machine, the engine starts a probe late and notifies Swarm late.
                 let bound = Duration::from_secs(within + 5);
                 assert!(ended <= bound, "{how}: {ended:?}");
             });
@@ -176,9 +176,9 @@ fn an_outage_replaces_no_task() {
     let containers = stack.containers();
     let run = |words: &[&str]| drop(docker(words.iter().copied()));
     let (name, front, alias) = (&*postgres.name, &*front, "--alias=postgres");
-    // How it begins, how it ends, and how long it lasts: longer than stack.yaml's HEALTHCHECK takes
-    // to find something broken, 16 s, and once longer than it would take to find that the sweeper
-    // waits for PostgreSQL: 30 s more than 10.
+    // Begin, end and duration of each outage. Each lasts longer than 16 s, after which the HEALTHCHECK of
+    // stack.yaml would have replaced a broken task, and one lasts longer than the 40 s after which the
+    // sweeper's heartbeat would have been late if it depended on PostgreSQL.
     type Act<'a> = &'a dyn Fn();
     let outages: [(&str, Act<'_>, Act<'_>, u64); 3] = [
         (
@@ -187,7 +187,7 @@ fn an_outage_replaces_no_task() {
             &|| {
                 run(&["start", name]);
                 let is_ready = ["exec", name, "pg_isready", "--host=127.0.0.1"];
-                eventually("PostgreSQL", PATIENCE, || {
+                eventually("PostgreSQL", TIMEOUT, || {
                     let output = Command::new("docker").args(is_ready).output().unwrap();
                     output.status.success().then_some(())
                 });
@@ -211,16 +211,16 @@ fn an_outage_replaces_no_task() {
     for (how, begin, end, lasts) in outages {
         begin();
         let detected = all_say(&containers, &["--ready"], "unhealthy: 503 fail");
-        eventually("no task gets traffic", PATIENCE, || {
+        eventually("no task gets traffic", TIMEOUT, || {
             let (status, body) = get(proxy.address, "/");
             (status == 503 && body.contains("No server is available")).then_some(())
         });
         thread::sleep(Duration::from_secs(lasts));
-        // Up, if not well: this is what Swarm asks.
+        // Swarm runs the probe without flags, which only warns.
         all_say(&containers, &[], "healthy: warn");
         end();
         let recovered = all_say(&containers, &["--ready"], "healthy: pass");
-        eventually("traffic", PATIENCE, || {
+        eventually("traffic", TIMEOUT, || {
             (get(proxy.address, "/").0 == 200).then_some(())
         });
 
@@ -232,18 +232,18 @@ fn an_outage_replaces_no_task() {
     }
 }
 
-/// How long from now until the probe of each of these containers says this.
-fn all_say(containers: &[String], args: &[&str], answer: &str) -> Duration {
+/// Waits until the probe of each container prints this. Returns the time until then.
+fn all_say(containers: &[String], args: &[&str], response: &str) -> Duration {
     let start = Instant::now();
     thread::scope(|scope| {
         for container in containers {
             scope.spawn(move || {
                 let probe = ["exec", container, "/app", "healthcheck"];
-                eventually(&format!("{answer:?} of {container}"), PATIENCE, || {
+                eventually(&format!("{response:?} of {container}"), TIMEOUT, || {
                     let output = Command::new("docker").args(probe).args(args).output();
                     let output = output.unwrap();
-                    let said = [output.stdout, output.stderr].concat();
-                    said.starts_with(answer.as_bytes()).then_some(())
+                    let printed = [output.stdout, output.stderr].concat();
+                    printed.starts_with(response.as_bytes()).then_some(())
                 });
             });
         }
@@ -251,7 +251,7 @@ fn all_say(containers: &[String], args: &[&str], answer: &str) -> Duration {
     start.elapsed()
 }
 
-/// The shipped stack. Removed when dropped.
+/// The shipped stack, removed when dropped.
 struct Stack {
     name: String,
     override_file: PathBuf,
@@ -273,7 +273,7 @@ impl Stack {
     fn deploy(&self, image: &Image) {
         let mut command = Command::new("docker");
         command
-            // There is no registry to ask for a digest.
+            // Without a registry, no digest can be resolved.
             .args(["stack", "deploy", "--detach=true", "--resolve-image=never"])
             .args([
                 "--compose-file",
@@ -290,12 +290,12 @@ impl Stack {
         format!("{}_service", self.name)
     }
 
-    /// Of each task that there ever was and that Swarm remembers.
+    /// A field of every task that Swarm remembers.
     fn tasks(&self, format: &str) -> Vec<String> {
         self.ps(&["--format", format])
     }
 
-    /// Those that are healthy and shall be.
+    /// Tasks that run and should run, which Swarm only reports when they are healthy.
     fn running(&self) -> Vec<String> {
         let format = "{{.CurrentState}}\t{{.ID}}\t{{.Image}}";
         let tasks = self.ps(&["--filter=desired-state=running", "--format", format]);
@@ -306,7 +306,7 @@ impl Stack {
         running.collect()
     }
 
-    /// The containers of those that shall run.
+    /// The containers of the tasks that should run.
     fn containers(&self) -> Vec<String> {
         let tasks = self.ps(&["--filter=desired-state=running", "--format={{.ID}}"]);
         let format = "--format={{.Status.ContainerStatus.ContainerID}}";
@@ -314,20 +314,20 @@ impl Stack {
         tasks.iter().map(container).collect()
     }
 
-    /// Those that this image has run in.
+    /// The replicas that have run this image.
     fn replicas_of(&self, image: &Image) -> BTreeSet<String> {
         let tasks = self.tasks("{{.Name}}\t{{.Image}}");
         let replica = |task: &String| {
             let (replica, tag) = task.split_once('\t')?;
-            // An older one is drawn as a branch of the newest.
+            // Older tasks are printed as branches of the newest.
             let replica = replica.trim_start_matches("\\_ ").to_owned();
             (tag == image.tag).then_some(replica)
         };
         tasks.iter().filter_map(replica).collect()
     }
 
-    /// How many ended by themselves, or because they were unhealthy. (When it drains, a task ends
-    /// with 0 even then: to Swarm it is complete.)
+    /// Number of tasks that ended by themselves or because they were unhealthy. A task that drains exits with
+    /// 0, and Swarm reports it as complete.
     fn ended(&self) -> usize {
         let states = self.tasks("{{.CurrentState}}");
         let ended = |state: &&String| state.starts_with("Complete") || state.starts_with("Failed");
@@ -341,9 +341,9 @@ impl Stack {
         text.lines().map(str::to_owned).collect()
     }
 
-    /// Waits until this image, and no other, runs in all replicas.
+    /// Waits until all replicas run this image and no other.
     fn runs(&self, image: &Image) {
-        eventually("all replicas run", 2 * PATIENCE, || {
+        eventually("all replicas run", 2 * TIMEOUT, || {
             let running = self.running();
             let all = running.iter().filter(|task| task.ends_with(&image.tag));
             (all.count() == REPLICAS && running.len() == REPLICAS).then_some(())
@@ -358,7 +358,7 @@ impl Stack {
             "--format={{.UpdateStatus.State}}",
             &service,
         ];
-        eventually(&format!("update {how}"), 4 * PATIENCE, || {
+        eventually(&format!("update {how}"), 4 * TIMEOUT, || {
             (docker(inspect) == how).then_some(())
         });
     }
@@ -374,10 +374,10 @@ impl Drop for Stack {
             eprintln!("{}", ps.unwrap_or_default());
         }
         remove(["stack", "rm", &self.name]);
-        // It does not wait for the tasks, and of an image that one still runs only the name would go.
+        // `docker stack rm` does not wait for the tasks, and an image in use would only be untagged.
         let tasks = format!("--filter=label=com.docker.stack.namespace={}", self.name);
         let start = Instant::now();
-        while start.elapsed() < PATIENCE
+        while start.elapsed() < TIMEOUT
             && Command::new("docker")
                 .args(["ps", "--all", "--quiet", &tasks])
                 .output()
@@ -389,7 +389,7 @@ impl Drop for Stack {
     }
 }
 
-/// The HAProxy of the page, on the stack's network and on one that this machine reaches.
+/// The documented HAProxy, on the stack's network and on one that this machine can reach.
 struct Proxy {
     address: SocketAddr,
     _container: Container,
@@ -414,14 +414,14 @@ impl Proxy {
             _container: container,
             _network: network,
         };
-        eventually("the proxy answers", PATIENCE, || {
+        eventually("the proxy answers", TIMEOUT, || {
             (get(proxy.address, "/").0 == 200).then_some(())
         });
         proxy
     }
 }
 
-/// A use of the machine's Swarm. Where there is none the first use makes one, and the last leaves it.
+/// A guard for the machine's Swarm. If there is none, the first guard creates one and the last leaves it.
 struct Swarm;
 
 struct Uses {
