@@ -9,26 +9,44 @@ use std::{
 
 const README: &str = include_str!("../../README.md");
 
-/// The nth code block of the README with this info string.
-fn block(fence: &str, nth: usize) -> &'static str {
-    let start = format!("```{fence}\n");
-    let rest = README.split(&start).nth(nth + 1).expect("a block");
+/// The first code block of the README with this info string.
+fn block(fence: &str) -> &'static str {
+    let (_, rest) = README
+        .split_once(&format!("```{fence}\n"))
+        .expect("a block");
     rest.split("```").next().expect("its end")
 }
 
 #[test]
 fn the_readme_program_is_the_example() {
-    let example = include_str!("../../examples/hello.rs");
+    let example = include_str!("../../examples/postgres/examples/readme.rs");
     let (_, program) = example.split_once("\n\n").expect("a header");
-    assert_eq!(block("rust,no_run", 0), program);
+    assert_eq!(block("rust,ignore"), program);
 }
 
 #[test]
-fn adding_it_to_a_service_takes_four_lines() {
-    let added = block("diff", 0)
-        .lines()
-        .filter(|line| line.starts_with('+'));
-    assert_eq!(added.count(), 4);
+fn the_readme_has_the_healthcheck_of_the_dockerfile() {
+    let words = |text: &'static str| {
+        let (_, line) = text.split_once("HEALTHCHECK ").expect("a HEALTHCHECK");
+        let words = line.split_whitespace().filter(|word| *word != "\\");
+        let end = words.take_while(|word| !word.ends_with(']'));
+        end.collect::<Vec<_>>()
+    };
+    let dockerfile = include_str!("../../Dockerfile");
+    assert_eq!(words(block("dockerfile")), words(dockerfile));
+}
+
+#[test]
+fn the_readme_has_at_most_150_lines() {
+    assert!(README.lines().count() <= 150);
+}
+
+#[test]
+fn adopting_it_in_a_service_adds_17_lines() {
+    let page = include_str!("../../docs/adopting.md");
+    let diffs = page.split("```diff\n").skip(1);
+    let lines = diffs.flat_map(|diff| diff.split("```").next().expect("its end").lines());
+    assert_eq!(lines.filter(|line| line.starts_with('+')).count(), 17);
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! The README's instructions, followed with the packaged crate, and the tests of the examples that are
-//! workspaces of their own.
+//! The README's instructions, followed with a copy of this repository, and the tests of the examples that
+//! are workspaces of their own.
 
 use std::{
     fs,
@@ -10,16 +10,16 @@ use std::{
 };
 
 use lifesign_e2e::{
-    REPOSITORY, manifest_field,
+    REPOSITORY,
     support::{self, scratch},
 };
 
 const README: &str = include_str!("../../../README.md");
+const METADATA: &str = include_str!("../../../docs/metadata.md");
 
-/// The nth code block of the README with this info string.
-fn block(fence: &str, nth: usize) -> &'static str {
-    let start = format!("```{fence}\n");
-    let rest = README.split(&start).nth(nth + 1).expect("a block");
+/// The first code block of a page with this info string.
+fn block<'a>(page: &'a str, fence: &str) -> &'a str {
+    let (_, rest) = page.split_once(&format!("```{fence}\n")).expect("a block");
     rest.split("```").next().expect("its end")
 }
 
@@ -46,51 +46,37 @@ fn passes_its_tests(example: &str) {
 
     let output = cargo.output().expect("cargo runs");
 
-    let [stderr, stdout] =
+    let [said, printed] =
         [&output.stderr, &output.stdout].map(|text| String::from_utf8_lossy(text));
-    assert!(output.status.success(), "{stderr}{stdout}");
-    assert!(stdout.contains("test result: ok. "), "{stdout}");
+    assert!(output.status.success(), "{said}{printed}");
+    assert!(printed.contains("test result: ok. "), "{printed}");
 }
 
 #[test]
-fn a_newcomer_gets_a_healthy_service_that_knows_its_commit() {
+fn a_newcomer_gets_a_service_that_names_its_failing_check() {
     let directory = scratch().join("newcomer");
-    let lifesign = packaged(&directory);
+    let _ = fs::remove_dir_all(&directory);
     let service = directory.join("my-service");
-    let _ = fs::remove_dir_all(&service);
     fs::create_dir_all(service.join("src")).unwrap();
 
-    // As in the README, except for the port.
+    // As in the pages, except for the addresses of the repository and of the service.
     let manifest = [
         "[package]\nname = \"my-service\"\nversion = \"1.4.2\"\nedition = \"2024\"\n",
-        block("toml", 0),
-        block("toml", 1),
+        block(README, "toml"),
+        block(METADATA, "toml"),
     ];
-    fs::write(service.join("Cargo.toml"), manifest.concat()).unwrap();
-    fs::create_dir(service.join("crates")).unwrap();
-    fs::rename(lifesign, service.join("crates/lifesign")).unwrap();
-    fs::write(service.join("build.rs"), block("rust,ignore", 0)).unwrap();
-    let program = block("rust,no_run", 0).replace("0.0.0.0:8080", "127.0.0.1:0");
+    let address = format!("file://{}", repository(&directory).display());
+    let manifest = manifest
+        .concat()
+        .replace("https://git.example.com/lifesign.git", &address);
+    fs::write(service.join("Cargo.toml"), manifest).unwrap();
+    fs::write(service.join("build.rs"), block(METADATA, "rust,ignore")).unwrap();
+    let program = block(README, "rust,ignore").replace("0.0.0.0:8080", "127.0.0.1:0");
     fs::write(service.join("src/main.rs"), program).unwrap();
-    fs::copy(
-        format!("{REPOSITORY}/Cargo.lock"),
-        service.join("Cargo.lock"),
-    )
-    .unwrap();
-    let git = |args: &[&str]| run(Command::new("git").current_dir(&service).args(args));
-    git(&["init", "--quiet"]);
-    git(&["add", "."]);
-    let name = [
-        "-c",
-        "user.name=newcomer",
-        "-c",
-        "user.email=newcomer@example.com",
-    ];
-    git(&[&name[..], &["commit", "--quiet", "--message", "Start"]].concat());
-    let commit = git(&["rev-parse", "HEAD"]);
-    run(cargo(&directory)
-        .current_dir(&service)
-        .args(["build", "--offline"]));
+    let lock = format!("{REPOSITORY}/examples/postgres/Cargo.lock");
+    fs::copy(lock, service.join("Cargo.lock")).unwrap();
+    let commit = commit_all(&service);
+    run(cargo(&directory).current_dir(&service).arg("build"));
 
     let app = directory.join("target/debug/my-service");
     let version = run(Command::new(&app).arg("version"));
@@ -98,40 +84,59 @@ fn a_newcomer_gets_a_healthy_service_that_knows_its_commit() {
     assert!(version.contains(commit.trim()), "{version}");
 
     let mut service = Service::start(&app);
-    let deadline = Instant::now() + Duration::from_secs(20);
-    let healthy = loop {
-        let probe = Command::new(&app)
-            .arg("healthcheck")
-            .env_remove("HEALTHCHECK_URL")
-            .output()
-            .unwrap();
-        if probe.status.success() || Instant::now() > deadline {
-            break String::from_utf8(probe.stdout).unwrap();
-        }
-        assert!(service.0.try_wait().unwrap().is_none(), "the service ended");
+    let probe = |arguments: &[&str]| {
+        let mut probe = Command::new(&app);
+        probe.arg("healthcheck").args(arguments);
+        probe.env_remove("HEALTHCHECK_URL").output().unwrap()
     };
-    assert!(healthy.starts_with("healthy: pass in "), "{healthy:?}");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !probe(&["--live"]).status.success() {
+        assert!(service.0.try_wait().unwrap().is_none(), "the service ended");
+        assert!(Instant::now() < deadline, "the service does not respond");
+    }
+    let unhealthy = String::from_utf8(probe(&[]).stderr).unwrap();
+    assert_eq!(
+        unhealthy,
+        "unhealthy: 503 fail: starting, waiting for postgres\n"
+    );
 }
 
-/// Packages the crate with `cargo package`, and unpacks it.
-fn packaged(directory: &Path) -> PathBuf {
-    run(cargo(directory).current_dir(REPOSITORY).args([
-        "package",
-        "--package=lifesign",
-        "--no-verify",
-        "--allow-dirty",
-        "--offline",
-        "--quiet",
-    ]));
-    let name = format!("lifesign-{}", manifest_field("version"));
-    let unpacked = directory.join(&name);
-    let _ = fs::remove_dir_all(&unpacked);
-    run(Command::new("tar")
-        .arg("-xzf")
-        .arg(directory.join(format!("target/package/{name}.crate")))
-        .arg("-C")
-        .arg(directory));
-    unpacked
+/// Copies the files of this repository, uncommitted changes included, to a new one.
+fn repository(directory: &Path) -> PathBuf {
+    let repository = directory.join("lifesign");
+    let list = [
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ];
+    let files = run(Command::new("git").current_dir(REPOSITORY).args(list));
+    for file in files.split_terminator('\0') {
+        let (from, to) = (Path::new(REPOSITORY).join(file), repository.join(file));
+        // A file that was deleted, but not in a commit, is listed too.
+        if from.is_file() {
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            fs::copy(from, to).unwrap();
+        }
+    }
+    commit_all(&repository);
+    repository
+}
+
+/// Commits everything in a directory to a new repository, and returns the commit.
+fn commit_all(directory: &Path) -> String {
+    let git = |args: &[&str]| run(Command::new("git").current_dir(directory).args(args));
+    let author = [
+        "-c",
+        "user.name=newcomer",
+        "-c",
+        "user.email=newcomer@example.com",
+    ];
+    git(&["init", "--quiet"]);
+    git(&["add", "."]);
+    git(&[&author[..], &["commit", "--quiet", "--message", "Start"]].concat());
+    git(&["rev-parse", "HEAD"])
 }
 
 /// Cargo with its own target directory and without the variables of build metadata.
@@ -156,7 +161,12 @@ struct Service(Child);
 
 impl Service {
     fn start(app: &Path) -> Self {
-        let child = Command::new(app).stdout(Stdio::piped()).spawn().unwrap();
+        let child = Command::new(app)
+            // No database listens on this port.
+            .env("DATABASE_URL", "postgres://service@127.0.0.1:1/service")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         Self(child)
     }
 }

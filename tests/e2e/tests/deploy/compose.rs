@@ -49,6 +49,25 @@ services:
 ";
 
 #[test]
+fn the_program_of_the_readme_is_healthy_and_reports_its_check() {
+    let project = Project::of(Program::Readme, "services: {}\n");
+
+    output(&mut project.compose(&["up", "--no-build", "--wait"]));
+
+    let probe = project.turns("service", "healthy");
+    let line = probe["Output"].as_str().unwrap();
+    assert!(line.starts_with("healthy: pass in "), "{line}");
+    let (status_code, body) = get(project.address(), "/health");
+    println!("{line}{body}");
+    let report: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(status_code, 200, "{body}");
+    assert_eq!(report["status"], "pass", "{body}");
+    assert_eq!(report["serviceId"], "readme", "{body}");
+    let check = &report["checks"]["postgres:responseTime"][0];
+    assert_eq!(check["status"], "pass", "{body}");
+}
+
+#[test]
 fn a_dependent_starts_after_the_service_is_healthy() {
     let project = Project::new(DEPENDENT);
 
@@ -416,13 +435,17 @@ struct Project {
 
 impl Project {
     fn new(above: &str) -> Self {
+        Self::of(Program::Postgres, above)
+    }
+
+    fn of(program: Program, above: &str) -> Self {
         let name = format!("lifesign-compose-{}", unique());
         let override_file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.yaml"));
         fs::write(&override_file, above).unwrap();
         Self {
             name,
             override_file,
-            image: Image::of(Program::Postgres),
+            image: Image::of(program),
         }
     }
 

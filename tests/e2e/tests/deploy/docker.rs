@@ -37,6 +37,8 @@ pub enum Program {
     Broken,
     /// `examples/postgres`
     Postgres,
+    /// The program of the README.
+    Readme,
 }
 
 impl Program {
@@ -52,11 +54,15 @@ impl Program {
             ];
             release(Path::new(REPOSITORY), &options).join("examples")
         };
-        let postgres = || release(&Path::new(REPOSITORY).join("examples/postgres"), &[]);
+        let postgres = || {
+            let package = Path::new(REPOSITORY).join("examples/postgres");
+            release(&package, &["--bins", "--examples"])
+        };
         match self {
             Self::Service => EXAMPLES.get_or_init(examples).join("service"),
             Self::Broken => EXAMPLES.get_or_init(examples).join("broken"),
             Self::Postgres => POSTGRES.get_or_init(postgres).join("postgres"),
+            Self::Readme => POSTGRES.get_or_init(postgres).join("examples/readme"),
         }
     }
 }
