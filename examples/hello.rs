@@ -1,4 +1,4 @@
-//! The README's program: an axum service that can tell whether it is well.
+//! The smallest service: an axum router that is served through its whole life cycle.
 //!
 //! ```sh
 //! cargo run --example hello
