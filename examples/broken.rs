@@ -1,17 +1,17 @@
-//! A service that breaks, to see what an orchestrator does about it.
+//! A service that breaks on purpose, to observe how an orchestrator reacts.
 //!
 //! ```sh
 //! BREAK=deadlock cargo run --example broken
 //! cargo run --example broken -- healthcheck
 //! ```
 //!
-//! | `BREAK` | what happens two seconds after the start |
+//! | `BREAK` | effect, two seconds after the start |
 //! |---|---|
-//! | `deadlock` | the worker's loop waits for a lock that it holds |
+//! | `deadlock` | the worker waits for a lock that it holds |
 //! | `panic` | the worker's task panics |
-//! | `block` | a blocking call holds the only thread of the runtime |
-//! | `start` | nothing: it is never ready |
-//! | unset | nothing: it works |
+//! | `block` | a blocking call occupies the only thread of the runtime |
+//! | `start` | none: it never becomes ready |
+//! | unset | none: it works |
 
 use std::{
     env,
@@ -47,7 +47,7 @@ async fn serve() -> Result<ExitCode, Box<dyn Error>> {
     let health = Health::builder(BUILD).build()?;
     let app = Router::new().route("/", get(async || "Hello\n"));
     let listener = TcpListener::bind("0.0.0.0:8080").await?;
-    // Twice as long as a turn of the loop, so that a late one is no false alarm.
+    // Twice the loop's period, so that one slow turn is not reported.
     let heartbeat = health.heartbeat("worker", Duration::from_secs(2))?;
     tokio::spawn(work(heartbeat, how.clone()));
     let start = async {
@@ -55,7 +55,7 @@ async fn serve() -> Result<ExitCode, Box<dyn Error>> {
             "" | "deadlock" | "panic" => {}
             "block" => drop(tokio::spawn(block())),
             "start" => pending().await,
-            _ => return Err(format!("BREAK={how:?}: expected a word from the table").into()),
+            _ => return Err(format!("BREAK={how:?}: expected a value from the table").into()),
         }
         Ok::<_, Box<dyn Error>>(app)
     };
@@ -81,9 +81,9 @@ async fn work(heartbeat: Heartbeat, how: String) {
     }
 }
 
-/// Waits for an answer as no async program should: with a blocking call.
+/// Blocks its thread, as asynchronous code must not.
 async fn block() {
     sleep(Duration::from_secs(2)).await;
-    let (_probe, answer) = mpsc::channel::<()>();
-    let _ = answer.recv();
+    let (_sender, receiver) = mpsc::channel::<()>();
+    let _ = receiver.recv();
 }

@@ -1,6 +1,6 @@
-//! The reference service: what the image of this repository ships.
+//! The reference service, which the tests and benchmarks of this repository build and run.
 //!
-//! It counts visitors, in memory or in Redis. Nothing needs to be configured:
+//! It counts visits, in memory or in Redis, and needs no configuration:
 //!
 //! ```sh
 //! cargo run --example service
@@ -9,12 +9,12 @@
 //!
 //! | variable | default | meaning |
 //! |---|---|---|
-//! | `HOST` | `0.0.0.0` | the IP address to listen on |
-//! | `PORT` | `8080` | the port to listen on; 0 lets the system choose |
-//! | `REDIS` | none: in memory | `ADDRESS:PORT` of the Redis that counts; required once it is set |
-//! | `GREETING_FILE` | none | a file with the greeting; optional, "Hello" serves as well |
-//! | `DRAIN_SECONDS` | `5` | how long the port stays open after SIGTERM |
-//! | `READY_DURING_DRAIN` | `false` | whether readiness passes in that time, as Kubernetes alone needs it |
+//! | `HOST` | `0.0.0.0` | IP address to listen on |
+//! | `PORT` | `8080` | port to listen on; with 0 the system chooses one |
+//! | `REDIS` | none | `ADDRESS:PORT` of the Redis that counts the visits; without it they are counted in memory |
+//! | `GREETING_FILE` | none | file with the greeting; without it the greeting is "Hello" |
+//! | `DRAIN_SECONDS` | `5` | seconds for which the port stays open after SIGTERM |
+//! | `READY_DURING_DRAIN` | `false` | whether readiness passes in that time, which only Kubernetes needs |
 
 use std::{
     env,
@@ -60,13 +60,14 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Box<dyn Error>> {
     let runtime = Runtime::new()?;
     let served = runtime.block_on(serve());
-    // Without waiting long for a thread that reads a file which never answers.
+    // A thread can be blocked reading a file on a network file system that does not respond. Do not
+    // wait for it.
     runtime.shutdown_timeout(Duration::from_millis(500));
     served
 }
 
 async fn serve() -> Result<(), Box<dyn Error>> {
-    // To stderr: stdout is for the two lines below.
+    // To stderr, because scripts read the address from stdout.
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
@@ -88,16 +89,16 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     }
     let health = health
         .drain_delay(Duration::from_secs(drain_seconds))
-        // Without the count there is no answer to give: no traffic, please.
+        // Required, because without the store no request can be served.
         .required_with("store", Arc::clone(&visits), async |visits| {
             visits.ping().await
         })
-        // Without the greeting there is a plainer one: only say so.
+        // Optional, because "Hello" replaces a greeting that cannot be read.
         .optional_with("greeting", Arc::clone(&visits), async |visits| {
             visits.greeting().await
         })
         .build()?;
-    // Before anything is awaited for long: as PID 1, a process without a handler ignores SIGTERM.
+    // Early, because PID 1 ignores SIGTERM as long as it has no handler.
     health.handle_signals()?;
 
     let app = Router::new()
@@ -107,9 +108,9 @@ async fn serve() -> Result<(), Box<dyn Error>> {
         .await
         .map_err(|error| format!("listen on {address}: {error}"))?;
     let address = listener.local_addr()?;
-    tokio::spawn(tell(
+    tokio::spawn(log_visits(
         visits,
-        health.heartbeat("teller", Duration::from_secs(10))?,
+        health.heartbeat("logger", Duration::from_secs(10))?,
     ));
     // Before the lines, because whoever reads them can execute `healthcheck` at once.
     health.advertise(address);
@@ -126,28 +127,28 @@ async fn serve() -> Result<(), Box<dyn Error>> {
 async fn visit(State(visits): State<Arc<Visits>>) -> Result<String, StatusCode> {
     let greeting = visits.greeting().await.unwrap_or_else(|_| "Hello".into());
     let count = visits.count().await.map_err(|error| {
-        tracing::warn!(%error, "a visit was not counted");
+        tracing::warn!(%error, "visit was not counted");
         StatusCode::SERVICE_UNAVAILABLE
     })?;
     Ok(format!("{}, visitor {count}\n", greeting.trim_end()))
 }
 
-/// The worker loop: tells the number of visits when it has changed.
-async fn tell(visits: Arc<Visits>, heartbeat: Heartbeat) {
+/// Logs the number of visits when it has changed: a worker loop, for the sake of its heartbeat.
+async fn log_visits(visits: Arc<Visits>, heartbeat: Heartbeat) {
     let mut ticks = interval(Duration::from_secs(1));
-    let mut told = 0;
+    let mut logged = 0;
     loop {
         ticks.tick().await;
         heartbeat.beat();
         let now = visits.memory.load(Ordering::Relaxed);
-        if now != told {
+        if now != logged {
             tracing::info!(visits = now, "counted");
-            told = now;
+            logged = now;
         }
     }
 }
 
-/// The counter of visits.
+/// Counts visits.
 struct Visits {
     redis: Option<SocketAddr>,
     memory: AtomicU64,
@@ -187,7 +188,7 @@ impl Visits {
     }
 }
 
-/// One command to Redis, and the first line of its reply.
+/// Sends a command to Redis and returns the first line of the reply.
 async fn command(redis: SocketAddr, command: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect(redis).await?;
     stream
@@ -203,7 +204,7 @@ fn unexpected(reply: &str) -> io::Error {
     io::Error::other(format!("unexpected reply from Redis: {reply:?}"))
 }
 
-/// A variable of the environment; empty is unset.
+/// Parses an environment variable. An empty one counts as unset.
 fn variable<T: FromStr<Err: Display>>(name: &str, expected: &str) -> Result<Option<T>, String> {
     let text = match env::var(name) {
         Ok(text) if !text.is_empty() => text,
@@ -218,7 +219,7 @@ fn variable<T: FromStr<Err: Display>>(name: &str, expected: &str) -> Result<Opti
     }
 }
 
-/// The address that a person on this machine can use.
+/// An address at which this machine reaches the service, with the wildcard replaced by loopback.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip([127, 0, 0, 1].into());

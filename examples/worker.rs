@@ -1,4 +1,4 @@
-//! A service without HTTP of its own: a worker loop with a heartbeat, and lifesign's listener.
+//! A worker without an HTTP server of its own: a loop with a heartbeat, and lifesign's listener.
 //!
 //! ```sh
 //! cargo run --example worker
@@ -26,7 +26,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     serve()
 }
 
-// One thread is enough for a worker, and lets a job that blocks it show on the health check.
+// One thread, so that a job that blocks it also blocks the health routes, and the probe fails.
 #[tokio::main(flavor = "current_thread")]
 async fn serve() -> Result<ExitCode, Box<dyn Error>> {
     tracing_subscriber::fmt()
@@ -39,20 +39,20 @@ async fn serve() -> Result<ExitCode, Box<dyn Error>> {
 
     let listener = health.listen(address.parse()?)?;
     println!("health on {}", listener.local_addr()?);
-    // Never awaited, so that it responds until the process ends.
+    // Not awaited, so that it responds until the process ends.
     tokio::spawn(listener.serve());
 
     let heartbeat = health.heartbeat("jobs", Duration::from_secs(10))?;
     health.set_ready();
     let jobs = work(shutdown.started(), heartbeat);
     if shutdown.bound(jobs).await.is_none() {
-        // An orchestrator must not take the job that was cut for done.
+        // A job was cut off, so the orchestrator must not count it as done.
         return Ok(ExitCode::FAILURE);
     }
     Ok(shutdown.exit_code())
 }
 
-/// Takes jobs until the drain begins, and finishes the job at hand.
+/// Takes jobs until the drain begins, and finishes the current one.
 async fn work(drain: impl Future<Output = ()>, heartbeat: Heartbeat) {
     let mut drain = pin!(drain);
     let mut jobs = interval(Duration::from_secs(1));

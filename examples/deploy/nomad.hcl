@@ -2,7 +2,7 @@
 #
 #   nomad job run nomad.hcl
 #
-# HTTP checks, because in script checks exit code 1 is only a warning.
+# The checks use HTTP, because exit code 1 of a script check is only a warning.
 
 job "my-service" {
   group "my-service" {
@@ -15,13 +15,13 @@ job "my-service" {
     }
 
     update {
-      # All new allocations are healthy before an old one is told to stop: as many canaries as the group counts. With
-      # fewer, the rest is replaced in place, each old one stopped first.
+      # As many canaries as `count`, so that all new allocations are healthy before an old one is stopped. With fewer, Nomad
+      # replaces the rest in place and stops each old allocation first.
       canary       = 3
       max_parallel = 1
       auto_promote = true
       auto_revert  = true
-      # Passing for this long counts as healthy: three rounds of the checks below.
+      # Three rounds of the checks below.
       min_healthy_time = "15s"
       healthy_deadline = "2m"
     }
@@ -31,18 +31,18 @@ job "my-service" {
       port     = "http"
       provider = "nomad"
 
-      # Traffic? An update waits for this. But Nomad's own service discovery lists an allocation whatever its checks
-      # say: the proxy in front asks this route itself, or the provider is "consul", which leaves out what fails.
+      # Decides about traffic, and an update waits for it. Nomad's service discovery also lists allocations whose checks
+      # fail. Let the proxy probe this route too, or use the provider "consul", which leaves them out.
       check {
         name     = "ready"
         type     = "http"
         path     = "/health/ready"
         interval = "2s"
-        # Above the 800 ms that checks are given.
+        # Above the 800 ms that checks have.
         timeout = "1s"
       }
 
-      # Restart? Only a broken process: after three failures in a row, as Nomad does not restart by itself.
+      # Restarts only a broken process, after three failures in a row.
       check {
         name     = "live"
         type     = "http"
@@ -52,7 +52,7 @@ job "my-service" {
 
         check_restart {
           limit = 3
-          # How long a start may take before failures count.
+          # Failures are ignored for this long after the start.
           grace = "30s"
         }
       }
@@ -61,7 +61,7 @@ job "my-service" {
     task "my-service" {
       driver = "docker"
 
-      # 5 s of drain, the longest request, and some to spare; then SIGKILL.
+      # 5 s of drain, the longest request, and a margin. After that Nomad sends SIGKILL.
       kill_timeout = "15s"
 
       config {
@@ -71,7 +71,7 @@ job "my-service" {
         cap_drop        = ["all"]
         security_opt    = ["no-new-privileges"]
 
-        # Nomad asks; the image's HEALTHCHECK would ask once more, and nobody would listen.
+        # Nomad sends its own checks and ignores the result of the image's HEALTHCHECK.
         healthchecks {
           disable = true
         }

@@ -1,5 +1,5 @@
 fn main() {
     lifesign::build::emit();
-    // For sqlx::migrate!, which compiles the files in.
+    // sqlx::migrate! compiles these files in.
     println!("cargo::rerun-if-changed=migrations");
 }

@@ -97,7 +97,7 @@ fn the_body_has_statuses_and_build_metadata() {
         "checks": {
             "store:responseTime": check,
             "greeting:responseTime": check,
-            "teller": [{"status": "pass"}],
+            "logger": [{"status": "pass"}],
         },
     });
     for (key, fact) in [

@@ -1,19 +1,20 @@
-//! A service with PostgreSQL behind it: it counts visitors in a table.
+//! A service with PostgreSQL: it counts visits in a table.
 //!
-//! | part | where it shows |
+//! | part | what reports it |
 //! |---|---|
-//! | PostgreSQL answers | a required check: an outage takes the traffic away, and restarts nothing |
-//! | the schema is up to date | `set_ready()`: no traffic before |
-//! | the sweeper sweeps | a heartbeat: when it hangs or ends, the process is broken, and restarted |
+//! | PostgreSQL | a required check: an outage takes the instance out of traffic and restarts nothing |
+//! | the schema | `serve_after`: no traffic before it is up to date |
+//! | the worker that deletes old rows | a heartbeat: if it hangs or ends, the process is broken and is restarted |
 //!
 //! ```sh
 //! DATABASE_URL=postgres://service:secret@127.0.0.1/service cargo run
 //! cargo run -- healthcheck
 //! ```
 //!
-//! `PORT` is 8080 by default. The password may be in `PGPASSWORD` instead, where no character needs an
-//! escape. Without sqlx's feature `tls-rustls`, as here, the way to PostgreSQL is in plain text, and
-//! `?sslmode=require` an error: across machines, add the feature and ask for `verify-full`.
+//! `PORT` is 8080 by default. The password can be in `PGPASSWORD` instead, where no character has
+//! to be escaped. This example does not enable sqlx's feature `tls-rustls`, so the connection to
+//! PostgreSQL is in plain text, and `?sslmode=require` is an error. Across machines, enable it and
+//! use `sslmode=verify-full`.
 
 use std::{env, error::Error, io, process::ExitCode, sync::Arc, time::Duration};
 
@@ -29,18 +30,18 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// The most that a request waits for PostgreSQL, which may have stopped to answer without a goodbye.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Timeout of a request's queries. A PostgreSQL that lost power closes no connection.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The most that the check's connection has to answer. It leaves enough of the 800 ms that a check is
-/// given to make a new one.
-const PING: Duration = Duration::from_millis(300);
+/// Timeout of a ping on the check's open connection. Enough of the check's 800 ms remains to open a
+/// new one.
+const PING_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// The most that an attempt to migrate takes, another instance's that it waits for included. Longer
-/// than any migration, and short enough to be tried again when PostgreSQL is cut off meanwhile.
-const MIGRATION: Duration = Duration::from_secs(300);
+/// Timeout of an attempt to migrate, which includes the wait for another instance's migration.
+/// Longer than any migration, and short enough to be retried if the connection breaks.
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// How many visits are forgotten at once: few enough for [`PATIENCE`], however many there are.
+/// Maximum number of rows deleted by one query, so that it ends within [`QUERY_TIMEOUT`].
 const BATCH: u64 = 10_000;
 
 const BUILD: BuildInfo = build_info!();
@@ -56,7 +57,7 @@ fn main() -> ExitCode {
     match serve() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(%error, "ended");
+            tracing::error!(%error, "service failed");
             ExitCode::FAILURE
         }
     }
@@ -64,17 +65,17 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn serve() -> Result<(), Box<dyn Error>> {
-    // Names the variable and not its value, which holds a password.
-    let url = env::var("DATABASE_URL").map_err(|_| "DATABASE_URL is not set, or not in UTF-8")?;
+    // The error names the variable but not its value, which contains a password.
+    let url = env::var("DATABASE_URL").map_err(|_| "DATABASE_URL is not set or not UTF-8")?;
     let options: PgConnectOptions = url.parse().map_err(|e| format!("DATABASE_URL: {e}"))?;
     let port = env::var("PORT").map_or(Ok(8080), |port| port.parse());
     let port = port.map_err(|e| format!("PORT: {e}"))?;
     let pool = pool(&options);
 
     let health = Health::builder(BUILD)
-        // No request takes longer, and the pool needs some of the grace period to close.
-        .shutdown_timeout(PATIENCE)
-        .required_with("postgres", (options.clone(), Kept::default()), ping)
+        // No request takes longer, and closing the pool needs a part of the grace period too.
+        .shutdown_timeout(QUERY_TIMEOUT)
+        .required_with("postgres", (options.clone(), Slot::default()), ping)
         .build()?;
     let app = Router::new()
         .route("/", get(visit))
@@ -83,81 +84,83 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     let sweeper = health.heartbeat("sweeper", Duration::from_secs(30))?;
     tokio::spawn(sweep(pool.clone(), sweeper));
 
-    // The routes say "starting" meanwhile, and a signal ends it.
+    // Meanwhile the routes report "starting". A signal cancels it.
     let start = async {
         migrate(&options).await;
         io::Result::Ok(app)
     };
     let served = health.serve_after(listener, start).await;
-    // A PostgreSQL that does not answer is no reason to stay.
-    let _ = timeout(PATIENCE, pool.close()).await;
+    // A PostgreSQL that does not respond must not keep the process alive.
+    let _ = timeout(QUERY_TIMEOUT, pool.close()).await;
     Ok(served?)
 }
 
 fn pool(options: &PgConnectOptions) -> PgPool {
     PgPoolOptions::new()
         .max_connections(5)
-        .acquire_timeout(PATIENCE)
-        // A connection whose query was given up comes back here and may be dead. The pool would
-        // wait for it as long as TCP does, a quarter of an hour, and have one less meanwhile.
+        .acquire_timeout(QUERY_TIMEOUT)
+        // A connection comes back here after its query timed out, and may be dead. The pool would
+        // wait for it as long as TCP retries, about 15 minutes, and have one connection less until
+        // then.
         .after_release(|connection, _| {
             Box::pin(async move {
-                within(PATIENCE, connection.ping()).await?;
+                within(QUERY_TIMEOUT, connection.ping()).await?;
                 Ok(true)
             })
         })
-        .connect_lazy_with(giving_up(options, PATIENCE))
+        .connect_lazy_with(with_statement_timeout(options, QUERY_TIMEOUT))
 }
 
-/// PostgreSQL gives up as well. It does not notice that nobody waits for a query any more, and would
-/// keep a connection for it until it ends, beside those that replace it here.
-fn giving_up(options: &PgConnectOptions, patience: Duration) -> PgConnectOptions {
-    let milliseconds = patience.as_millis();
+/// Makes PostgreSQL cancel a query that the service no longer waits for. Without it the query would
+/// keep its connection busy, beside the one that replaces it in the pool.
+fn with_statement_timeout(options: &PgConnectOptions, timeout: Duration) -> PgConnectOptions {
+    let milliseconds = timeout.as_millis();
     options
         .clone()
         .options([("statement_timeout", milliseconds)])
 }
 
-/// The connection of the check, between its runs.
-type Kept = Arc<Mutex<Option<PgConnection>>>;
+/// The check's connection between its runs.
+type Slot = Arc<Mutex<Option<PgConnection>>>;
 
-/// The check: a connection of its own answers, or else a new one does.
+/// The check: pings PostgreSQL on a connection of its own, and opens a new one if that fails.
 ///
-/// Not one of the pool's. Behind requests that hold all of them the check would tell how busy this
-/// instance is, and a load balancer would hand its requests to the others, which are no less busy.
-/// And it is kept, because a new one is refused where PostgreSQL has as many as it takes, while those
-/// that there are work well.
-async fn ping((options, kept): (PgConnectOptions, Kept)) -> sqlx::Result<()> {
-    let mut kept = kept.lock().await;
-    // Taken out, so that none is kept that a deadline left in the middle of an answer.
-    if let Some(mut connection) = kept.take()
-        && within(PING, connection.ping()).await.is_ok()
+/// The connection is not from the pool. If requests hold all of the pool's, the check would fail
+/// because the instance is busy, and a load balancer would send its requests to others that are
+/// just as busy. The connection stays open, because PostgreSQL refuses new ones at
+/// `max_connections` while the open ones work.
+async fn ping((options, slot): (PgConnectOptions, Slot)) -> sqlx::Result<()> {
+    let mut slot = slot.lock().await;
+    // Taken out of the slot, because the check's deadline can interrupt a ping in the middle of its
+    // response.
+    if let Some(mut connection) = slot.take()
+        && within(PING_TIMEOUT, connection.ping()).await.is_ok()
     {
-        *kept = Some(connection);
+        *slot = Some(connection);
         return Ok(());
     }
-    *kept = Some(PgConnection::connect_with(&options).await?);
+    *slot = Some(PgConnection::connect_with(&options).await?);
     Ok(())
 }
 
-/// Tries until it succeeds: a PostgreSQL that comes later than the service is no reason to end.
+/// Migrates the schema, and retries until it succeeds: PostgreSQL may start after the service.
 async fn migrate(options: &PgConnectOptions) {
-    while let Err(error) = within(MIGRATION, migrate_once(options)).await {
-        tracing::warn!(%error, "the schema is not up to date");
+    while let Err(error) = within(MIGRATION_TIMEOUT, migrate_once(options)).await {
+        tracing::warn!(%error, "migration failed");
         sleep(Duration::from_secs(1)).await;
     }
 }
 
-/// On a connection that is closed behind it: whoever migrates locks all others out, and where that
-/// fails nothing else unlocks.
+/// Migrates on a connection of its own and closes it. Closing releases sqlx's advisory lock even if
+/// a migration fails.
 async fn migrate_once(options: &PgConnectOptions) -> sqlx::Result<()> {
     let pool = PgPoolOptions::new()
         .max_connections(1)
-        .acquire_timeout(PATIENCE)
-        .connect_with(giving_up(options, MIGRATION))
+        .acquire_timeout(QUERY_TIMEOUT)
+        .connect_with(with_statement_timeout(options, MIGRATION_TIMEOUT))
         .await?;
     let outcome = sqlx::migrate!()
-        // After a rollback to this version the schema is newer, which its author has to allow for.
+        // After a rollback to this version, the schema is newer. It has to be compatible.
         .set_ignore_missing(true)
         .run(&pool)
         .await;
@@ -167,21 +170,21 @@ async fn migrate_once(options: &PgConnectOptions) -> sqlx::Result<()> {
 
 async fn visit(State(pool): State<PgPool>) -> Result<String, StatusCode> {
     let visit = sqlx::query_scalar("INSERT INTO visits DEFAULT VALUES RETURNING id");
-    let visitor: i64 = within(PATIENCE, visit.fetch_one(&pool))
+    let visitor: i64 = within(QUERY_TIMEOUT, visit.fetch_one(&pool))
         .await
         .map_err(|error| {
-            tracing::warn!(%error, "a visit was not counted");
+            tracing::warn!(%error, "visit was not counted");
             StatusCode::SERVICE_UNAVAILABLE
         })?;
     Ok(format!("Hello, visitor {visitor}\n"))
 }
 
-/// Forgets visits of more than a day ago.
+/// Deletes visits that are older than a day.
 async fn sweep(pool: PgPool, heartbeat: Heartbeat) {
     loop {
-        // Whether or not PostgreSQL answers: its outage is not this process's fault.
+        // Beats even if PostgreSQL is down, because a restart of this process would not help.
         heartbeat.beat();
-        // Replicas share the work: each skips what another is deleting.
+        // Replicas share the work: each skips rows that another one is deleting.
         let old = sqlx::query(
             "DELETE FROM visits WHERE id IN (
                  SELECT id FROM visits WHERE at < now() - interval '1 day'
@@ -189,19 +192,20 @@ async fn sweep(pool: PgPool, heartbeat: Heartbeat) {
              )",
         )
         .bind(BATCH as i64);
-        match within(PATIENCE, old.execute(&pool)).await {
+        match within(QUERY_TIMEOUT, old.execute(&pool)).await {
             Ok(done) if done.rows_affected() == BATCH => continue,
             Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "nothing was swept"),
+            Err(error) => tracing::warn!(%error, "sweep failed"),
         }
         sleep(Duration::from_secs(5)).await;
     }
 }
 
+/// Runs a query with a timeout.
 async fn within<T>(
-    patience: Duration,
+    limit: Duration,
     query: impl Future<Output = sqlx::Result<T>>,
 ) -> sqlx::Result<T> {
-    let answer = timeout(patience, query).await;
-    answer.unwrap_or_else(|late| Err(io::Error::from(late).into()))
+    let result = timeout(limit, query).await;
+    result.unwrap_or_else(|elapsed| Err(io::Error::from(elapsed).into()))
 }

@@ -1,4 +1,4 @@
-//! A service that terminates TLS itself, probed over https.
+//! A service that terminates TLS itself and is probed over HTTPS.
 //!
 //! ```sh
 //! cargo run --package tls
@@ -26,11 +26,11 @@ async fn serve() -> Result<ExitCode, Box<dyn Error>> {
     let shutdown = health.handle_signals()?;
     let app = Router::new()
         .route("/", get(async || "hello"))
-        // Where it was before: the probe names the new place, and goes to none.
+        // An old path that redirects: the probe reports the redirect and does not follow it.
         .route("/status", get(async || Redirect::permanent("/health")))
         .merge(health.routes());
 
-    // A real service reads these from files; the probe does not mind who signed them.
+    // A real service reads these from files. The probe does not verify who signed them.
     let certified = rcgen::generate_simple_self_signed(["service.example".to_owned()])?;
     let certificate = certified.cert.pem().into_bytes();
     let key = certified.signing_key.serialize_pem().into_bytes();

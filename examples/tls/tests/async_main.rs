@@ -1,4 +1,4 @@
-//! The https probe in a program whose `main` is asynchronous: this test is that program.
+//! The HTTPS probe in a program with an asynchronous `main`. The test is that program.
 
 use std::{
     env,

@@ -1,4 +1,4 @@
-//! The https probe, against the service that this crate is.
+//! The HTTPS probe, against this crate's own service.
 
 use std::{
     io::{BufRead, BufReader},
@@ -45,7 +45,7 @@ fn probe(args: &[&str]) -> Output {
         .args(args)
         .env_remove("HEALTHCHECK_URL")
         .env("HTTPS_PROXY", "http://127.0.0.1:1")
-        // Wherever the certificates of others are, they are not read.
+        // The probe must not need the system's certificates.
         .env("SSL_CERT_FILE", "/nonexistent")
         .env("SSL_CERT_DIR", "/nonexistent")
         .output()
@@ -66,7 +66,7 @@ fn assert_unhealthy(output: &Output, line: &str) {
     assert_eq!(output.status.code(), Some(1));
 }
 
-// One test for all: the advertisement is one for each service name.
+// One test, because services of the same name share one advertisement.
 #[test]
 fn https_is_found_asked_and_told_apart_from_http() {
     let service = Service::start();
@@ -85,32 +85,32 @@ fn https_is_found_asked_and_told_apart_from_http() {
         &probe(&[&format!("https://{address}/status")]),
         "unhealthy: 308 redirect to /health: not followed, probe that URL instead",
     );
-    // Plain HTTP to it is told for what it is.
+    // Plain HTTP to a TLS port has an error message of its own.
     assert_unhealthy(
         &probe(&[&format!("http://{address}/health")]),
         &format!("unhealthy: {address} speaks TLS: use https"),
     );
 
-    // And https to what is not there, or never answers, fails in time.
-    let gone = TcpListener::bind("127.0.0.1:0")
+    // A closed port and a silent server.
+    let closed = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
         .unwrap();
     assert_unhealthy(
-        &probe(&[&format!("https://{gone}")]),
-        &format!("unhealthy: connect to {gone}: connection refused"),
+        &probe(&[&format!("https://{closed}")]),
+        &format!("unhealthy: connect to {closed}: connection refused"),
     );
-    let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = deaf.local_addr().unwrap();
-    let asked = Instant::now();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let start = Instant::now();
     assert_unhealthy(
         &probe(&[&format!("https://{address}"), "--timeout", "500ms"]),
         &format!("unhealthy: {address} sent no response within 500ms"),
     );
-    assert!(asked.elapsed() < Duration::from_secs(1));
+    assert!(start.elapsed() < Duration::from_secs(1));
 
-    // Nobody but this machine is asked without looking at the certificate. A socket can be bound to
-    // the second and third, and is not this machine for that.
+    // Certificates are not verified, so only this machine's own addresses may be probed. The kernel
+    // lets a socket bind to the second and third address, although they are not this machine's.
     for other in ["192.0.2.1", "224.0.0.1", "255.255.255.255", "[2001:db8::1]"] {
         assert_unhealthy(
             &probe(&[&format!("https://{other}:8443")]),
@@ -120,7 +120,7 @@ fn https_is_found_asked_and_told_apart_from_http() {
             ),
         );
     }
-    // All of 127.0.0.0/8 is, though it speaks from 127.0.0.1.
+    // All of 127.0.0.0/8 is this machine, although a client's source address is 127.0.0.1.
     let elsewhere = TcpListener::bind("127.0.0.2:0");
     if let Ok(closed) = elsewhere.and_then(|listener| listener.local_addr()) {
         assert_unhealthy(

@@ -503,7 +503,7 @@ async fn routes() -> [u16; 2] {
         builder = builder.optional(name, move || check(Arc::clone(&dice)));
     }
     let health = builder.build().expect("the names are valid");
-    for name in ["mailer", "sweeper", "teller"] {
+    for name in ["mailer", "sweeper", "logger"] {
         tokio::spawn(work(health.clone(), name, Arc::clone(&dice)));
     }
     let any = SocketAddr::from(([127, 0, 0, 1], 0));

@@ -494,7 +494,7 @@ impl Project {
         let holder = self.psql(lock).stdout(Stdio::null()).spawn().unwrap();
         eventually("a request that found no connection", TIMEOUT, || {
             logs(&self.container("service"))
-                .contains("a visit was not counted")
+                .contains("visit was not counted")
                 .then_some(())
         });
         holder
