@@ -1,4 +1,4 @@
-// The service of comparison: what the common guides to images for Go arrive at, with the standard library alone.
+// A service for comparison, written as in the usual guides, with the standard library only.
 package main
 
 import (
@@ -33,14 +33,14 @@ func main() {
 
 func healthcheck(url string) int {
 	client := http.Client{Timeout: 3 * time.Second}
-	answer, err := client.Get(url)
+	response, err := client.Get(url)
 	if err != nil {
 		fmt.Println("unhealthy:", err)
 		return 1
 	}
-	defer answer.Body.Close()
-	if answer.StatusCode != http.StatusOK {
-		fmt.Println("unhealthy:", answer.Status)
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		fmt.Println("unhealthy:", response.Status)
 		return 1
 	}
 	fmt.Println("healthy")

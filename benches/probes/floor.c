@@ -1,4 +1,4 @@
-/* floor PORT: the least that a probe can be. No deadline, no address but 127.0.0.1, nothing checked but the status. */
+/* floor PORT: the smallest possible probe. It has no deadline, and checks nothing but the status code. */
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -15,13 +15,13 @@ int main(int argc, char **argv)
         .sin_port = htons(atoi(argv[1])),
         .sin_addr = {htonl(INADDR_LOOPBACK)},
     };
-    char answer[2048];
+    char response[2048];
     int s = socket(AF_INET, SOCK_STREAM, 0);
     if (connect(s, (struct sockaddr *)&to, sizeof to) < 0)
         return 1;
     if (write(s, request, sizeof request - 1) < 0)
         return 1;
-    if (read(s, answer, sizeof answer) < 12)
+    if (read(s, response, sizeof response) < 12)
         return 1;
-    return answer[9] != '2';
+    return response[9] != '2';
 }

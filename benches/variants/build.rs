@@ -1,5 +1,5 @@
-//! The reference service as a file that can be included: without its heading, and with a `main` of
-//! another name.
+//! Copies the reference service for `include!`: without its crate documentation, which is not allowed in the middle of
+//! a file, and with `main` renamed.
 
 use std::{env, error::Error, fs, path::Path};
 

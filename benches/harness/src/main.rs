@@ -1,5 +1,5 @@
-//! `harness PROGRAMS ROUNDS`: runs every probe that is found, in turn and in another order each round, against one
-//! service, and prints what each cost. Writes `probe.svg`.
+//! `harness PROGRAMS ROUNDS`: runs all available probes against one service, in a new random order each round, prints
+//! the costs of each, and writes `probe.svg`.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,7 @@ use std::{
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<_> = env::args().skip(1).collect();
     let [programs, rounds] = &*arguments else {
-        return Err("expected a folder of programs and a number of rounds".into());
+        return Err("expected a directory of programs and a number of rounds".into());
     };
     let programs = Path::new(programs);
     let service = Service::start(programs)?;
@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     contenders.retain(|contender| {
         let found = Path::new(&contender.command[0]).exists();
         if !found {
-            println!("{} is not here: {}\n", contender.name, contender.command[0]);
+            println!("{} skipped: no {}\n", contender.name, contender.command[0]);
         }
         found
     });
@@ -52,7 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Not counted: files and branch predictors are cold.
+/// Number of first rounds that are not counted, because caches are cold.
 const WARM_UP: usize = 5;
 
 struct Contender {
@@ -119,12 +119,12 @@ fn contenders(programs: &Path, service: &Service) -> Vec<Contender> {
         .collect()
 }
 
-/// The reference service, as process 1 of a container of its own.
+/// The reference service, as PID 1 of its own mount and PID namespace.
 struct Service {
     child: Child,
     process: String,
     url: String,
-    // Kept open, or the service could not print.
+    // Kept open, because the service would fail to print to a closed pipe.
     _stdout: BufReader<std::process::ChildStdout>,
 }
 
@@ -155,7 +155,7 @@ impl Service {
             child,
             _stdout: stdout,
         };
-        // It advertises a moment after it has said where it listens.
+        // The first probe can fail, because the service may not be healthy yet.
         let probe = Contender {
             name: "the first",
             command: vec![
@@ -168,7 +168,7 @@ impl Service {
                 return Ok(service);
             }
         }
-        Err("the service does not become healthy".into())
+        Err("the service did not become healthy".into())
     }
 
     fn enter(&self) -> Command {

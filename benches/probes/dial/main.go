@@ -1,4 +1,4 @@
-// dial HOST:PORT: the least that a Go probe can be.
+// dial HOST:PORT: the smallest possible probe in Go.
 package main
 
 import (
@@ -12,9 +12,9 @@ func main() {
 		os.Exit(1)
 	}
 	connection.Write([]byte("GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
-	answer := make([]byte, 2048)
-	n, err := connection.Read(answer)
-	if err != nil || n < 12 || answer[9] != '2' {
+	response := make([]byte, 2048)
+	n, err := connection.Read(response)
+	if err != nil || n < 12 || response[9] != '2' {
 		os.Exit(1)
 	}
 }

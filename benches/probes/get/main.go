@@ -1,4 +1,4 @@
-// get URL: the probe that most Go images carry.
+// get URL: the probe in most Go images.
 package main
 
 import (
@@ -7,8 +7,8 @@ import (
 )
 
 func main() {
-	answer, err := http.Get(os.Args[1])
-	if err != nil || answer.StatusCode != 200 {
+	response, err := http.Get(os.Args[1])
+	if err != nil || response.StatusCode != 200 {
 		os.Exit(1)
 	}
 }

@@ -1,4 +1,4 @@
-//! A request through each router, without a network.
+//! One request to each router, without a network.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use http_body_util::BodyExt as _;
@@ -14,9 +14,9 @@ fn oneshot(criterion: &mut Criterion) {
         let app = runtime.block_on(router(contender, 50, &Runs::default()));
         group.bench_function(contender, |bench| {
             bench.to_async(&runtime).iter(async || {
-                let answer = app.clone().oneshot(probe(contender)).await;
-                let body = answer.expect("it cannot fail").into_body();
-                body.collect().await.expect("it is in memory")
+                let response = app.clone().oneshot(probe(contender)).await;
+                let body = response.expect("a router is infallible").into_body();
+                body.collect().await.expect("the body is in memory")
             });
         });
     }

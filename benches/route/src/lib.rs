@@ -1,4 +1,4 @@
-//! One route for each contender, all with the same checks, which pass at once.
+//! One health route for each contender, all with the same checks, which pass immediately.
 
 use std::sync::{
     Arc,
@@ -16,13 +16,13 @@ use http_body_util::BodyExt as _;
 use lifesign::{Health, build_info};
 use tower::ServiceExt as _;
 
-/// In the order of the tables.
+/// The contenders, in the order of the tables.
 pub const CONTENDERS: [&str; 4] = ["static", "lifesign", "healthkit", "axum-health"];
 
-/// How often all checks together have run.
+/// The number of runs of all checks together.
 pub type Runs = Arc<AtomicU64>;
 
-/// Where its readiness is.
+/// The path of the contender's readiness route.
 pub fn path(contender: &str) -> &'static str {
     match contender {
         "healthkit" => "/readyz",
@@ -30,25 +30,25 @@ pub fn path(contender: &str) -> &'static str {
     }
 }
 
-/// The contender's router.
+/// Returns the contender's router with this number of checks.
 pub async fn router(contender: &str, checks: usize, runs: &Runs) -> Router {
     match contender {
         "static" => fixed(checks, runs).await,
         "lifesign" => lifesign(checks, runs),
         "healthkit" => healthkit(checks, runs),
         "axum-health" => axum_health(checks, runs),
-        other => panic!("no contender is named {other}"),
+        other => panic!("unknown contender: {other}"),
     }
 }
 
-/// As many bytes, and the same headers, as lifesign answers with.
+/// A static response with the same body and headers as lifesign's.
 async fn fixed(checks: usize, runs: &Runs) -> Router {
-    let answer = lifesign(checks, runs)
+    let response = lifesign(checks, runs)
         .oneshot(probe("lifesign"))
         .await
-        .expect("it cannot fail");
-    let body = answer.into_body().collect().await;
-    let body = body.expect("it is in memory").to_bytes();
+        .expect("a router is infallible");
+    let body = response.into_body().collect().await;
+    let body = body.expect("the body is in memory").to_bytes();
     let headers = [
         (header::CONTENT_TYPE, "application/health+json"),
         (header::CACHE_CONTROL, "no-store"),
@@ -110,9 +110,9 @@ fn names(checks: usize) -> impl Iterator<Item = String> {
     (0..checks).map(|i| format!("dependency-{i}"))
 }
 
-/// What a contender is asked.
+/// The request that is sent to the contender.
 pub fn probe(contender: &str) -> Request<Body> {
     Request::get(path(contender))
         .body(Body::empty())
-        .expect("it is constant")
+        .expect("the request is constant")
 }

@@ -1,4 +1,4 @@
-//! `hyper URL`: hyper on a runtime of one thread, with a time-out.
+//! `hyper URL`: a hyper client on a single-threaded runtime, with a timeout.
 
 use std::{env, error::Error, process::ExitCode, time::Duration};
 
@@ -10,15 +10,15 @@ use tokio::{net::TcpStream, runtime::Builder, time::timeout};
 fn main() -> ExitCode {
     let url = env::args().nth(1).unwrap_or_default();
     let runtime = Builder::new_current_thread().enable_all().build();
-    match runtime
-        .map(|runtime| runtime.block_on(async { timeout(Duration::from_secs(3), ask(&url)).await }))
-    {
+    match runtime.map(|runtime| {
+        runtime.block_on(async { timeout(Duration::from_secs(3), probe(&url)).await })
+    }) {
         Ok(Ok(Ok(true))) => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     }
 }
 
-async fn ask(url: &str) -> Result<bool, Box<dyn Error>> {
+async fn probe(url: &str) -> Result<bool, Box<dyn Error>> {
     let url: Uri = url.parse()?;
     let authority = url.authority().ok_or("an URL without a host")?.as_str();
     let stream = TcpStream::connect(authority).await?;

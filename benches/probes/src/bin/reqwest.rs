@@ -1,4 +1,4 @@
-//! `reqwest URL`: reqwest as most services use it, on a runtime of many threads.
+//! `reqwest URL`: a reqwest client on a multi-threaded runtime, as in most services.
 
 use std::{env, process::ExitCode, time::Duration};
 
@@ -8,12 +8,12 @@ async fn main() -> ExitCode {
     let client = reqwest::Client::builder()
         .timeout(Duration::from_secs(3))
         .build();
-    let answer = match client {
+    let response = match client {
         Ok(client) => client.get(url).send().await,
         Err(error) => Err(error),
     };
-    match answer {
-        Ok(answer) if answer.status().is_success() => ExitCode::SUCCESS,
+    match response {
+        Ok(response) if response.status().is_success() => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     }
 }

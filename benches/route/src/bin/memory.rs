@@ -1,4 +1,4 @@
-//! Allocations of a request, and what more checks cost, as Markdown and as `checks.svg`.
+//! Allocations per request, and costs for up to 1000 checks: prints Markdown and writes `checks.svg`.
 
 use std::{
     alloc::System,
@@ -19,15 +19,15 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    println!("| 50 checks | allocations of a request | bytes of a request |\n|---|--:|--:|");
+    println!("| 50 checks | allocations per request | bytes per request |\n|---|--:|--:|");
     for contender in CONTENDERS {
         let app = router(contender, 50, &Runs::default()).await;
-        ask(&app, contender).await;
-        // The fewest of many: a second may end, and with it an evaluation's use.
+        request(&app, contender).await;
+        // The minimum, because a request that starts a new evaluation allocates more.
         let (mut count, mut bytes) = (usize::MAX, usize::MAX);
         for _ in 0..1000 {
             let region = Region::new(ALLOCATOR);
-            ask(&app, contender).await;
+            request(&app, contender).await;
             let change = region.change();
             count = count.min(change.allocations + change.reallocations);
             bytes = bytes.min(change.bytes_allocated);
@@ -36,7 +36,7 @@ async fn main() {
     }
 
     println!(
-        "\n| checks | first answer, µs | µs a check | bytes held | bytes a check |\n|--:|--:|--:|--:|--:|"
+        "\n| checks | first response, µs | µs per check | bytes allocated | bytes per check |\n|--:|--:|--:|--:|--:|"
     );
     let mut points = Vec::new();
     for checks in [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] {
@@ -46,9 +46,9 @@ async fn main() {
             let region = Region::new(ALLOCATOR);
             let app = router("lifesign", checks, &Runs::default()).await;
             let start = Instant::now();
-            ask(&app, "lifesign").await;
+            request(&app, "lifesign").await;
             times.push(start.elapsed());
-            // The tasks of the checks end after they have been heard.
+            // The checks' tasks end shortly after they have sent their results.
             tokio::time::sleep(Duration::from_millis(1)).await;
             let change = region.change();
             held = change.bytes_allocated - change.bytes_deallocated;
@@ -63,10 +63,10 @@ async fn main() {
         );
         points.push((checks as f64, time, held as f64));
     }
-    fs::write("checks.svg", plot(&points)).expect("a plot beside the README");
+    fs::write("checks.svg", plot(&points)).expect("write checks.svg");
 }
 
-/// Both on logarithmic scales, so that what grows linearly is parallel to the grey line.
+/// Two log-log plots, in which linear growth is parallel to the grey line.
 fn plot(points: &[(f64, f64, f64)]) -> String {
     const SIDE: f64 = 280.0;
     let mut svg = "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"820\" height=\"350\" \
@@ -77,18 +77,18 @@ fn plot(points: &[(f64, f64, f64)]) -> String {
         (
             60.0,
             1.0,
-            "µs for an evaluation",
+            "µs per evaluation",
             points.iter().map(|p| p.1).collect(),
         ),
         (
             480.0,
             1000.0,
-            "bytes held",
+            "bytes allocated",
             points.iter().map(|p| p.2).collect::<Vec<_>>(),
         ),
     ];
     for (left, least, title, values) in panels {
-        // Four decades each way.
+        // Three decades of checks, four of values.
         let x = |checks: f64| left + checks.log10() / 3.0 * SIDE;
         let y = |value: f64| 20.0 + SIDE - (value / least).log10() / 4.0 * SIDE;
         for decade in 0..=3 {
@@ -116,7 +116,7 @@ fn plot(points: &[(f64, f64, f64)]) -> String {
         let _ = writeln!(
             svg,
             "<path d=\"M{:.0} {:.0}L{:.0} {:.0}\" stroke=\"#b8c4cc\" stroke-width=\"2\"/>\
-             <text x=\"{:.0}\" y=\"336\" text-anchor=\"middle\">{title}, for so many checks</text>",
+             <text x=\"{:.0}\" y=\"336\" text-anchor=\"middle\">{title} by number of checks</text>",
             x(last * least / slope),
             y(least),
             x(last),
@@ -135,9 +135,15 @@ fn plot(points: &[(f64, f64, f64)]) -> String {
     svg + "</svg>\n"
 }
 
-async fn ask(app: &Router, contender: &str) {
-    let answer = app.clone().oneshot(probe(contender)).await;
-    let answer = answer.expect("it cannot fail");
-    assert_eq!(answer.status(), 200);
-    black_box(answer.into_body().collect().await.expect("it is in memory"));
+async fn request(app: &Router, contender: &str) {
+    let response = app.clone().oneshot(probe(contender)).await;
+    let response = response.expect("a router is infallible");
+    assert_eq!(response.status(), 200);
+    black_box(
+        response
+            .into_body()
+            .collect()
+            .await
+            .expect("the body is in memory"),
+    );
 }

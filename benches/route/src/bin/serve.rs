@@ -1,5 +1,4 @@
-//! `serve CONTENDER CHECKS`: serves it on a port of the system's choice, which it prints. `/runs` says how often checks
-//! have run.
+//! `serve CONTENDER CHECKS`: serves the contender's route and prints its URL. `/runs` returns the number of check runs.
 
 use std::{env, error::Error, sync::atomic::Ordering};
 
@@ -14,10 +13,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         return Err("expected a contender and a number of checks".into());
     };
     let runs = Runs::default();
-    let told = runs.clone();
+    let counter = runs.clone();
     let app = router(contender, checks.parse()?, &runs).await.route(
         "/runs",
-        get(async move || told.load(Ordering::Relaxed).to_string()),
+        get(async move || counter.load(Ordering::Relaxed).to_string()),
     );
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("http://{}{}", listener.local_addr()?, path(contender));

@@ -1,4 +1,4 @@
-//! The probe in a binary of its own.
+//! Only the probe, without a service.
 
 use std::process::ExitCode;
 

@@ -1,3 +1,3 @@
-//! Nothing.
+//! An empty program.
 
 fn main() {}

@@ -1,4 +1,4 @@
-//! The reference service with an empty `main`: what every start of that binary costs.
+//! The reference service's binary with an empty `main`, for the cost of starting it.
 
 include!(concat!(env!("OUT_DIR"), "/service.rs"));
 

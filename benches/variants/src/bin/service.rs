@@ -1,4 +1,4 @@
-//! The reference service as it is.
+//! The unchanged reference service.
 
 include!(concat!(env!("OUT_DIR"), "/service.rs"));
 
