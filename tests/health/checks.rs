@@ -28,17 +28,7 @@ async fn liveness_runs_no_check() {
 #[tokio::test(start_paused = true)]
 async fn a_thousand_simultaneous_probes_run_a_slow_check_once() {
     let db = Dependency::default();
-    let check = db.check();
-    let health = builder()
-        .required("db", move || {
-            let response = check();
-            async move {
-                sleep(Duration::from_millis(500)).await;
-                response.await
-            }
-        })
-        .build()
-        .unwrap();
+    let health = builder().required("db", db.slow_check()).build().unwrap();
     health.set_ready();
     let probes: Vec<_> = (0..1000)
         .map(|_| {
@@ -232,17 +222,7 @@ fn a_blocked_runtime_does_not_block_probers_of_another() {
 #[tokio::test(start_paused = true)]
 async fn a_disconnecting_prober_does_not_affect_others() {
     let db = Dependency::default();
-    let check = db.check();
-    let health = builder()
-        .required("db", move || {
-            let response = check();
-            async move {
-                sleep(Duration::from_millis(500)).await;
-                response.await
-            }
-        })
-        .build()
-        .unwrap();
+    let health = builder().required("db", db.slow_check()).build().unwrap();
     health.set_ready();
     let impatient = tokio::time::timeout(Duration::from_millis(100), fetch(&health, "/health"));
     assert!(impatient.await.is_err());

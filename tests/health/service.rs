@@ -1,6 +1,7 @@
 //! A service in process, and requests to its routes.
 
 use std::{
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
@@ -15,7 +16,7 @@ use axum::{
 };
 use lifesign::{Health, HealthBuilder, build_info};
 use serde_json::Value;
-use tokio::time::advance;
+use tokio::time::{advance, sleep};
 use tower::ServiceExt;
 
 pub(crate) const ROUTES: [&str; 3] = ["/health", "/health/ready", "/health/live"];
@@ -50,6 +51,21 @@ impl Dependency {
             std::future::ready(match this.broken.load(SeqCst) {
                 true => Err(format!("connect to {SECRET}: refused")),
                 false => Ok(()),
+            })
+        }
+    }
+
+    /// A check that takes 500 ms.
+    pub(crate) fn slow_check(
+        &self,
+    ) -> impl Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync + 'static
+    {
+        let check = self.check();
+        move || {
+            let result = check();
+            Box::pin(async {
+                sleep(Duration::from_millis(500)).await;
+                result.await
             })
         }
     }
