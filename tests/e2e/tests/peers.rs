@@ -382,8 +382,9 @@ const PAGE: &str = "\
 # Misbehaving servers
 
 {scenarios} scenarios test the probe, each with a server that misbehaves in its own way
-([scenarios.rs](../tests/support/scenarios.rs)). `cargo test --manifest-path tests/e2e/Cargo.toml --test peers -- --ignored` runs five other probes
-in the same scenarios, with a timeout of 3 s, and writes this page.
+([scenarios.rs](../tests/support/scenarios.rs)).
+`cargo test --manifest-path tests/e2e/Cargo.toml --test peers -- --ignored` runs five other probes in the same scenarios,
+with a timeout of 3 s, and writes this page.
 
 | probe | wrongly healthy | wrongly unhealthy | late | hung | another policy |
 |---|--:|--:|--:|--:|--:|
