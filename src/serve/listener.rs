@@ -10,7 +10,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering::Relaxed},
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -27,7 +27,7 @@ use tokio::{
     select,
     sync::Notify,
     task::{AbortHandle, JoinSet},
-    time::{Instant, sleep, timeout},
+    time::{Instant, timeout},
 };
 use tracing::warn;
 
@@ -55,9 +55,6 @@ const EVICTED_MAX: usize = 128;
 
 /// Grace period before a connection counts as idle, because its request is on the way.
 const GRACE_PERIOD: Duration = Duration::from_millis(10);
-
-/// How long an evicted connection still reads: on a busy machine its request may have arrived.
-const LAST_READ: Duration = Duration::from_millis(1);
 
 /// Length of the queue of connections that are not accepted yet. A flood fills tokio's default of
 /// 128, and a probe that finds the queue full retries after a second, which is too late.
@@ -156,9 +153,10 @@ impl Listener {
             match self.socket.accept().await {
                 Ok((stream, _)) => {
                     connections.make_room().await;
-                    let phase = Arc::<Phase>::default();
-                    let connection = self.health.clone().serve_connection(stream, phase.clone());
-                    connections.spawn(connection, phase);
+                    let progress = Arc::<Progress>::default();
+                    let health = self.health.clone();
+                    let connection = health.serve_connection(stream, Arc::clone(&progress));
+                    connections.spawn(connection, progress);
                 }
                 Err(error) => {
                     // Most likely there is no file descriptor left. Linux reports that even when no
@@ -186,15 +184,19 @@ struct Connections {
 struct Connection {
     task: AbortHandle,
     accepted: Instant,
-    phase: Arc<Phase>,
+    progress: Arc<Progress>,
 }
 
 impl Connections {
-    fn spawn(&mut self, connection: impl Future<Output = ()> + Send + 'static, phase: Arc<Phase>) {
+    fn spawn(
+        &mut self,
+        connection: impl Future<Output = ()> + Send + 'static,
+        progress: Arc<Progress>,
+    ) {
         self.by_age.push(Connection {
             task: self.tasks.spawn(connection),
             accepted: Instant::now(),
-            phase,
+            progress,
         });
     }
 
@@ -207,21 +209,23 @@ impl Connections {
         }
     }
 
-    /// Counts the open connections without those that were evicted.
+    /// Counts the open connections that are not evicted.
     fn count(&mut self) -> usize {
         while self.tasks.try_join_next().is_some() {}
         self.by_age
             .retain(|connection| !connection.task.is_finished());
-        let stays = |connection: &&Connection| !connection.phase.is(EVICTED);
-        self.by_age.iter().filter(stays).count()
+        self.by_age.len()
     }
 
-    /// Evicts the oldest idle connection that is at least this old, if there is one.
-    fn evict(&self, age: Duration) -> bool {
+    /// Evicts the oldest idle connection that is at least this old. Returns `false` if there is none.
+    fn evict(&mut self, age: Duration) -> bool {
         let now = Instant::now();
-        let old = |connection: &&Connection| now - connection.accepted >= age;
-        let mut old = self.by_age.iter().take_while(old);
-        old.any(|connection| connection.phase.evict())
+        let is_idle = |connection: &Connection| {
+            now - connection.accepted >= age && !connection.progress.has_request()
+        };
+        let idle = self.by_age.iter().position(is_idle);
+        idle.map(|i| self.by_age.remove(i).progress.evict.notify_one())
+            .is_some()
     }
 
     async fn wait_for_close(&mut self, limit: Duration) {
@@ -234,46 +238,22 @@ impl Connections {
     }
 }
 
-/// Phase of a connection, which the listener and the connection's task share.
+/// What the listener and the task of a connection tell each other.
 #[derive(Debug, Default)]
-pub(crate) struct Phase {
-    current: AtomicU8,
+pub(crate) struct Progress {
+    request: AtomicBool,
     evict: Notify,
 }
 
-/// The request has not arrived.
-const IDLE: u8 = 0;
-/// The listener wants the connection closed, unless the request arrives at the last moment.
-const EVICTED: u8 = 1;
-/// The request has arrived.
-const SERVING: u8 = 2;
-
-impl Phase {
-    fn is(&self, phase: u8) -> bool {
-        self.current.load(Relaxed) == phase
+impl Progress {
+    fn has_request(&self) -> bool {
+        self.request.load(Relaxed)
     }
 
-    fn serve(&self) {
-        self.current.store(SERVING, Relaxed);
-    }
-
-    /// Returns `false` if the connection is not idle.
-    fn evict(&self) -> bool {
-        let idle = self
-            .current
-            .compare_exchange(IDLE, EVICTED, Relaxed, Relaxed);
-        if idle.is_ok() {
-            self.evict.notify_one();
-        }
-        idle.is_ok()
-    }
-
-    /// Waits until the connection is evicted, and its request has still not arrived.
+    /// Waits until the connection is evicted, unless its request arrives before.
     async fn evicted(&self) {
         self.evict.notified().await;
-        // tokio reads from its sockets before it fires its timers.
-        sleep(LAST_READ).await;
-        if self.is(SERVING) {
+        if self.has_request() {
             pending::<()>().await;
         }
     }
@@ -283,11 +263,11 @@ impl Health {
     pub(crate) async fn serve_connection(
         self,
         stream: impl AsyncRead + AsyncWrite + Unpin,
-        phase: Arc<Phase>,
+        progress: Arc<Progress>,
     ) {
-        let (health, phase) = (&self, &*phase);
+        let (health, progress) = (&self, &*progress);
         let service = service_fn(async move |request: Request<Incoming>| {
-            phase.serve();
+            progress.request.store(true, Relaxed);
             let response = health.respond(request.method(), request.uri().path());
             Ok::<_, Infallible>(response.await.unwrap_or_else(not_found))
         });
@@ -298,10 +278,11 @@ impl Health {
             .half_close(true)
             .serve_connection(TokioIo::new(stream), service);
         select! {
+            // Polled first: on a busy runtime, the request can arrive together with the eviction.
             biased;
             // An error is a client's mistake, which the client has noticed.
             _ = timeout(CONNECTION_TIMEOUT, connection) => {}
-            () = phase.evicted() => {}
+            () = progress.evicted() => {}
         }
     }
 }
