@@ -21,7 +21,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(4);
 const NAME_MAX: usize = 64;
 
 /// Shortest period of a heartbeat.
-const PERIOD_MIN: Duration = Duration::from_millis(1);
+pub(super) const PERIOD_MIN: Duration = Duration::from_millis(1);
 
 /// Registers the checks of a [`Health`] and configures its routes. From [`Health::builder`].
 ///
@@ -294,13 +294,6 @@ pub(super) fn validate_name(name: &str) -> Result<(), Mistake> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if name.is_empty() || name.len() > NAME_MAX || !name.bytes().all(plain) {
         return Err(Mistake::Name(name.to_owned()));
-    }
-    Ok(())
-}
-
-pub(super) fn validate_period(name: &str, period: Duration) -> Result<(), Mistake> {
-    if period < PERIOD_MIN {
-        return Err(Mistake::Period(name.to_owned(), period));
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::{
     mem,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -47,28 +47,27 @@ pub struct Heartbeat(Arc<Beat>);
 impl Heartbeat {
     /// Reports that the worker is alive. This reads the clock and stores one atomic.
     pub fn beat(&self) {
-        self.0.last.store(self.0.age(), Ordering::Relaxed);
+        self.0.last.store(self.0.age(), Relaxed);
     }
 
     /// Ends the heartbeat of a worker that is done.
     pub fn finish(self) {
-        self.0.phase.store(FINISHED, Ordering::Release);
+        self.0.last.store(FINISHED, Relaxed);
     }
 }
 
 impl Drop for Heartbeat {
     fn drop(&mut self) {
-        // Only from BEATING, because `finish` drops its handle too.
-        let _ =
-            self.0
-                .phase
-                .compare_exchange(BEATING, DROPPED, Ordering::Release, Ordering::Relaxed);
+        // `finish` drops the handle too.
+        if self.0.last.load(Relaxed) != FINISHED {
+            self.0.last.store(DROPPED, Relaxed);
+        }
     }
 }
 
-const BEATING: u8 = 0;
-const FINISHED: u8 = 1;
-const DROPPED: u8 = 2;
+/// Values of [`Beat::last`] for an ended heartbeat. As times, they are 584 years away.
+const FINISHED: u64 = u64::MAX;
+const DROPPED: u64 = u64::MAX - 1;
 
 /// What a [`Heartbeat`] and the registry share.
 #[derive(Debug)]
@@ -76,9 +75,8 @@ struct Beat {
     name: Arc<str>,
     period: Duration,
     registered: Instant,
-    /// Nanoseconds from `registered` to the last beat.
+    /// Nanoseconds from `registered` to the last beat, or how the heartbeat ended.
     last: AtomicU64,
-    phase: AtomicU8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,28 +95,22 @@ impl Pulse {
 
 impl Beat {
     fn pulse(&self) -> Pulse {
-        match self.phase.load(Ordering::Acquire) {
+        match self.last.load(Relaxed) {
             FINISHED => Pulse::Finished,
             DROPPED => Pulse::Dropped,
-            _ => {
-                // Read `last` before the clock, or a beat in between would be in the future.
-                let last = self.last.load(Ordering::Relaxed);
-                let silence = Duration::from_nanos(self.age().saturating_sub(last));
-                if silence > self.period {
-                    Pulse::Late
-                } else {
-                    Pulse::Beating
-                }
-            }
+            last => match Duration::from_nanos(self.age().saturating_sub(last)) {
+                silence if silence > self.period => Pulse::Late,
+                _ => Pulse::Beating,
+            },
         }
     }
 
     fn age(&self) -> u64 {
-        u64::try_from(self.registered.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        u64::try_from(self.registered.elapsed().as_nanos()).unwrap_or_default()
     }
 }
 
-/// Names of heartbeats, and how they are.
+/// Names and pulses of heartbeats.
 pub(crate) type Pulses = Vec<(Arc<str>, Pulse)>;
 
 /// All heartbeats of a service.
@@ -148,7 +140,6 @@ impl Heartbeats {
             period,
             registered: Instant::now(),
             last: AtomicU64::new(0),
-            phase: AtomicU8::new(BEATING),
         });
         heartbeats.push(Registered {
             beat: Arc::clone(&beat),

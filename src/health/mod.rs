@@ -35,7 +35,7 @@ pub use self::{
     verdict::{Probe, Status},
 };
 use self::{
-    builder::{Mistake, validate_name, validate_period},
+    builder::{Mistake, PERIOD_MIN, validate_name},
     checks::{Check, Checks},
     heartbeat::{Heartbeats, Pulses},
     verdict::{Failing, verdict},
@@ -226,7 +226,9 @@ impl Health {
     ) -> Result<Heartbeat, RegisterError> {
         let name = name.into();
         validate_name(&name)?;
-        validate_period(&name, period)?;
+        if period < PERIOD_MIN {
+            return Err(Mistake::Period(name, period).into());
+        }
         let free = !self.inner.checks.contains(&name);
         let heartbeat = free.then(|| self.inner.heartbeats.register(&name, period));
         Ok(heartbeat.flatten().ok_or(Mistake::Duplicate(name))?)
