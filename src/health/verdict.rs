@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The question that a prober asks. Each has its own route, and its own consequence.
+/// What a prober asks. Each probe has its own route and its own consequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Probe {
@@ -33,7 +33,7 @@ impl Probe {
 pub enum Status {
     /// Everything works. Served with status code 200.
     Pass,
-    /// Something fails, but this probe's consequence would not help. Served with status code 200.
+    /// Something fails, but the prober should not act on it. Served with status code 200.
     Warn,
     /// The prober should act. Served with status code 503.
     Fail,

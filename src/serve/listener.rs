@@ -238,9 +238,10 @@ impl Connections {
     }
 }
 
-/// What the listener and the task of a connection tell each other.
+/// State that the listener and the task of a connection share.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
+    /// Whether the request has arrived.
     request: AtomicBool,
     evict: Notify,
 }
@@ -278,7 +279,7 @@ impl Health {
             .half_close(true)
             .serve_connection(TokioIo::new(stream), service);
         select! {
-            // Polled first: on a busy runtime, the request can arrive together with the eviction.
+            // The connection first: on a busy runtime, the request can arrive with the eviction.
             biased;
             // An error is a client's mistake, which the client has noticed.
             _ = timeout(CONNECTION_TIMEOUT, connection) => {}
