@@ -225,6 +225,52 @@ fn idle_connection_is_closed_at_the_end_of_the_delay() {
 }
 
 #[test]
+fn requests_that_arrived_in_time_are_answered() {
+    let (program, address) = Program::listening("serve", &SHORT);
+    let mut kept = connect(address).expect("a connection");
+    ask(&mut kept, "1.1");
+
+    program.signal("TERM");
+    drains(address);
+    // Until the delay is over, so that everything is there at once when it goes on.
+    program.signal("STOP");
+    let mut fresh = [(); 8].map(|()| connect(address).expect("a connection"));
+    for stream in fresh.iter_mut().chain([&mut kept]) {
+        stream
+            .write_all(b"HEAD / HTTP/1.1\r\nHost: test\r\n\r\n")
+            .expect("a request");
+    }
+    thread::sleep(DELAY);
+    program.signal("CONT");
+
+    for stream in fresh.iter_mut().chain([&mut kept]) {
+        let head = head(stream);
+        assert!(head.starts_with("http/1.1 200"), "{head}");
+    }
+    assert_eq!(program.end().code, Some(0));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn unix_socket_is_advertised() {
+    let path = std::env::temp_dir().join(format!("lifesign-{}.socket", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let path = path.to_str().expect("UTF-8");
+    let program = Program::start("serve_unix", &[("ADDRESS", path)]);
+    program.line();
+    let own = format!(".{}", program.id());
+
+    let advertised = eventually("it is advertised", || {
+        let mut files = std::fs::read_dir("/dev/shm").ok()?.flatten();
+        let file = files.find(|file| file.file_name().to_string_lossy().ends_with(&own))?;
+        std::fs::read_to_string(file.path()).ok()
+    });
+
+    std::fs::remove_file(path).expect("the socket");
+    assert!(advertised.contains(path), "{advertised}");
+}
+
+#[test]
 fn second_signal_closes_idle_connections() {
     let (program, address) = Program::listening("serve", &[LONG_DELAY]);
     let _held = [Silent, OneByte, HalfHead, Kept].map(|client| client.connect(address));

@@ -117,6 +117,11 @@ impl Program {
         address.expect(&line).parse().expect("an address")
     }
 
+    #[cfg(target_os = "linux")]
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for a line on stdout that contains this.
     #[cfg(target_os = "linux")]
     pub(crate) fn line_with(&self, text: &str) -> String {

@@ -1,7 +1,7 @@
 //! The programs under test: services that end in every way that the crate promises something about.
 //!
 //! The first argument is the name of one of the functions below. `DRAIN_DELAY` and
-//! `SHUTDOWN_TIMEOUT` are in milliseconds.
+//! `SHUTDOWN_TIMEOUT` are in milliseconds, and `ADDRESS` is where it listens.
 
 use std::{
     env,
@@ -27,17 +27,22 @@ use axum::{
 };
 use hyper::body::Frame;
 use hyper_util::rt::TokioIo;
-use lifesign::{Health, Shutdown, build_info};
+use lifesign::{BuildInfo, Cli, Health, Shutdown, build_info};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, UnixListener},
     runtime::Runtime,
     time::{Interval, interval, sleep},
 };
 
 type Outcome = Result<ExitCode, Box<dyn Error>>;
 
+const BUILD: BuildInfo = build_info!();
+
 fn main() -> Outcome {
+    if let Some(code) = Cli::new(BUILD).run() {
+        return Ok(code);
+    }
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
         .with_ansi(false)
@@ -55,10 +60,12 @@ fn main() -> Outcome {
     Runtime::new()?.block_on(async {
         match mode.as_str() {
             "serve" => serve().await,
+            "serve_unix" => serve_unix().await,
             "serve_after" => serve_after().await,
             "serve_late" => serve_late().await,
             "serve_broken" => serve_broken().await,
             "pieces" => pieces().await,
+            "drains_itself" => drains_itself().await,
             "unpolled" => unpolled().await,
             "before_ready" => before_ready().await,
             "startup" => startup().await,
@@ -75,6 +82,14 @@ async fn serve() -> Outcome {
     let health = health()?;
     let listener = listener(&health).await?;
     health.serve(listener, app()).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Serves on a Unix socket, whose path is `ADDRESS`.
+async fn serve_unix() -> Outcome {
+    let listener = UnixListener::bind(env::var("ADDRESS")?)?;
+    println!("listening");
+    health()?.serve(listener, app()).await?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -115,6 +130,19 @@ async fn pieces() -> Outcome {
     let listener = listener(&health).await?;
     health.set_ready();
     let server = axum::serve(listener, app).with_graceful_shutdown(shutdown.delay_over());
+    shutdown.bound(server).await.transpose()?;
+    Ok(shutdown.exit_code())
+}
+
+/// Begins the drain when it is ready.
+async fn drains_itself() -> Outcome {
+    let health = health()?;
+    let shutdown = health.handle_signals()?;
+    let listener = listener(&health).await?;
+    health.set_ready();
+    health.begin_drain();
+    let server = axum::serve(listener, app().merge(health.routes()))
+        .with_graceful_shutdown(shutdown.delay_over());
     shutdown.bound(server).await.transpose()?;
     Ok(shutdown.exit_code())
 }
@@ -253,7 +281,7 @@ fn without_tokio() -> Outcome {
 }
 
 fn health() -> Result<Health, Box<dyn Error>> {
-    let builder = Health::builder(build_info!())
+    let builder = Health::builder(BUILD)
         .drain_delay(milliseconds("DRAIN_DELAY", 5000))
         .shutdown_timeout(milliseconds("SHUTDOWN_TIMEOUT", 4000));
     Ok(builder.build()?)
@@ -266,7 +294,8 @@ fn milliseconds(variable: &str, default: u64) -> Duration {
 }
 
 async fn listener(health: &Health) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = env::var("ADDRESS").unwrap_or_else(|_| "127.0.0.1:0".into());
+    let listener = TcpListener::bind(address).await?;
     health.advertise(listener.local_addr()?);
     println!("listening on {}", listener.local_addr()?);
     Ok(listener)

@@ -3,7 +3,7 @@
 use std::{
     io::{Read, Write},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::process::{AT_ONCE, LONG_DELAY, Program, connect, drains, eventually, get};
@@ -125,6 +125,19 @@ fn signals_of_one_instant_are_one() {
             "{signals:?}: {end:?}"
         );
     }
+}
+
+#[test]
+fn first_signal_does_not_end_the_delay_of_another_drain() {
+    let (program, address) = Program::listening("drains_itself", &[("DRAIN_DELAY", "1500")]);
+    let started = Instant::now();
+    drains(address);
+
+    program.signal("TERM");
+    let end = program.end();
+
+    assert_eq!(end.code, Some(0), "{}", end.log);
+    assert!(started.elapsed() > Duration::from_secs(1), "{end:?}");
 }
 
 #[test]

@@ -37,11 +37,13 @@ pub enum Program {
     Postgres,
     /// The program of the README.
     Readme,
+    /// `tests/lifecycle/program.rs`
+    Lifecycle,
 }
 
 impl Program {
     /// Compiles the program as the Dockerfile does: static and optimized.
-    fn compile(self) -> PathBuf {
+    pub fn compile(self) -> PathBuf {
         static EXAMPLES: OnceLock<PathBuf> = OnceLock::new();
         static POSTGRES: OnceLock<PathBuf> = OnceLock::new();
         let examples = || {
@@ -49,6 +51,7 @@ impl Program {
                 "--package=lifesign",
                 "--example=service",
                 "--example=broken",
+                "--example=lifecycle",
             ];
             release(Path::new(REPOSITORY), &options).join("examples")
         };
@@ -59,6 +62,7 @@ impl Program {
         match self {
             Self::Service => EXAMPLES.get_or_init(examples).join("service"),
             Self::Broken => EXAMPLES.get_or_init(examples).join("broken"),
+            Self::Lifecycle => EXAMPLES.get_or_init(examples).join("lifecycle"),
             Self::Postgres => POSTGRES.get_or_init(postgres).join("postgres"),
             Self::Readme => POSTGRES.get_or_init(postgres).join("examples/readme"),
         }

@@ -1,0 +1,19 @@
+//! The end of a service with the default times, with HTTP/2, under load, and as PID 1.
+//!
+//! `cargo test --manifest-path tests/e2e/Cargo.toml --test lifecycle -- --nocapture`
+
+mod containers;
+#[allow(dead_code, reason = "shared with the tests of deployments")]
+#[path = "../deploy/docker.rs"]
+mod docker;
+mod drains;
+mod http2;
+mod load;
+#[allow(
+    dead_code,
+    reason = "shared with the tests that are no end-to-end ones"
+)]
+#[path = "../../../lifecycle/process.rs"]
+mod process;
+mod rows;
+mod support;
