@@ -38,6 +38,7 @@ pub enum Program {
     /// The program of the README.
     Readme,
     /// `tests/lifecycle/program.rs`
+    #[allow(dead_code, reason = "for tests/e2e/tests/lifecycle")]
     Lifecycle,
 }
 

@@ -8,12 +8,12 @@ use std::{
 };
 
 use crate::{
-    docker::{Container, Image, PATIENCE, Program, docker, eventually, get, tools},
+    docker::{Container, Image, Program, TIMEOUT, docker, eventually, get, tools},
     process::connect,
 };
 
 const DELAY: Duration = Duration::from_secs(5);
-const TIMEOUT: Duration = Duration::from_secs(4);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// What a busy engine needs for the end of a container. Less than from one limit to the next.
 const MARGIN: Duration = Duration::from_millis(2500);
@@ -26,7 +26,7 @@ fn a_start_is_abandoned_within_a_second() {
     for mode in ["startup", "serve_after"] {
         let container = Container::run(&image.tag, &[ADDRESS], &[mode]);
         // A signal to PID 1 before it has its handlers is lost.
-        eventually("it starts", PATIENCE, || match mode {
+        eventually("it starts", TIMEOUT, || match mode {
             "startup" => container.logs().contains("migrating").then_some(()),
             _ => (get(container.address(8080), "/").0 == 503).then_some(()),
         });
@@ -52,7 +52,7 @@ fn a_stop_ends_whatever_a_client_does_and_whoever_is_pid_1() {
         (
             "event stream",
             "GET /events HTTP/1.1\r\nHost: test\r\n\r\n",
-            DELAY + TIMEOUT,
+            DELAY + SHUTDOWN_TIMEOUT,
         ),
     ] {
         for init in [&[ADDRESS][..], &[ADDRESS, "--init"]] {
@@ -104,7 +104,7 @@ fn a_shell_under_dumb_init_may_be_between() {
         docker(["cp", "--quiet", program.to_str().expect("UTF-8"), &to]);
         container.start();
         let address = container.address(8080);
-        eventually("it serves", PATIENCE, || {
+        eventually("it serves", TIMEOUT, || {
             (get(address, "/").0 == 200).then_some(())
         });
 
@@ -121,7 +121,7 @@ fn a_shell_under_dumb_init_may_be_between() {
 
 /// Waits until the service serves, and sends this on a connection that is to be kept.
 fn hold(address: SocketAddr, request: &str) -> TcpStream {
-    eventually("it serves", PATIENCE, || {
+    eventually("it serves", TIMEOUT, || {
         (get(address, "/").0 == 200).then_some(())
     });
     let mut stream = connect(address).expect("a connection");

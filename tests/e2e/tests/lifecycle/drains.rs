@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    docker::{Container, Image, Network, PATIENCE, Program as Packaged, config, eventually, get},
+    docker::{Container, Image, Network, Program as Packaged, TIMEOUT, config, eventually, get},
     load::{Load, Tally},
     process::Program,
 };
@@ -89,7 +89,7 @@ fn replace_behind_haproxy(image: &Image, drains: u32) -> Tally {
     let words = ["haproxy", "-f", "/etc/config.cfg"];
     let proxy = Container::tool(&network, &words, ("/etc/config.cfg", &config));
     let address = proxy.address(8000);
-    eventually("the proxy passes on", PATIENCE, || {
+    eventually("the proxy passes on", TIMEOUT, || {
         (get(address, "/").0 == 200).then_some(())
     });
 
@@ -99,7 +99,7 @@ fn replace_behind_haproxy(image: &Image, drains: u32) -> Tally {
         assert!(instance.stopping().wait().expect("docker").success());
         assert_eq!(instance.state()["ExitCode"], 0, "{:#}", instance.state());
         instance.start();
-        eventually("the instance is ready", PATIENCE, || {
+        eventually("the instance is ready", TIMEOUT, || {
             (get(instance.address(8080), "/health/ready").0 == 200).then_some(())
         });
         // Until HAProxy has seen it, or the other would be stopped while it knows none.
