@@ -622,7 +622,7 @@ async fn methods_and_targets_of_every_kind() {
     let axum = serve_axum(&health).await;
     spawn_blocking(move || {
         for address in [listener, axum] {
-            let answered = |method, target, expected| {
+            let expect = |method, target, expected| {
                 let response = request(address, method, target);
                 assert_eq!(codes(&response).trim(), expected, "{method} {target}");
                 let allow = response.contains("\r\nallow: GET,HEAD\r\n");
@@ -631,17 +631,17 @@ async fn methods_and_targets_of_every_kind() {
             for method in methods.split(' ') {
                 for target in routes.split(' ') {
                     let allowed = matches!(method, "GET" | "HEAD");
-                    answered(method, target, if allowed { "200" } else { "405" });
+                    expect(method, target, if allowed { "200" } else { "405" });
                 }
                 for target in no_routes.split(' ') {
-                    answered(method, target, "404");
+                    expect(method, target, "404");
                 }
             }
             for method in ["G@T", "G(T", "GET\0", "\u{c9}", ""] {
-                answered(method, "/health", "400");
+                expect(method, "/health", "400");
             }
             for target in ["?x", "http://", "/health\0", "/a b", ""] {
-                answered("GET", target, "400");
+                expect("GET", target, "400");
             }
         }
     })

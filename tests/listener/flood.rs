@@ -119,11 +119,11 @@ fn without_a_descriptor_it_warns_once_and_recovers() {
     timeout(Duration::from_secs(1));
     let more = lines.next().expect("no end").expect_err("only once");
     waiting.set_nonblocking(true).expect("an option");
-    let early = waiting.read(&mut [0]).expect_err("no answer yet");
+    let early = waiting.read(&mut [0]).expect_err("no response yet");
     worker.leave(1);
     waiting.set_nonblocking(false).expect("an option");
     let mut response = String::new();
-    waiting.read_to_string(&mut response).expect("an answer");
+    waiting.read_to_string(&mut response).expect("a response");
 
     assert!(ready.contains("INFO lifesign::health: ready"), "{ready}");
     let warning = "WARN lifesign::serve::listener: the health listener cannot accept";

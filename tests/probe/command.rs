@@ -299,7 +299,9 @@ pub(crate) fn captured_request_on(
     });
     let mut probe = probe(address);
     assert_eq!(printed_line(&run(&mut probe)), HEALTHY, "{probe:?}");
-    let request = requests.recv_timeout(TIMEOUT).expect("it was answered");
+    let request = requests
+        .recv_timeout(TIMEOUT)
+        .expect("the server sends the request");
     request.replace(&format!(":{}", address.port()), ":PORT")
 }
 
@@ -337,7 +339,7 @@ pub(crate) struct TemporaryDirectory(pub(crate) PathBuf);
 impl TemporaryDirectory {
     pub(crate) fn new(name: &str) -> Self {
         let path = env::temp_dir().join(format!("probe-{}-{name}", process::id()));
-        fs::create_dir(&path).expect("a temporary folder can be made");
+        fs::create_dir(&path).expect("a temporary directory can be made");
         Self(path)
     }
 }

@@ -62,11 +62,11 @@ pub(crate) fn assert_drains_for(service: Running<'_>, expected: Range<Duration>)
     let signalled = Instant::now();
     service.signal("TERM");
     service.drains();
-    let mut answered = signalled.elapsed();
+    let mut responded = signalled.elapsed();
     while let Ok(response) = get(service.address, "/health/ready") {
         assert_eq!(response.verdict(), "503 fail: draining");
-        answered = signalled.elapsed();
-        assert!(answered < expected.end, "the port is still open");
+        responded = signalled.elapsed();
+        assert!(responded < expected.end, "the port is still open");
         thread::sleep(POLL);
     }
     let outcome = service.finish(AT_ONCE);
@@ -74,7 +74,7 @@ pub(crate) fn assert_drains_for(service: Running<'_>, expected: Range<Duration>)
 
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
     // The last response before the port closed. Half of the delay, because a busy machine polls rarely.
-    assert!(answered >= expected.start / 2, "closed after {answered:?}");
+    assert!(responded >= expected.start / 2, "closed after {responded:?}");
     assert!(expected.contains(&took), "exited after {took:?}");
 }
 

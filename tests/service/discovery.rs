@@ -53,7 +53,7 @@ fn the_commands_printed_at_start_work() {
     let response = get(address.parse().expect("an address"), &format!("/{path}"));
     let mut typed = container.command(&["sh", "-c"], lines.next().expect("a third line"));
 
-    assert_eq!(response.expect("an answer").code, 200);
+    assert_eq!(response.expect("a response").code, 200);
     assert_healthy(&run(&mut typed), "pass");
 }
 

@@ -44,7 +44,7 @@ fn draining_finishes_requests_and_accepts_new_ones() {
     service.signal("TERM");
     service.drains();
     redis.set_reply("INCR", Some(":7"));
-    let in_flight = visit.join().expect("no panic").expect("an answer");
+    let in_flight = visit.join().expect("no panic").expect("a response");
     let new = service.get("/");
 
     assert_eq!(
@@ -78,7 +78,7 @@ fn a_request_longer_than_the_drain_gets_its_response() {
         );
     }
     redis.set_reply("INCR", Some(":8"));
-    let in_flight = visit.join().expect("no panic").expect("an answer");
+    let in_flight = visit.join().expect("no panic").expect("a response");
     let outcome = service.finish(TIMEOUT);
 
     assert_eq!(
@@ -179,7 +179,7 @@ fn idle_connections_do_not_delay_the_exit() {
     kept.write_all(b"GET /health HTTP/1.1\r\nHost: test\r\n\r\n")
         .expect("a request");
     let mut response = [0; 512];
-    let length = kept.read(&mut response).expect("an answer");
+    let length = kept.read(&mut response).expect("a response");
     assert!(response[..length].starts_with(b"HTTP/1.1 200"));
 
     service.signal("TERM");

@@ -138,7 +138,7 @@ impl TemporaryDirectory {
     pub(crate) fn new(name: &str) -> Self {
         let id = std::process::id();
         let path = env::temp_dir().join(format!("lifesign-test-{id}-{name}"));
-        fs::create_dir_all(&path).expect("a temporary folder");
+        fs::create_dir_all(&path).expect("a temporary directory");
         Self(path)
     }
 

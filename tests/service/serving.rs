@@ -54,7 +54,7 @@ fn head_responses_have_no_body() {
     let service = container.service(&[]);
 
     for path in ROUTES {
-        let response = request(service.address, "HEAD", path).expect("an answer");
+        let response = request(service.address, "HEAD", path).expect("a response");
         assert_eq!(response.code, 200, "{path}: {response:?}");
         assert_eq!(response.header("content-type"), "application/health+json");
         assert_eq!(response.body, "", "{path}");
@@ -69,7 +69,7 @@ fn other_methods_are_not_allowed() {
 
     for address in [service.address, worker.address] {
         for path in ROUTES {
-            let response = request(address, "POST", path).expect("an answer");
+            let response = request(address, "POST", path).expect("a response");
             assert_eq!(response.code, 405, "{path}: {response:?}");
             assert_eq!(response.header("allow"), "GET,HEAD", "{path}");
         }

@@ -1,7 +1,7 @@
-//! What one `healthcheck` may cost, in numbers that do not depend on how busy the machine is.
+//! Limits of what one `healthcheck` costs, in figures that do not depend on the load of the machine.
 //!
-//! Measured in the reference service as its image builds it: release profile, musl, static. The
-//! service is process 1 of a container, as in the image. `benches/` measures the time.
+//! Measured with a release build of the reference service for musl, as in its image. The service is PID 1
+//! of a container. `benches/` measures the time.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
 use std::{
@@ -27,9 +27,9 @@ fn instructions_over_an_empty_main() {
 
     println!("instructions: empty main {empty}, in the service {idle}, probe {probe}");
     assert!(probe > idle && idle > empty);
-    // Beyond what every start of that binary costs, which is relocation.
+    // Beyond the start of the same binary, which is mostly relocation.
     assert!(probe - idle <= 20_000, "{}", probe - idle);
-    // The goal of 20,000 cannot be kept here: relocation alone is 41,000.
+    // Relocation alone needs 41,000.
     assert!(probe - empty <= 55_000, "{}", probe - empty);
 }
 
@@ -45,7 +45,7 @@ fn system_calls_and_processes() {
     let calls = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{calls}");
 
-    // Without the first, which the parent makes.
+    // Without execve, which is a call of the parent.
     let count = calls.lines().count() - 1;
 
     println!("{count} system calls:\n{calls}");
@@ -60,7 +60,7 @@ fn system_calls_and_processes() {
 #[test]
 fn page_faults_over_an_empty_main() {
     let container = Container::start();
-    // Where a page is mapped from is chance, and moves the number by one or two.
+    // The number varies by one or two with the addresses of mappings.
     let least = |name, arguments: &[&str]| {
         (0..9)
             .map(|_| container.page_faults(name, arguments))
@@ -77,19 +77,19 @@ fn page_faults_over_an_empty_main() {
 
 #[test]
 fn peak_memory_and_threads() {
-    // How much of the binary the kernel maps around what is touched is chance.
+    // The kernel maps a varying number of pages around each fault.
     let least = (0..9).map(|_| memory_of_a_waiting_probe()).min();
 
     let least = least.expect("nine runs");
     println!("peak memory: {least} KiB");
-    // 1 MiB over the 28 KiB of a C program that does no more than connect.
+    // 1 MiB more than a C program that only connects, which needs 28 KiB.
     assert!(least <= 1024 + 28, "{least}");
 }
 
 #[test]
 fn eight_mib_of_memory_and_64_kib_of_stack_are_enough() {
     let container = Container::start();
-    // A tenth of the memory is not: the limit holds.
+    // With a tenth of the memory, the probe fails, so the limit is in effect.
     for (kib, enough) in [(8192, true), (819, false)] {
         let limits = format!("ulimit -s 64 && ulimit -v {kib} && exec \"$@\"");
         let said = container
@@ -102,7 +102,7 @@ fn eight_mib_of_memory_and_64_kib_of_stack_are_enough() {
     }
 }
 
-/// In KiB; the probe has sent its request and gets no answer.
+/// Peak memory in KiB of a probe that has sent its request and waits for the response.
 fn memory_of_a_waiting_probe() -> u64 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("it is bound");
@@ -116,7 +116,7 @@ fn memory_of_a_waiting_probe() -> u64 {
     assert!(read > 0);
 
     let status = fs::read_to_string(format!("/proc/{}/status", probe.id()));
-    let status = status.expect("it waits for an answer");
+    let status = status.expect("the probe waits for a response");
     let number = |name| {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
         let number = line.and_then(|rest| rest.split_whitespace().next());
@@ -141,12 +141,12 @@ fn bytes_added_to_the_binary() {
     assert!(service - plain <= 72_000, "{}", service - plain);
 }
 
-/// The reference service in a container of its own.
+/// The reference service in a container.
 struct Container {
     service: Child,
-    /// Kept open: a service whose log is closed fails.
+    /// Kept open, because a service fails if its log is closed.
     _log: BufReader<ChildStderr>,
-    /// As the machine outside sees it.
+    /// The PID outside the container.
     process: u32,
 }
 
@@ -164,7 +164,7 @@ impl Container {
             .spawn()
             .expect("unshare starts");
         let children = format!("/proc/{0}/task/{0}/children", service.id());
-        // The log, since the service advertises before it says that it is started.
+        // The service logs its start after it has advertised.
         let mut log = BufReader::new(service.stderr.take().expect("it is piped"));
         let mut line = String::new();
         while !line.contains("started") {
@@ -185,7 +185,7 @@ impl Container {
         container
     }
 
-    /// A command in the container, with an environment that is the same everywhere.
+    /// A command in the container, with the same environment on every machine.
     fn enter(&self, wrapper: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
         command
@@ -222,7 +222,7 @@ impl Container {
             .stdout(Stdio::null())
             .spawn()
             .expect("nsenter starts");
-        // What has ended and was not waited for can still be read.
+        // The figures of a process that has ended can be read until it is waited for.
         let deadline = Instant::now() + Duration::from_secs(10);
         let faults = loop {
             let stat = fs::read_to_string(format!("/proc/{}/stat", child.id()));
@@ -230,7 +230,7 @@ impl Container {
             let (_, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
             let fields: Vec<_> = fields.split(' ').collect();
             if fields[0] == "Z" {
-                // Those of the children that nsenter has waited for.
+                // The page faults of the children that nsenter has waited for.
                 break fields[8].parse().expect("a number");
             }
             assert!(Instant::now() < deadline, "{name} does not end");
@@ -248,7 +248,7 @@ impl Drop for Container {
     }
 }
 
-/// One of the programs in `benches/variants`, which are built once.
+/// The path of a program in `benches/variants`, which are built once.
 fn program(name: &str) -> PathBuf {
     static RELEASE: LazyLock<PathBuf> = LazyLock::new(|| {
         let root = Path::new(lifesign_e2e::REPOSITORY);

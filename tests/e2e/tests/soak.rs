@@ -165,7 +165,7 @@ impl Tally {
         match response {
             Ok(200) => self.ok += 1,
             Ok(503) => self.unavailable += 1,
-            Ok(code) => self.lost.push(format!("answered by {code}")),
+            Ok(code) => self.lost.push(format!("response: {code}")),
             Err(error) => self.lost.push(error.to_string()),
         }
         self.late += u64::from(took > IN_TIME);
@@ -178,7 +178,7 @@ impl Display for Tally {
         let (lost, slowest) = (self.lost.len(), self.slowest.as_millis());
         write!(
             f,
-            "{} probes answered by 200, {} by 503, {} late, {lost} lost, the slowest in {slowest} ms",
+            "{} responses of 200, {} of 503, {} late, {lost} lost, the slowest in {slowest} ms",
             self.ok, self.unavailable, self.late
         )
     }
@@ -194,7 +194,7 @@ async fn burst(place: SocketAddr) {
             let mut stream = TcpStream::connect(place).await.expect("a connection");
             request(&mut stream, 0, "keep-alive")
                 .await
-                .expect("an answer");
+                .expect("a response");
             all_asked.wait().await;
         });
     }
@@ -305,7 +305,7 @@ fn whole(response: &[u8]) -> io::Result<Option<Response>> {
     match head.get(9..12) {
         Some("200") if !fails => Ok(Some((200, goes_on))),
         Some("503") if fails => Ok(Some((503, goes_on))),
-        _ => Err(io::Error::other(format!("answered by {text:?}"))),
+        _ => Err(io::Error::other(format!("response: {text:?}"))),
     }
 }
 

@@ -142,7 +142,7 @@ fn frozen_and_unready_instances_get_no_requests() {
 
     let mut stops = instances.each_ref().map(Container::stopping);
     for (name, address, _container) in &proxies {
-        eventually(&format!("{name} answers by itself"), TIMEOUT, || {
+        eventually(&format!("{name} responds by itself"), TIMEOUT, || {
             (get(*address, "/").0 == 503).then_some(())
         });
     }
@@ -172,7 +172,7 @@ fn the_blackbox_exporter_distinguishes_down_and_warn() {
     let address = exporter.address(9115);
     let success = |module: &str, service: u8| {
         let path = format!("/probe?module={module}&target=http://service-{service}:8080/health");
-        eventually("an answer of the exporter", TIMEOUT, || {
+        eventually("a response of the exporter", TIMEOUT, || {
             let (status, body) = get(address, &path);
             let line = |line: &str| line.strip_prefix("probe_success ").map(str::to_owned);
             (status == 200).then(|| body.lines().find_map(line).expect("a result"))

@@ -414,7 +414,7 @@ impl Proxy {
             _container: container,
             _network: network,
         };
-        eventually("the proxy answers", TIMEOUT, || {
+        eventually("the proxy responds", TIMEOUT, || {
             (get(proxy.address, "/").0 == 200).then_some(())
         });
         proxy
