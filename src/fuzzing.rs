@@ -1,6 +1,6 @@
-//! What the fuzz targets in `fuzz/` reach of the private parts: `cargo fuzz` sets `cfg(fuzzing)`,
-//! and nothing else does.
-#![expect(clippy::must_use_candidate, reason = "nobody's API")]
+//! Access to private functions for the fuzz targets in `fuzz/`. Only `cargo fuzz` sets
+//! `cfg(fuzzing)`.
+#![expect(clippy::must_use_candidate, reason = "not part of the API")]
 
 use std::{ffi::OsString, io, sync::Arc, time::Duration};
 
@@ -14,9 +14,10 @@ use crate::{
     probe::{Connection, Deadline, Request, Summary},
 };
 
-/// The probe's verdict on a server that is called "peer": the code if it is healthy, and the line.
+/// Probes the server at the other end of `peer`. Returns the status code if the server is healthy,
+/// and the printed line.
 pub fn probe(peer: Socket) -> (Option<u16>, String) {
-    let request = to(Endpoint::unix("/peer"), "/health");
+    let request = get(Endpoint::unix("/peer"), "/health");
     let connection = Connection::new(peer, Deadline::after(request.timeout));
     match request.send_on(connection, &"peer") {
         Ok(healthy) => (Some(healthy.code), line(format_args!("healthy: {healthy}"))),
@@ -24,8 +25,8 @@ pub fn probe(peer: Socket) -> (Option<u16>, String) {
     }
 }
 
-/// The endpoint, the timeout and the request of `healthcheck` with these arguments; `None` for
-/// help.
+/// Parses the arguments of `healthcheck`. Returns the endpoint, the timeout and the request, or
+/// `None` if the arguments contain `--help`.
 pub fn arguments(
     build: BuildInfo,
     args: impl Iterator<Item = OsString>,
@@ -45,10 +46,10 @@ pub fn endpoint(url: &str) -> Option<(Endpoint, Option<String>)> {
 }
 
 pub fn request(endpoint: Endpoint, path: &str) -> String {
-    to(endpoint, path).encode()
+    get(endpoint, path).encode()
 }
 
-/// The strings `status` and `output` of a report.
+/// Returns the fields `status` and `output` of a report.
 pub fn summary(body: &[u8]) -> (Option<String>, Option<String>) {
     let Summary { status, output } = Summary::parse(body);
     (status.map(Into::into), output)
@@ -63,17 +64,17 @@ pub fn advertise(endpoint: Endpoint, paths: [String; 3]) -> io::Result<String> {
     Advertisement { endpoint, paths }.encode()
 }
 
-/// One connection of a [`Listener`](crate::Listener).
+/// Serves one connection of a [`Listener`](crate::Listener).
 pub async fn converse(health: Health, client: impl AsyncRead + AsyncWrite + Unpin) {
     health.serve_connection(client, Arc::default()).await;
 }
 
-fn to(endpoint: Endpoint, path: &str) -> Request {
+fn get(endpoint: Endpoint, path: &str) -> Request {
     Request {
         endpoint,
         path: path.to_owned(),
         headers: Vec::new(),
-        // Never reached: libFuzzer ends a run that hangs.
+        // Never expires: libFuzzer ends a run that hangs earlier.
         timeout: Duration::from_secs(60),
     }
 }

@@ -1,4 +1,4 @@
-//! What a service advertised: whatever a file holds, a probe takes what can be asked, or nothing.
+//! Parses an advertisement: the probe accepts exactly the texts that a service writes.
 #![no_main]
 
 mod shared;
@@ -11,7 +11,9 @@ fuzz_target!(|text: &str| {
     let Some((endpoint, paths)) = fuzzing::advertised(text) else {
         return;
     };
-    let lines = text.strip_suffix('\n').expect("a line has an end");
+    let lines = text
+        .strip_suffix('\n')
+        .expect("the text ends with a line feed");
     let lines: Vec<_> = lines.split('\n').collect();
     let [format, url, ref routes @ ..] = lines[..] else {
         panic!("{lines:?}");
@@ -25,8 +27,8 @@ fuzz_target!(|text: &str| {
     for path in &paths {
         assert_request(&fuzzing::request(endpoint.clone(), path), Some(path));
     }
-    // A service that listens there advertises the same.
+    // A service with this endpoint writes an advertisement that parses to the same.
     let written =
-        fuzzing::advertise(endpoint.clone(), paths.clone()).expect("it was accepted before");
+        fuzzing::advertise(endpoint.clone(), paths.clone()).expect("the endpoint was parsed");
     assert_eq!(fuzzing::advertised(&written), Some((endpoint, paths)));
 });

@@ -1,7 +1,7 @@
-//! Arguments and variables: what is taken is one request to a place that can be written down, what
-//! is refused is named, and no password is repeated.
+//! Parses arguments and environment variables: valid ones become one request, errors name the invalid
+//! one and echo no password.
 //!
-//! Strings end with NUL, as in `/proc/self/cmdline`: `HEALTHCHECK_URL`, `PORT`, and the arguments.
+//! The input holds `HEALTHCHECK_URL`, `PORT` and the arguments, each followed by NUL.
 #![no_main]
 
 mod shared;
@@ -12,7 +12,7 @@ use libfuzzer_sys::fuzz_target;
 use lifesign::{build_info, fuzzing};
 use shared::{assert_line, assert_request};
 
-/// In the seeds.
+/// Password in the seeds.
 const PASSWORD: &str = "hunter2";
 
 fuzz_target!(|input: &[u8]| {
@@ -36,21 +36,26 @@ fuzz_target!(|input: &[u8]| {
         Ok(None) => assert!(args.iter().any(|arg| arg == "--help" || arg == "-h")),
         Err(line) => {
             assert_line(&line);
-            let culprits = [
+            let names = [
                 "argument",
-                "--timeout",
+                "unknown flag -",
+                "--timeout: ",
                 "--header",
+                "--ready: ",
+                "--live: ",
+                "--quiet: ",
+                "--help: ",
                 "HEALTHCHECK_URL",
                 "PORT",
             ];
-            let named = |culprit| line.starts_with(&format!("unhealthy: {culprit} \""));
-            assert!(culprits.into_iter().any(named), "{line}");
+            let is_named = |name| line.starts_with(&format!("unhealthy: {name}"));
+            assert!(names.into_iter().any(is_named), "{line}");
             assert!(!(line.contains(PASSWORD) && is_secret(input)), "{line}");
         }
     }
 });
 
-/// Whether the password is nowhere but before the '@' of an URL.
+/// Whether the password occurs once, in the userinfo or in the query of a URL.
 fn is_secret(input: &[u8]) -> bool {
     let input = String::from_utf8_lossy(input);
     let mut parts = input.split(PASSWORD);
@@ -59,5 +64,5 @@ fn is_secret(input: &[u8]) -> bool {
     };
     let start = before.rsplit('\0').next().unwrap_or_default();
     let end = after.split('\0').next().unwrap_or_default();
-    start.contains("://") && end.contains('@') && !start.starts_with("unix:")
+    start.contains("://") && (end.contains('@') || start.contains('?'))
 }

@@ -1,4 +1,4 @@
-//! The reader of a report: what serde_json finds in a document, and nothing else in a part of it.
+//! Scans a report: the result agrees with serde_json, for a part of a document too.
 #![no_main]
 
 mod shared;
@@ -19,31 +19,34 @@ fuzz_target!(|body: &[u8]| {
     if let Ok(Top(entries)) = serde_json::from_slice(body) {
         assert_eq!(found, expected(&entries));
         for (key, text) in [("status", status), ("output", output)] {
-            let said = |text: &String| entries.contains(&(key.to_owned(), text.clone()));
-            assert!(text.as_ref().is_none_or(said), "{key} {text:?} of a part");
+            let is_in_whole = |text: &String| entries.contains(&(key.to_owned(), text.clone()));
+            assert!(
+                text.as_ref().is_none_or(is_in_whole),
+                "{key} {text:?} of a part"
+            );
         }
     }
 });
 
-/// The last of each counts, until both are there or all is well.
+/// Returns the last value of each key before both are known, or before the status is `pass`.
 fn expected(entries: &[(String, String)]) -> (Option<String>, Option<String>) {
     let (mut status, mut output) = (None, None);
     for (key, text) in entries {
-        let said = Some(text.clone()).filter(|text| !text.is_empty());
+        let value = Some(text.clone()).filter(|text| !text.is_empty());
         match key.as_str() {
-            "status" => status = said,
-            "output" => output = said,
+            "status" => status = value,
+            "output" => output = value,
             _ => {}
         }
-        let well = key == "status" && text == "pass";
-        if well || (status.is_some() && output.is_some()) {
+        let passes = key == "status" && text == "pass";
+        if passes || (status.is_some() && output.is_some()) {
             break;
         }
     }
     (status, output)
 }
 
-/// The strings of an object in their order, with their escapes; of anything but an object, none.
+/// The string entries of an object in order, with their escapes. Empty for other values.
 struct Top(Vec<(String, String)>);
 
 impl<'de> Deserialize<'de> for Top {
@@ -68,7 +71,7 @@ impl<'de> Visitor<'de> for Entries {
         };
         let mut entries = Vec::new();
         while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-            let key = string(key).ok_or_else(|| A::Error::custom("no string"))?;
+            let key = string(key).ok_or_else(|| A::Error::custom("expected a string"))?;
             entries.extend(string(value).map(|value| (key, value)));
         }
         Ok(Top(entries))

@@ -1,4 +1,4 @@
-//! The probe's reading of answers: as httparse reads them, however they arrive, on one line.
+//! Parses a response: the probe agrees with httparse, however the bytes are split into reads.
 #![no_main]
 
 mod shared;
@@ -11,26 +11,26 @@ use lifesign::fuzzing;
 use shared::{Choices, assert_line};
 use socket2::{Domain, Socket, Type};
 
-/// As in the probe.
+/// Limits of the probe.
 const HEAD_MAX: usize = 16 * 1024;
 const INTERIM_MAX: usize = 8;
 
-fuzz_target!(|answer: &[u8]| {
-    let whole = ask(Type::STREAM, [answer]);
-    // Each packet is a read of its own.
-    let pieces = Choices::of(answer).pieces(answer);
-    assert_eq!(whole, ask(Type::SEQPACKET, pieces), "in pieces");
+fuzz_target!(|response: &[u8]| {
+    let whole = probe(Type::STREAM, [response]);
+    // One read returns one packet.
+    let pieces = Choices::of(response).pieces(response);
+    assert_eq!(whole, probe(Type::SEQPACKET, pieces), "in pieces");
 
-    match read(answer, &ParserConfig::default()) {
-        Reading::Final(code) => assert_eq!(whole.code(), Some(code)),
-        Reading::None => assert_eq!(whole.code(), None),
-        Reading::Malformed => {}
+    match parse(response, &ParserConfig::default()) {
+        Parsed::Final(code) => assert_eq!(whole.code(), Some(code)),
+        Parsed::Incomplete => assert_eq!(whole.code(), None),
+        Parsed::Malformed => {}
     }
     if let Some(code) = whole.code() {
-        let Reading::Final(read) = read(&canonical(answer), &lenient()) else {
-            panic!("httparse sees no answer at all");
+        let Parsed::Final(parsed) = parse(&normalized(response), &lenient()) else {
+            panic!("httparse finds no response");
         };
-        assert_eq!(code, read);
+        assert_eq!(code, parsed);
     }
 });
 
@@ -38,11 +38,11 @@ fuzz_target!(|answer: &[u8]| {
 enum Verdict {
     Healthy(u16),
     Unhealthy(u16),
-    NoAnswer,
+    NoResponse,
 }
 
 impl Verdict {
-    /// The code, if there was a final answer that the verdict agrees with.
+    /// Returns the status code of the final response, and checks that the verdict agrees.
     fn code(&self) -> Option<u16> {
         match *self {
             Self::Healthy(code) => {
@@ -53,18 +53,19 @@ impl Verdict {
                 assert!(!(200..300).contains(&code));
                 Some(code)
             }
-            Self::NoAnswer => None,
+            Self::NoResponse => None,
         }
     }
 }
 
-fn ask<'a>(kind: Type, pieces: impl IntoIterator<Item = &'a [u8]>) -> Verdict {
+fn probe<'a>(kind: Type, pieces: impl IntoIterator<Item = &'a [u8]>) -> Verdict {
     let (probe, mut peer) = Socket::pair(Domain::UNIX, kind, None).expect("a pair of sockets");
     for piece in pieces {
-        peer.write_all(piece).expect("the buffer takes all of it");
+        peer.write_all(piece)
+            .expect("the response fits into the socket's buffer");
     }
     peer.shutdown(std::net::Shutdown::Write)
-        .expect("an open socket");
+        .expect("the socket is open");
 
     let (code, line) = fuzzing::probe(probe);
     assert_line(&line);
@@ -72,46 +73,48 @@ fn ask<'a>(kind: Type, pieces: impl IntoIterator<Item = &'a [u8]>) -> Verdict {
         assert!(line.starts_with("healthy: "), "{line}");
         return Verdict::Healthy(code);
     }
-    let reason = line.strip_prefix("unhealthy: ").expect("one of two words");
-    // All other reasons start with a word.
+    let reason = line
+        .strip_prefix("unhealthy: ")
+        .expect("the line starts with one of two words");
+    // Every other reason starts with a word.
     match reason.get(..3).map(str::parse) {
         Some(Ok(code)) => Verdict::Unhealthy(code),
-        _ => Verdict::NoAnswer,
+        _ => Verdict::NoResponse,
     }
 }
 
-enum Reading {
+enum Parsed {
     Final(u16),
-    /// Incomplete, too long, or too many interim answers.
-    None,
+    /// Incomplete, too long, or with too many interim responses.
+    Incomplete,
     Malformed,
 }
 
-fn read(mut bytes: &[u8], parser: &ParserConfig) -> Reading {
+fn parse(mut bytes: &[u8], parser: &ParserConfig) -> Parsed {
     for _ in 0..=INTERIM_MAX {
-        // httparse skips empty lines before an answer. Servers don't send any.
+        // httparse skips empty lines before a response, and the probe does not.
         if bytes.starts_with(b"\r") || bytes.starts_with(b"\n") {
-            return Reading::Malformed;
+            return Parsed::Malformed;
         }
         let mut few = [EMPTY_HEADER; 64];
-        let (mut status, mut code) = parse(bytes, parser, &mut few);
+        let (mut status, mut code) = parse_head(bytes, parser, &mut few);
         if status == Err(httparse::Error::TooManyHeaders) {
-            // The shortest are three bytes.
-            (status, code) = parse(bytes, parser, &mut vec![EMPTY_HEADER; bytes.len() / 3]);
+            // The shortest header line has three bytes.
+            (status, code) = parse_head(bytes, parser, &mut vec![EMPTY_HEADER; bytes.len() / 3]);
         }
         match (status, code) {
-            (Ok(Status::Complete(length)), _) if length > HEAD_MAX => return Reading::None,
+            (Ok(Status::Complete(length)), _) if length > HEAD_MAX => return Parsed::Incomplete,
             (Ok(Status::Complete(length)), Some(100..200)) => bytes = &bytes[length..],
-            (Ok(Status::Complete(_)), Some(code @ 200..)) => return Reading::Final(code),
-            (Ok(Status::Partial), _) => return Reading::None,
-            // httparse takes any three digits, 099 too.
-            _ => return Reading::Malformed,
+            (Ok(Status::Complete(_)), Some(code @ 200..)) => return Parsed::Final(code),
+            (Ok(Status::Partial), _) => return Parsed::Incomplete,
+            // httparse accepts any three digits, for example 099.
+            _ => return Parsed::Malformed,
         }
     }
-    Reading::None
+    Parsed::Incomplete
 }
 
-fn parse<'a>(
+fn parse_head<'a>(
     bytes: &'a [u8],
     parser: &ParserConfig,
     headers: &mut [httparse::Header<'a>],
@@ -121,7 +124,7 @@ fn parse<'a>(
     (status, response.code)
 }
 
-/// Header lines are for others: the probe wants no more of them than a colon or a fold.
+/// Accepts the header lines that the probe accepts: every line with a colon, and folded lines.
 fn lenient() -> ParserConfig {
     let mut parser = ParserConfig::default();
     parser
@@ -131,26 +134,26 @@ fn lenient() -> ParserConfig {
     parser
 }
 
-/// Sets aside what the probe takes and httparse doesn't, though nothing is at stake: another minor
-/// version, any bytes in the reason phrase, and any but a line feed in a header.
-fn canonical(answer: &[u8]) -> Vec<u8> {
-    let mut canonical = Vec::new();
-    for line in answer.split_inclusive(|b| *b == b'\n') {
+/// Replaces what the probe accepts and httparse rejects: other minor versions, any bytes in the reason
+/// phrase, and control characters in headers.
+fn normalized(response: &[u8]) -> Vec<u8> {
+    let mut normalized = Vec::new();
+    for line in response.split_inclusive(|b| *b == b'\n') {
         let text = line.strip_suffix(b"\n").unwrap_or(line);
         let text = text.strip_suffix(b"\r").unwrap_or(text);
         match text.split_at_checked("HTTP/1.1 200".len()) {
             Some((status, [] | [b' ', ..]))
                 if status.starts_with(b"HTTP/1.") && status[7].is_ascii_digit() =>
             {
-                canonical.extend_from_slice(b"HTTP/1.1");
-                canonical.extend_from_slice(&status["HTTP/1.1".len()..]);
+                normalized.extend_from_slice(b"HTTP/1.1");
+                normalized.extend_from_slice(&status["HTTP/1.1".len()..]);
             }
-            _ => canonical.extend(
+            _ => normalized.extend(
                 text.iter()
                     .map(|b| if b.is_ascii_control() { b' ' } else { *b }),
             ),
         }
-        canonical.extend_from_slice(&line[text.len()..]);
+        normalized.extend_from_slice(&line[text.len()..]);
     }
-    canonical
+    normalized
 }

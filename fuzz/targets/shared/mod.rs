@@ -1,9 +1,9 @@
-//! What the targets have in common.
+//! Helpers for several targets.
 #![allow(dead_code, reason = "each target uses a part")]
 
 use httparse::{EMPTY_HEADER, Request, Status};
 
-/// Choices that follow from the input, so that the input is nothing but what a peer sends.
+/// Pseudorandom choices seeded by the input, so that the whole input is what a peer sends.
 pub struct Choices(u64);
 
 impl Choices {
@@ -23,7 +23,7 @@ impl Choices {
         high % bound
     }
 
-    /// The input in pieces of 1 to 2048 bytes, the size of the probe's reads.
+    /// Splits the input into pieces of 1 to 2048 bytes, the size of the probe's reads.
     pub fn pieces<'a>(&mut self, mut input: &'a [u8]) -> Vec<&'a [u8]> {
         let mut pieces = Vec::new();
         while !input.is_empty() {
@@ -36,24 +36,26 @@ impl Choices {
     }
 }
 
-/// What a person sees of a probe: one line that fits, and that does nothing to a terminal.
+/// Asserts that a printed line is at most 400 bytes long and does not control a terminal.
 pub fn assert_line(line: &str) {
     assert!(line.len() <= 400, "{} bytes: {line}", line.len());
-    let text = line.strip_suffix('\n').expect("a line has an end");
-    let moves =
+    let text = line
+        .strip_suffix('\n')
+        .expect("the line ends with a line feed");
+    let is_control =
         |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    assert!(!text.contains(moves), "{text:?}");
+    assert!(!text.contains(is_control), "{text:?}");
 }
 
-/// One request, and nothing after it: what a probe sends whatever it was told.
-pub fn assert_request(request: &str, target: Option<&str>) {
+/// Asserts that the bytes are exactly one request, with a path if one is given.
+pub fn assert_request(request: &str, path: Option<&str>) {
     let mut headers = [EMPTY_HEADER; 1024];
     let mut head = Request::new(&mut headers);
     let length = head.parse(request.as_bytes());
     assert_eq!(length, Ok(Status::Complete(request.len())), "{request:?}");
     assert_eq!((head.method, head.version), (Some("GET"), Some(1)));
-    if target.is_some() {
-        assert_eq!(head.path, target);
+    if path.is_some() {
+        assert_eq!(head.path, path);
     }
     assert!(
         !request.replace("\r\n", "").contains(['\r', '\n', '\0']),
