@@ -120,7 +120,7 @@ impl Endpoint {
         let (authority, path) = rest.split_at(end);
         let path = match path {
             "" => None,
-            _ => Some(parse_path(path)?),
+            _ => Some(parse_path(path)?.to_owned()),
         };
         if authority.contains('@') {
             return Err(InvalidUrl::UserInfo);
@@ -220,7 +220,7 @@ fn parse_unix(rest: &str) -> Result<(Endpoint, Option<String>), InvalidUrl> {
     if !Path::new(socket).is_absolute() || socket.chars().any(char::is_control) {
         return Err(InvalidUrl::Socket);
     }
-    let path = path.map(parse_path).transpose()?;
+    let path = path.map(parse_path).transpose()?.map(str::to_owned);
     Ok((Endpoint::unix(socket), path))
 }
 
@@ -272,10 +272,10 @@ pub(crate) fn parse_port(port: &str) -> Option<u16> {
 }
 
 /// Checks a path and query, which are sent as they are: nothing in them can end the request line.
-pub(crate) fn parse_path(path: &str) -> Result<String, InvalidUrl> {
+pub(crate) fn parse_path(path: &str) -> Result<&str, InvalidUrl> {
     let is_literal = path.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
     if path.starts_with('/') && is_literal {
-        Ok(path.to_owned())
+        Ok(path)
     } else {
         Err(InvalidUrl::Path)
     }

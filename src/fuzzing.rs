@@ -8,8 +8,7 @@ use socket2::Socket;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
-    BuildInfo, Endpoint, Health,
-    advertise::Advertisement,
+    BuildInfo, Endpoint, Health, advertise,
     cli::{Options, line, resolve},
     probe::{Connection, Deadline, Request, Summary},
 };
@@ -55,13 +54,12 @@ pub fn summary(body: &[u8]) -> (Option<String>, Option<String>) {
     (status.map(Into::into), output)
 }
 
-pub fn advertised(text: &str) -> Option<(Endpoint, [String; 3])> {
-    let Advertisement { endpoint, paths } = Advertisement::parse(text)?;
-    Some((endpoint, paths))
+pub fn advertised(text: &str) -> Option<(Endpoint, [&str; 3])> {
+    advertise::parse(text)
 }
 
-pub fn advertise(endpoint: Endpoint, paths: [String; 3]) -> io::Result<String> {
-    Advertisement { endpoint, paths }.encode()
+pub fn advertise(endpoint: &Endpoint, paths: [&str; 3]) -> io::Result<String> {
+    advertise::encode(endpoint, paths)
 }
 
 /// Serves one connection of a [`Listener`](crate::Listener).

@@ -24,11 +24,11 @@ fuzz_target!(|text: &str| {
 
     let again = endpoint.to_string();
     assert_eq!(fuzzing::endpoint(&again), Some((endpoint.clone(), None)));
-    for path in &paths {
+    for path in paths {
         assert_request(&fuzzing::request(endpoint.clone(), path), Some(path));
     }
     // A service with this endpoint writes an advertisement that parses to the same.
     let written =
-        fuzzing::advertise(endpoint.clone(), paths.clone()).expect("the endpoint was parsed");
+        fuzzing::advertise(&endpoint, paths).expect("the endpoint was parsed");
     assert_eq!(fuzzing::advertised(&written), Some((endpoint, paths)));
 });

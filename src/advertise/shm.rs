@@ -14,6 +14,7 @@
 //!   are needed for a service that drops its privileges, and for `docker exec --user`.
 
 use std::{
+    fmt::Write as _,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Write},
     os::unix::{
@@ -25,11 +26,15 @@ use std::{
     time::SystemTime,
 };
 
-use super::Advertisement;
+use super::parse;
+use crate::{Endpoint, Probe};
 
 const DIRECTORY: &str = "/dev/shm";
 
-/// Maximum size of an advertisement.
+/// Capacity in bytes for a path, unless the name of the service is long.
+const PATH_CAPACITY: usize = 64;
+
+/// Maximum size of an advertisement in bytes.
 const SIZE_MAX: usize = 4096;
 
 /// Maximum number of directory entries to read. Whoever shares the directory can fill it: this many
@@ -105,29 +110,30 @@ fn remove_stale_files() {
     }
 }
 
-/// Returns the advertisement of the running service of this name and container.
+/// Returns the endpoint of the running service of this name in this container, and the path of its
+/// route for `probe`.
 ///
-/// Of several, PID 1's wins if it is of the probe's own user, then the youngest of the own user,
-/// then the youngest.
-pub(crate) fn find(service: &str) -> Option<Advertisement> {
+/// Of several files, PID 1's wins if it is of the probe's own user, then the youngest of the own
+/// user, then the youngest.
+pub(crate) fn find(service: &str, probe: Probe) -> Option<(Endpoint, String)> {
     let mut path = prefix(service).ok()?;
     let uid = fs::metadata("/proc/self").ok()?.uid();
     let prefix_len = path.len();
     // In nearly every container the service is PID 1, and the directory need not be read.
     path.push('1');
-    if let Some((rank, advertisement)) = read(path.as_ref(), uid)
+    if let Some((rank, found)) = read(path.as_ref(), uid, probe)
         && rank.is_own
     {
-        return Some(advertisement);
+        return Some(found);
     }
     let prefix = &path.as_bytes()[..prefix_len];
     let entries = fs::read_dir(DIRECTORY).ok()?.take(ENTRIES_MAX).flatten();
     let paths = entries.map(|entry| entry.path());
     paths
         .filter(|path| is_of_service(path, prefix))
-        .filter_map(|path| read(&path, uid))
+        .filter_map(|path| read(&path, uid, probe))
         .max_by_key(|(rank, _)| *rank)
-        .map(|(_, advertisement)| advertisement)
+        .map(|(_, found)| found)
 }
 
 /// Precedence of a file; the greatest wins.
@@ -138,7 +144,7 @@ struct Rank {
     changed: (i64, i64),
 }
 
-fn read(path: &Path, uid: u32) -> Option<(Rank, Advertisement)> {
+fn read(path: &Path, uid: u32, probe: Probe) -> Option<(Rank, (Endpoint, String))> {
     let mut file = open(path).ok()?;
     let metadata = file.metadata().ok()?;
     let is_writable_by_others = metadata.mode() & 0o022 != 0;
@@ -152,8 +158,8 @@ fn read(path: &Path, uid: u32) -> Option<(Rank, Advertisement)> {
         is_own: metadata.uid() == uid,
         changed: (metadata.ctime(), metadata.ctime_nsec()),
     };
-    let text = str::from_utf8(&bytes[..size]).ok()?;
-    Some((rank, Advertisement::parse(text)?))
+    let (endpoint, paths) = parse(str::from_utf8(&bytes[..size]).ok()?)?;
+    Some((rank, (endpoint, paths[probe as usize].to_owned())))
 }
 
 fn open(path: &Path) -> io::Result<File> {
@@ -172,7 +178,9 @@ fn is_locked(file: &File) -> bool {
 fn prefix(service: &str) -> io::Result<String> {
     // The inode is the number that `readlink` shows as `mnt:[…]`.
     let namespace = fs::metadata("/proc/self/ns/mnt")?.ino();
-    Ok(format!("{DIRECTORY}/lifesign.{namespace}.{service}."))
+    let mut prefix = String::with_capacity(PATH_CAPACITY);
+    let _ = write!(prefix, "{DIRECTORY}/lifesign.{namespace}.{service}.");
+    Ok(prefix)
 }
 
 /// Whether `path` is `prefix` and a pid, because "api" must not find "api.admin".

@@ -100,7 +100,8 @@ impl Options {
             return Err(InvalidInput::argument(arg, &"expected one URL or path"));
         }
         if arg.starts_with('/') {
-            self.path = Some(parse_path(arg).map_err(|e| InvalidInput::argument(arg, &e))?);
+            let path = parse_path(arg).map_err(|e| InvalidInput::argument(arg, &e))?;
+            self.path = Some(path.to_owned());
         } else {
             let url = Endpoint::parse(arg).map_err(|error| match error {
                 InvalidUrl::Form => InvalidInput::argument(arg, &URL_OR_PATH),

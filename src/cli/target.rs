@@ -42,39 +42,30 @@ pub(crate) fn resolve(
     options: Options,
     env: impl Fn(&str) -> Option<OsString>,
 ) -> Result<(Request, Source), InvalidInput> {
-    let mut advertised = None;
-    let mut url_path = None;
-    let (source, endpoint) = if let Some((endpoint, path)) = options.url {
-        url_path = path;
-        (Source::Argument, endpoint)
+    let probe = options.probe.unwrap_or(Probe::Health);
+    let (source, endpoint, path) = if let Some((endpoint, path)) = options.url {
+        (Source::Argument, endpoint, path)
     } else if let Some(text) = variable(&env, "HEALTHCHECK_URL")? {
         let (endpoint, path) = Endpoint::parse(&text)
             .map_err(|e| InvalidInput::with_value("HEALTHCHECK_URL", &text, &e))?;
-        url_path = path;
-        (Source::Url, endpoint)
-    } else if let Some(found) = find(service) {
-        let endpoint = advertised.insert(found).endpoint.clone();
-        (Source::Advertised, endpoint)
+        // Flags override the path in the variable.
+        let path = path.filter(|_| options.probe.is_none());
+        (Source::Url, endpoint, path)
+    } else if let Some((endpoint, path)) = find(service, probe) {
+        (Source::Advertised, endpoint, Some(path))
     } else if let Some(port) = variable(&env, "PORT")? {
         let number = parse_port(&port).ok_or_else(|| {
             let expected = "expected a port from 1 to 65535 (the service advertised none)";
             InvalidInput::with_value("PORT", &port, &expected)
         })?;
-        (Source::Port, loopback(number).into())
+        (Source::Port, loopback(number).into(), None)
     } else {
-        (Source::Default, loopback(DEFAULT_PORT).into())
+        (Source::Default, loopback(DEFAULT_PORT).into(), None)
     };
-    // Arguments override the path in HEALTHCHECK_URL.
-    let path = match (options.path, options.probe, url_path) {
-        (Some(path), _, _) | (None, None, Some(path)) => path,
-        (None, probe, _) => {
-            let probe = probe.unwrap_or(Probe::Health);
-            match &advertised {
-                Some(advertised) => advertised.path(probe).to_owned(),
-                None => probe.default_path().to_owned(),
-            }
-        }
-    };
+    let path = options
+        .path
+        .or(path)
+        .unwrap_or_else(|| probe.default_path().to_owned());
     let request = Request {
         endpoint,
         path,

@@ -62,8 +62,9 @@ impl Request {
 /// A final response: its head, and the part of its body that arrived with the head.
 pub(super) struct Response {
     pub(super) code: u16,
-    pub(super) head: Vec<u8>,
-    pub(super) body: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
+    /// Length of the head in `bytes`.
+    pub(super) head_len: usize,
 }
 
 /// Sends the request and reads until the head of a final response is complete.
@@ -102,9 +103,11 @@ pub(super) fn exchange(connection: &mut Connection, request: &[u8]) -> Result<Re
                 if count == READ_SIZE {
                     connection.read_available(&mut bytes);
                 }
-                let body = bytes.split_off(end);
-                let head = bytes;
-                return Ok(Response { code, head, body });
+                return Ok(Response {
+                    code,
+                    bytes,
+                    head_len: end,
+                });
             }
             interim += 1;
             if interim > INTERIM_MAX {
@@ -179,7 +182,7 @@ fn not_http1(bytes: &[u8]) -> Kind {
 impl Response {
     /// Returns the body, or the first chunk of a chunked body.
     pub(super) fn text(&self) -> &[u8] {
-        let body = &*self.body;
+        let body = &self.bytes[self.head_len..];
         if body.starts_with(b"{") || self.header("transfer-encoding").is_none() {
             return body;
         }
@@ -214,7 +217,8 @@ impl Response {
 
     /// Returns an excerpt of a header's value.
     fn header(&self, name: &str) -> Option<String> {
-        self.head.split(|b| *b == b'\n').find_map(|line| {
+        let mut lines = self.bytes[..self.head_len].split(|b| *b == b'\n');
+        lines.find_map(|line| {
             let (field, value) = line.split_at_checked(name.len())?;
             let value = value.strip_prefix(b":")?.trim_ascii();
             field

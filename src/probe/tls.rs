@@ -115,22 +115,22 @@ async fn exchange(request: &Request, address: SocketAddr) -> reqwest::Result<Res
     }
     let mut response = builder.send().await?;
     // Lines again, which `judge` reads. Not all headers: reqwest has decoded the chunks already.
-    let mut head = Vec::new();
+    let mut bytes = Vec::new();
     for name in ["location", "content-type"] {
         if let Some(value) = response.headers().get(name) {
             for part in [name.as_bytes(), b": ", value.as_bytes(), b"\n"] {
-                head.extend_from_slice(part);
+                bytes.extend_from_slice(part);
             }
         }
     }
-    let mut body = Vec::new();
+    let head_len = bytes.len();
     if let Ok(Ok(Some(chunk))) = tokio::time::timeout(BODY_TIMEOUT, response.chunk()).await {
-        body.extend_from_slice(&chunk[..chunk.len().min(RESPONSE_MAX)]);
+        bytes.extend_from_slice(&chunk[..chunk.len().min(RESPONSE_MAX)]);
     }
     Ok(Response {
         code: response.status().as_u16(),
-        head,
-        body,
+        bytes,
+        head_len,
     })
 }
 

@@ -164,10 +164,10 @@ impl Container {
             .spawn()
             .expect("unshare starts");
         let children = format!("/proc/{0}/task/{0}/children", service.id());
-        // The service logs its start after it has advertised.
+        // The service logs this after it has advertised its address.
         let mut log = BufReader::new(service.stderr.take().expect("it is piped"));
         let mut line = String::new();
-        while !line.contains("started") {
+        while !line.contains("waiting for the required checks") {
             line.clear();
             let length = log.read_line(&mut line).expect("it is UTF-8");
             assert!(length > 0, "the service did not start");
