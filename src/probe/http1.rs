@@ -1,7 +1,5 @@
 //! HTTP/1 as far as a probe needs it: one request, and the head of the response.
 
-use std::borrow::Cow;
-
 use super::{
     Request,
     connect::{Connection, READ_SIZE, is_timeout},
@@ -26,12 +24,13 @@ const USER_AGENT: &str = concat!("lifesign/", env!("CARGO_PKG_VERSION"));
 impl Request {
     /// Returns the bytes of the request.
     pub(crate) fn encode(&self) -> String {
+        let authority = self.endpoint.authority();
         let mut encoded = String::with_capacity(REQUEST_CAPACITY);
         for part in ["GET ", &self.path, " HTTP/1.1\r\n"] {
             encoded.push_str(part);
         }
-        for (name, value) in self.all_headers() {
-            for part in [name, ": ", &value, "\r\n"] {
+        for (name, value) in self.all_headers(&authority) {
+            for part in [name, ": ", value, "\r\n"] {
                 encoded.push_str(part);
             }
         }
@@ -40,22 +39,22 @@ impl Request {
     }
 
     /// Returns the default headers that the user did not replace, then the user's.
-    pub(super) fn all_headers(&self) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
-        let user = &self.headers;
+    pub(super) fn all_headers<'a>(
+        &'a self,
+        authority: &'a str,
+    ) -> impl Iterator<Item = (&'a str, &'a str)> {
         let default = [
-            ("Host", self.endpoint.authority().into()),
-            ("User-Agent", USER_AGENT.into()),
-            ("Accept", "*/*".into()),
-            ("Connection", "close".into()),
+            ("Host", authority),
+            ("User-Agent", USER_AGENT),
+            ("Accept", "*/*"),
+            ("Connection", "close"),
         ];
-        let is_replaced = |name| user.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
-        let default = default
+        let user = &self.headers;
+        let is_replaced = |name: &str| user.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
+        default
             .into_iter()
-            .filter(move |(name, _)| !is_replaced(name));
-        default.chain(
-            user.iter()
-                .map(|(name, value)| (name.as_str(), value.into())),
-        )
+            .filter(move |(name, _)| !is_replaced(name))
+            .chain(user.iter().map(|(name, value)| (&**name, &**value)))
     }
 }
 

@@ -110,8 +110,8 @@ async fn exchange(request: &Request, address: SocketAddr) -> reqwest::Result<Res
         .http1_only()
         .build()?;
     let mut builder = client.get(format!("https://{address}{}", request.path));
-    for (name, value) in request.all_headers() {
-        builder = builder.header(name, value.as_bytes());
+    for (name, value) in request.all_headers(&request.endpoint.authority()) {
+        builder = builder.header(name, value);
     }
     let mut response = builder.send().await?;
     // Lines again, which `judge` reads. Not all headers: reqwest has decoded the chunks already.
