@@ -113,8 +113,9 @@ fn remove_stale_files() {
 /// Returns the endpoint of the running service of this name in this container, and the path of its
 /// route for `probe`.
 ///
-/// Of several files, PID 1's wins if it is of the probe's own user, then the youngest of the own
-/// user, then the youngest.
+/// If there are several, the order of preference is: PID 1 if it runs as the probe's user, the most
+/// recent of that user, the most recent of any user. If there is none, a service of another name that
+/// runs the probe's own executable: its library and its binary can have called `build_info!` both.
 pub(crate) fn find(service: &str, probe: Probe) -> Option<(Endpoint, String)> {
     let mut path = prefix(service).ok()?;
     let uid = fs::metadata("/proc/self").ok()?.uid();
@@ -128,12 +129,17 @@ pub(crate) fn find(service: &str, probe: Probe) -> Option<(Endpoint, String)> {
     }
     let prefix = &path.as_bytes()[..prefix_len];
     let entries = fs::read_dir(DIRECTORY).ok()?.take(ENTRIES_MAX).flatten();
-    let paths = entries.map(|entry| entry.path());
-    paths
-        .filter(|path| is_of_service(path, prefix))
-        .filter_map(|path| read(&path, uid, probe))
-        .max_by_key(|(rank, _)| *rank)
-        .map(|(_, found)| found)
+    let paths: Vec<_> = entries.map(|entry| entry.path()).collect();
+    let best = |is_wanted: &dyn Fn(&Path) -> bool| {
+        let wanted = paths.iter().filter(|path| is_wanted(path));
+        wanted
+            .filter_map(|path| read(path, uid, probe))
+            .max_by_key(|(rank, _)| *rank)
+            .map(|(_, found)| found)
+    };
+    let namespace = &prefix[..prefix.len() - service.len() - 1];
+    best(&|path| is_of_service(path, prefix))
+        .or_else(|| best(&|path| is_of_executable(path, namespace)))
 }
 
 /// Precedence of a file; the greatest wins.
@@ -187,4 +193,17 @@ fn prefix(service: &str) -> io::Result<String> {
 fn is_of_service(path: &Path, prefix: &[u8]) -> bool {
     let pid = path.as_os_str().as_bytes().strip_prefix(prefix);
     pid.is_some_and(|pid| !pid.is_empty() && pid.iter().all(u8::is_ascii_digit))
+}
+
+/// Whether the process that `path` names runs the same executable as this one.
+fn is_of_executable(path: &Path, namespace: &[u8]) -> bool {
+    let executable = |pid: &str| {
+        let metadata = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
+        Some((metadata.dev(), metadata.ino()))
+    };
+    path.as_os_str().as_bytes().starts_with(namespace)
+        && path.extension().is_some_and(|pid| {
+            let own = executable("self");
+            own.is_some() && own == pid.to_str().and_then(executable)
+        })
 }

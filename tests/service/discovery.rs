@@ -74,6 +74,28 @@ fn an_advertisement_takes_precedence_over_port() {
     drop(service);
 }
 
+/// The library of a service can call `build_info!` as well as its binary, and has another name.
+#[test]
+fn a_service_of_another_name_is_found_by_its_executable() {
+    let container = Container::new();
+    let service = container.service(&[]);
+    let renamed = |name: &str| {
+        let (namespace, id) = (container.namespace(), service.id());
+        container
+            .shm()
+            .join(format!("lifesign.{namespace}.{name}.{id}"))
+    };
+    fs::rename(renamed("service"), renamed("library")).expect("a rename");
+
+    assert_healthy(&service.healthcheck(&[]), "pass");
+    let outcome = run(container
+        .example("worker")
+        .arg("healthcheck")
+        .env("PORT", "1"));
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(outcome.stderr.contains("from PORT"), "{outcome:?}");
+}
+
 #[test]
 fn advertisement_is_named_after_namespace_service_and_pid() {
     let container = Container::new();
