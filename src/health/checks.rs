@@ -227,7 +227,6 @@ impl Checks {
         registry.checks.push(Arc::new(check));
         // The results do not include the new check.
         registry.last = None;
-        registry.running = None;
         Ok(())
     }
 
