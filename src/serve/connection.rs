@@ -37,6 +37,10 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the end of the drain delay waits for requests that are in the kernel's buffers.
 const LAST_READ: Duration = Duration::from_millis(10);
 
+/// How long an HTTP/2 connection without a request in flight stays open at the end of the drain
+/// delay. A part of its last response can still be in hyper's buffers.
+const HTTP2_FLUSH: Duration = Duration::from_millis(500);
+
 /// Serves one connection until it ends, or until the drain delay is over and no response is due.
 pub(super) async fn serve<I, F>(io: I, shutdown: &Shutdown, respond: impl Fn(Request) -> F)
 where
@@ -67,7 +71,8 @@ where
     let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
 
     let mut goaway = pin!(async {
-        progress.is_http2.notified().await;
+        // Before its first request, a client takes GOAWAY for a refusal, and connects again.
+        progress.http2_request.notified().await;
         shutdown.started().await;
     });
     let mut sent_goaway = false;
@@ -96,9 +101,19 @@ where
         return;
     }
     connection.as_mut().graceful_shutdown();
-    poll_fn(|context| match connection.as_mut().poll(context) {
-        Poll::Pending if progress.is_busy() => Poll::Pending,
-        _ => Poll::Ready(()),
+    let mut flush = pin!(sleep(HTTP2_FLUSH));
+    poll_fn(|context| {
+        if connection.as_mut().poll(context).is_ready() {
+            return Poll::Ready(());
+        }
+        if progress.is_busy() {
+            flush.as_mut().reset(Instant::now() + HTTP2_FLUSH);
+            return Poll::Pending;
+        }
+        match progress.http2.load(Ordering::Relaxed) {
+            true => flush.as_mut().poll(context),
+            false => Poll::Ready(()),
+        }
     })
     .await;
 }
@@ -120,11 +135,12 @@ fn ask_to_leave(mut response: Response, version: Version, shutdown: &Shutdown) -
 struct Progress {
     /// Requests whose response has not been handed to hyper as a whole.
     in_flight: AtomicUsize,
-    /// Whether the client has to read before more can be written.
+    /// Whether the last write is pending, because the client has not read enough.
     writing: AtomicBool,
     http2: AtomicBool,
-    is_http2: Notify,
-    /// When the client began to send a request, or could have begun, unless its head has arrived.
+    http2_request: Notify,
+    has_read: AtomicBool,
+    /// Start of the clock for the next request head. `None` once the head has arrived.
     head_began: Mutex<Option<Instant>>,
 }
 
@@ -134,17 +150,15 @@ impl Progress {
             in_flight: AtomicUsize::new(0),
             writing: AtomicBool::new(false),
             http2: AtomicBool::new(false),
-            is_http2: Notify::new(),
+            http2_request: Notify::new(),
+            has_read: AtomicBool::new(false),
             head_began: Mutex::new(Some(Instant::now())),
         }
     }
 
-    /// Whether the connection has to stay for a response. An HTTP/2 connection ends by itself
-    /// after its last response, which can be in buffers that nobody else sees.
+    /// Whether the connection must stay open for a response.
     fn is_busy(&self) -> bool {
-        self.in_flight.load(Ordering::Relaxed) > 0
-            || self.writing.load(Ordering::Relaxed)
-            || self.http2.load(Ordering::Relaxed)
+        self.in_flight.load(Ordering::Relaxed) > 0 || self.writing.load(Ordering::Relaxed)
     }
 
     fn head_began(&self) -> Option<Instant> {
@@ -152,21 +166,17 @@ impl Progress {
     }
 
     fn read(&self, bytes: &[u8]) {
-        // hyper reads the preface by itself.
-        if bytes == b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" {
-            self.enter_http2();
+        let is_first = !self.has_read.swap(true, Ordering::Relaxed);
+        // hyper reads the preface of HTTP/2 by itself.
+        if is_first && bytes == b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" {
+            self.http2.store(true, Ordering::Relaxed);
+            *lock(&self.head_began) = None;
         } else if !bytes.is_empty()
             && self.in_flight.load(Ordering::Relaxed) == 0
             && !self.http2.load(Ordering::Relaxed)
         {
             lock(&self.head_began).get_or_insert_with(Instant::now);
         }
-    }
-
-    fn enter_http2(&self) {
-        self.http2.store(true, Ordering::Relaxed);
-        *lock(&self.head_began) = None;
-        self.is_http2.notify_one();
     }
 }
 
@@ -177,7 +187,8 @@ impl InFlight {
     fn new(progress: &Arc<Progress>, version: Version) -> Self {
         progress.in_flight.fetch_add(1, Ordering::Relaxed);
         if version == Version::HTTP_2 {
-            progress.enter_http2();
+            progress.http2.store(true, Ordering::Relaxed);
+            progress.http2_request.notify_one();
         }
         *lock(&progress.head_began) = None;
         Self(Arc::clone(progress))

@@ -52,7 +52,7 @@ impl Health {
     ///    log counts the connections.
     ///
     /// It takes what `axum::serve` takes, and serves HTTP/1, and HTTP/2 if axum's feature `http2` is
-    /// enabled. Handlers can extract `ConnectInfo<L::Addr>`. A client that takes longer than 30 s to
+    /// enabled (without RFC 8441, `WebSocket` over HTTP/2). Handlers can extract `ConnectInfo<L::Addr>`. A client that takes longer than 30 s to
     /// send the head of a request is disconnected. Use the [shutdown handle](Shutdown) instead for TLS, for two
     /// ports, or for a server of another framework.
     ///
@@ -135,7 +135,7 @@ impl Health {
                 never = accepting.as_mut() => match never {},
             };
             // Only this sets it.
-            let _ = server.app.set(TowerToHyperService::new(app));
+            let _ = server.app.set(TowerToHyperService::new(app.with_state(())));
             self.set_ready();
             select! {
                 () = server.shutdown.delay_over() => {}
@@ -151,9 +151,11 @@ impl Health {
         }
         drop(listener);
         select! {
+            biased;
             () = async { while connections.join_next().await.is_some() {} } => {}
             () = server.shutdown.timed_out() => {}
         }
+        while connections.try_join_next().is_some() {}
         if !connections.is_empty() {
             let connections = connections.len();
             warn!(connections, "connections cut at the shutdown timeout");
@@ -205,7 +207,7 @@ impl Server {
         L: Listener<Addr: Clone + Sync + 'static>,
     {
         loop {
-            // Not dropped before it is done: a listener may do a TLS handshake here.
+            // Kept across `join_next`, because a listener can do a TLS handshake here.
             let mut accept = pin!(listener.accept());
             let (io, address) = loop {
                 select! {

@@ -5,6 +5,10 @@ use std::{
     future::pending,
     io,
     net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -15,7 +19,7 @@ use axum::{
     http::StatusCode,
     middleware::map_response,
     response::Response,
-    routing::{get, post},
+    routing::{Route, get, post},
     serve::{Listener, ListenerExt},
 };
 use lifesign::{Health, Probe, build_info};
@@ -26,6 +30,7 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep},
 };
+use tower::layer::layer_fn;
 
 type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 
@@ -184,6 +189,27 @@ async fn routes_are_outside_all_layers() -> Result {
     let response = String::from_utf8_lossy(&response[..length]);
     assert!(response.starts_with("HTTP/1.1 405 "), "{response}");
     assert!(response.contains("\r\nallow: GET,HEAD\r\n"), "{response}");
+    Ok(())
+}
+
+/// A layer can hold a limit or a pool that all requests share.
+#[tokio::test(start_paused = true)]
+async fn layers_are_applied_once() -> Result {
+    let applied = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&applied);
+    let served = Served::new(app().layer(layer_fn(move |service: Route| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        service
+    })))?;
+    let mut client = served.connect().await?;
+    ask(&mut client, "/").await?;
+    let before = applied.load(Ordering::Relaxed);
+
+    for _ in 0..3 {
+        ask(&mut client, "/").await?;
+    }
+
+    assert_eq!(applied.load(Ordering::Relaxed), before);
     Ok(())
 }
 
