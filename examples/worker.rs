@@ -59,6 +59,7 @@ async fn work(drain: impl Future<Output = ()>, heartbeat: Heartbeat) {
     loop {
         heartbeat.beat();
         select! {
+            biased;
             () = drain.as_mut() => break,
             _ = jobs.tick() => {}
         }

@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    thread,
     time::Duration,
 };
 
@@ -60,7 +61,12 @@ impl Drop for Heartbeat {
     fn drop(&mut self) {
         // `finish` drops the handle too.
         if self.0.last.load(Relaxed) != FINISHED {
-            self.0.last.store(DROPPED, Relaxed);
+            let ended = if thread::panicking() {
+                PANICKED
+            } else {
+                DROPPED
+            };
+            self.0.last.store(ended, Relaxed);
         }
     }
 }
@@ -68,6 +74,7 @@ impl Drop for Heartbeat {
 /// Values of [`Beat::last`] for an ended heartbeat. As times, they are 584 years away.
 const FINISHED: u64 = u64::MAX;
 const DROPPED: u64 = u64::MAX - 1;
+const PANICKED: u64 = u64::MAX - 2;
 
 /// What a [`Heartbeat`] and the registry share.
 #[derive(Debug)]
@@ -97,7 +104,7 @@ impl Beat {
     fn pulse(&self) -> Pulse {
         match self.last.load(Relaxed) {
             FINISHED => Pulse::Finished,
-            DROPPED => Pulse::Dropped,
+            DROPPED | PANICKED => Pulse::Dropped,
             last => match Duration::from_nanos(self.age().saturating_sub(last)) {
                 silence if silence > self.period => Pulse::Late,
                 _ => Pulse::Beating,
@@ -146,6 +153,14 @@ impl Heartbeats {
             logged: Pulse::Beating,
         });
         Some(Heartbeat(beat))
+    }
+
+    /// Returns the name of a heartbeat whose worker panicked, if there is one.
+    pub(super) fn panicked(&self) -> Option<Arc<str>> {
+        let heartbeats = lock(&self.0);
+        let mut beats = heartbeats.iter().map(|heartbeat| &heartbeat.beat);
+        let panicked = beats.find(|beat| beat.last.load(Relaxed) == PANICKED)?;
+        Some(Arc::clone(&panicked.name))
     }
 
     /// Whether the name belongs to a heartbeat that has not finished.

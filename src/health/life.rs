@@ -1,20 +1,14 @@
-//! Progress of a shutdown. `shutdown.rs` moves it forward.
+//! Life of a service: how far its start has come, and how far its end.
 
-use std::sync::Mutex;
+use tokio::time::Instant;
 
-use tokio::{sync::watch, time::Instant};
+use super::State;
 
-/// Progress of the shutdown.
-#[derive(Debug, Default)]
+/// Life of a service. It only moves forward.
+#[derive(Debug)]
 pub(crate) struct Life {
-    pub(crate) end: watch::Sender<End>,
-    /// Whether the signal handlers are installed.
-    pub(crate) installed: Mutex<bool>,
-}
-
-/// The steps that are done.
-#[derive(Debug, Default)]
-pub(crate) struct End {
+    /// How far the start has come: anything but [`State::Draining`].
+    pub(crate) reached: State,
     pub(crate) drain: Option<Drain>,
     /// When the drain delay ended.
     pub(crate) delay_over: Option<Instant>,
@@ -23,26 +17,29 @@ pub(crate) struct End {
 /// What held when the drain began.
 #[derive(Debug)]
 pub(crate) struct Drain {
-    /// `None` if the program began it.
-    pub(crate) signal: Option<Signal>,
-    pub(crate) was_ready: bool,
+    /// Name of the signal that began it. `None` if the program did.
+    pub(crate) signal: Option<&'static str>,
     pub(crate) broken: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Signal {
-    pub(crate) name: &'static str,
-    pub(crate) number: i32,
-}
+impl Life {
+    pub(crate) const fn new() -> Self {
+        Self {
+            reached: State::Starting,
+            drain: None,
+            delay_over: None,
+        }
+    }
 
-impl Signal {
-    pub(crate) const INTERRUPT: Self = Self {
-        name: if cfg!(windows) { "Ctrl-C" } else { "SIGINT" },
-        number: 2,
-    };
-    #[cfg(unix)]
-    pub(crate) const TERMINATE: Self = Self {
-        name: "SIGTERM",
-        number: 15,
-    };
+    /// Name of the signal that began the drain.
+    pub(crate) fn signal(&self) -> Option<&'static str> {
+        self.drain.as_ref()?.signal
+    }
+
+    pub(crate) const fn state(&self) -> State {
+        match self.drain {
+            Some(_) => State::Draining,
+            None => self.reached,
+        }
+    }
 }

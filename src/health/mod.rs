@@ -10,11 +10,8 @@ mod life;
 mod verdict;
 
 use std::{
-    fmt, mem,
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -26,7 +23,7 @@ pub(crate) use self::{
     builder::Settings,
     checks::{CheckResult, Evaluation, Failure, Need},
     heartbeat::Pulse,
-    life::{Drain, End, Life, Signal},
+    life::{Drain, Life},
     verdict::State,
 };
 pub use self::{
@@ -64,14 +61,13 @@ pub struct Health {
 
 pub(crate) struct Inner {
     pub(crate) settings: Settings,
-    pub(crate) state: watch::Sender<State>,
     /// Guard of the advertised endpoint. Dropping it withdraws the advertisement.
     pub(crate) advertisement: Mutex<Option<Box<dyn Send>>>,
-    pub(crate) life: Life,
+    pub(crate) life: watch::Sender<Life>,
+    /// Whether the signal handlers are installed.
+    pub(crate) handles_signals: Mutex<bool>,
     checks: Checks,
     heartbeats: Heartbeats,
-    /// Whether the service was ready when the drain began.
-    was_ready: AtomicBool,
     /// The last snapshot for each probe.
     snapshots: [Mutex<Option<Arc<Snapshot>>>; 3],
 }
@@ -96,12 +92,11 @@ impl Health {
         Self {
             inner: Arc::new(Inner {
                 settings,
-                state: watch::Sender::new(State::Starting),
                 advertisement: Mutex::default(),
-                life: Life::default(),
+                life: watch::Sender::new(Life::new()),
+                handles_signals: Mutex::default(),
                 checks,
                 heartbeats: Heartbeats::default(),
-                was_ready: AtomicBool::new(false),
                 snapshots: Default::default(),
             }),
         }
@@ -254,38 +249,40 @@ impl Health {
 
 impl Inner {
     pub(crate) fn state(&self) -> State {
-        *self.state.borrow()
+        self.life.borrow().state()
     }
 
     /// The state that a probe should see: a drain can leave readiness alone.
     fn seen_by(&self, probe: Probe) -> State {
-        let state = self.state();
-        let is_kept = self.settings.ready_during_drain && probe == Probe::Readiness;
-        if state == State::Draining && is_kept && self.was_ready.load(Ordering::Relaxed) {
+        let life = self.life.borrow();
+        if life.reached == State::Ready
+            && self.settings.ready_during_drain
+            && probe == Probe::Readiness
+        {
             return State::Ready;
         }
-        state
+        life.state()
     }
 
-    /// Moves the state forward. Returns the state before, or `None` if it was as far already.
-    pub(crate) fn enter(&self, state: State) -> Option<State> {
-        let mut before = None;
-        self.state.send_if_modified(|current| {
-            if *current < state {
-                let was_ready = *current == State::Ready;
-                self.was_ready.store(was_ready, Ordering::Relaxed);
-                before = Some(mem::replace(current, state));
+    /// Moves the start forward, unless it has come as far already or the drain has begun.
+    fn enter(&self, state: State) {
+        let moved = self.life.send_if_modified(|life| {
+            let moves = life.state() < state;
+            if moves {
+                life.reached = state;
             }
-            before.is_some()
+            moves
         });
         match state {
-            _ if before.is_none() => {}
-            State::Waiting => info!("waiting for the required checks"),
-            State::Ready => info!("ready"),
-            // The drain logs what began it.
-            State::Starting | State::Draining => {}
+            State::Waiting if moved => info!("waiting for the required checks"),
+            State::Ready if moved => info!("ready"),
+            _ => {}
         }
-        before
+    }
+
+    /// Returns the name of a heartbeat whose worker panicked, if there is one.
+    pub(crate) fn panicked(&self) -> Option<Arc<str>> {
+        self.heartbeats.panicked()
     }
 
     /// Returns the pulse of each heartbeat, and logs those that have changed.

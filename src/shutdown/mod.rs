@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use self::watcher::{Signals, watch};
 use crate::{
     Health,
-    health::{Drain, End, Inner, Signal, State, lock},
+    health::{Drain, Inner, Life, lock},
     report::describe,
 };
 
@@ -70,7 +70,7 @@ impl Health {
     /// In a tokio runtime that was built without IO or time.
     pub fn handle_signals(&self) -> io::Result<Shutdown> {
         let runtime = Handle::try_current().map_err(io::Error::other)?;
-        let mut installed = lock(&self.inner.life.installed);
+        let mut installed = lock(&self.inner.handles_signals);
         if !*installed {
             runtime.spawn(watch(self.clone(), Signals::new()?));
             *installed = true;
@@ -89,21 +89,14 @@ impl Health {
     }
 
     /// Returns `false` if the drain has begun before.
-    fn drain(&self, signal: Option<Signal>) -> bool {
-        let inner = &self.inner;
-        // Before anybody hears of the drain: workers end, and drop their heartbeats.
-        let broken = broken(inner);
-        let Some(before) = inner.enter(State::Draining) else {
-            return false;
-        };
-        inner.life.end.send_modify(|end| {
-            end.drain = Some(Drain {
-                signal,
-                was_ready: before != State::Starting,
-                broken,
-            });
-        });
-        true
+    fn drain(&self, signal: Option<&'static str>) -> bool {
+        // Before anybody hears of the drain, because workers then end and drop their heartbeats.
+        let broken = broken(&self.inner);
+        self.inner.life.send_if_modified(|life| {
+            let begins = life.drain.is_none();
+            life.drain.get_or_insert(Drain { signal, broken });
+            begins
+        })
     }
 }
 
@@ -113,7 +106,7 @@ impl Shutdown {
     /// For what should stop at once because no load balancer has to notice: a worker that takes
     /// jobs from a queue, a gRPC health service, a WebSocket that says goodbye.
     pub fn started(&self) -> impl Future<Output = ()> + Send + use<> {
-        self.until(|end| end.drain.is_some())
+        self.until(|life| life.drain.is_some())
     }
 
     /// Returns whether the drain has begun.
@@ -122,11 +115,17 @@ impl Shutdown {
     /// does the same with a layer:
     ///
     /// ```
-    /// use axum::{Router, http::header, middleware::map_response, response::Response};
+    /// use axum::{
+    ///     Router,
+    ///     http::{StatusCode, header},
+    ///     middleware::map_response,
+    ///     response::Response,
+    /// };
     ///
     /// # fn layered(app: Router, shutdown: lifesign::Shutdown) -> Router {
     /// app.layer(map_response(move |mut response: Response| {
-    ///     if shutdown.has_started() {
+    ///     let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    ///     if shutdown.has_started() && !is_upgrade {
     ///         let close = header::HeaderValue::from_static("close");
     ///         response.headers_mut().insert(header::CONNECTION, close);
     ///     }
@@ -136,12 +135,12 @@ impl Shutdown {
     /// ```
     #[must_use]
     pub fn has_started(&self) -> bool {
-        self.0.inner.life.end.borrow().drain.is_some()
+        self.0.inner.life.borrow().drain.is_some()
     }
 
     /// Waits until the drain delay is over, for `with_graceful_shutdown` and its like.
     pub fn delay_over(&self) -> impl Future<Output = ()> + Send + use<> {
-        self.until(|end| end.delay_over.is_some())
+        self.until(|life| life.delay_over.is_some())
     }
 
     /// Runs a server or a worker, and cuts it at the end of the shutdown timeout.
@@ -202,17 +201,18 @@ impl Shutdown {
 
     /// What was broken when the drain began, or is now if it has not begun.
     pub(crate) fn broken(&self) -> Option<String> {
-        match &self.0.inner.life.end.borrow().drain {
-            Some(drain) => drain.broken.clone(),
-            None => broken(&self.0.inner),
+        let inner = &self.0.inner;
+        let panicked = |name| format!("the worker of heartbeat {name} panicked");
+        match &inner.life.borrow().drain {
+            // Workers end during the drain, but a panic is a failure at any time.
+            Some(drain) => drain.broken.clone().or(inner.panicked().map(panicked)),
+            None => broken(inner),
         }
     }
 
     fn interrupted(&self) -> io::Error {
-        let end = self.0.inner.life.end.borrow();
-        let signal = end.drain.as_ref().and_then(|drain| drain.signal);
-        let reason = signal.map_or("the drain began", |signal| signal.name);
-        drop(end);
+        let signal = self.0.inner.life.borrow().signal();
+        let reason = signal.unwrap_or("the drain began");
         info!(reason, "start-up abandoned");
         let error = format!("start-up abandoned: {reason}");
         io::Error::new(io::ErrorKind::Interrupted, error)
@@ -220,18 +220,18 @@ impl Shutdown {
 
     pub(crate) async fn timed_out(&self) {
         self.delay_over().await;
-        let over = self.0.inner.life.end.borrow().delay_over;
+        let over = self.0.inner.life.borrow().delay_over;
         match over.and_then(|over| over.checked_add(self.0.inner.settings.shutdown_timeout)) {
             Some(end) => sleep_until(end).await,
             None => pending().await,
         }
     }
 
-    fn until(&self, step: fn(&End) -> bool) -> impl Future<Output = ()> + Send + use<> {
-        let mut end = self.0.inner.life.end.subscribe();
+    fn until(&self, step: fn(&Life) -> bool) -> impl Future<Output = ()> + Send + use<> {
+        let mut life = self.0.inner.life.subscribe();
         async move {
-            // Without a sender there is no service, and nothing to wait for.
-            let _ = end.wait_for(step).await;
+            // This fails if all handles of the service are dropped. It has ended then.
+            let _ = life.wait_for(step).await;
         }
     }
 }

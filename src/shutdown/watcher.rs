@@ -3,7 +3,7 @@
 use std::{
     future::pending,
     io::{self, IsTerminal, Write},
-    mem, process,
+    mem, process, thread,
     time::Duration,
 };
 
@@ -14,11 +14,14 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::Shutdown;
-use crate::{Health, health::Signal};
+use crate::{Health, health::State};
 
 /// Minimum time between two signals that are counted apart. `timeout` and some init systems send
 /// the same signal to the process and to its group.
 const REPEATED_SIGNAL: Duration = Duration::from_millis(100);
+
+/// How long `main` may take after the shutdown timeout, once the runtime is dropped.
+const EXIT_MARGIN: Duration = Duration::from_millis(500);
 
 /// How long Ctrl-C in a terminal takes before the terminal is told what the service waits for.
 const HINT_AFTER: Duration = Duration::from_millis(300);
@@ -29,17 +32,20 @@ pub(super) async fn watch(health: Health, mut signals: Signals) {
     let health = &watcher.0;
     let started = Shutdown(health.clone()).started();
     select! {
-        signal = signals.first() => if health.drain(Some(signal)) {
+        signal = signals.first() => if health.drain(Some(signal.name)) {
             info!(signal = signal.name, "draining");
         },
         () = started => {}
     }
 
-    let is_interactive = is_interactive(health);
-    let delay = if is_interactive || !was_ready(health) {
-        Duration::ZERO
-    } else {
-        health.inner.settings.drain_delay
+    let (is_interactive, delay) = {
+        let life = health.inner.life.borrow();
+        // Ctrl-C in a terminal: no load balancer has to notice the drain there.
+        let is_interactive =
+            life.signal() == Some(Signal::INTERRUPT.name) && io::stderr().is_terminal();
+        let has_delay = !is_interactive && life.reached != State::Starting;
+        let delay = has_delay.then_some(health.inner.settings.drain_delay);
+        (is_interactive, delay.unwrap_or_default())
     };
     info!(?delay, "the port stays open for the drain delay");
     select! {
@@ -62,41 +68,46 @@ pub(super) async fn watch(health: Health, mut signals: Signals) {
     };
     select! {
         () = hint => {}
-        signal = signals.another() => exit(signal),
+        signal = signals.another() => {
+            warn!(signal = signal.name, "ended by another signal");
+            exit(128 + signal.number);
+        }
     }
 }
 
-/// Whether somebody pressed Ctrl-C in a terminal, where no load balancer has to notice the drain.
-fn is_interactive(health: &Health) -> bool {
-    let end = health.inner.life.end.borrow();
-    let signal = end.drain.as_ref().and_then(|drain| drain.signal);
-    signal == Some(Signal::INTERRUPT) && io::stderr().is_terminal()
-}
-
-fn was_ready(health: &Health) -> bool {
-    let end = health.inner.life.end.borrow();
-    end.drain.as_ref().is_some_and(|drain| drain.was_ready)
-}
-
-#[expect(
-    clippy::exit,
-    reason = "the user asked again, and `main` may never return"
-)]
-fn exit(signal: Signal) -> ! {
-    warn!(signal = signal.name, "ended by another signal");
-    process::exit(128 + signal.number)
-}
-
-/// Ends the shutdown if the runtime drops the task: nobody would hear a signal any more.
+/// Ends the shutdown if the runtime drops the task: signals are no longer received then.
 struct Watcher(Health);
 
 impl Watcher {
     fn end_delay(&self) {
-        self.0.inner.life.end.send_if_modified(|end| {
-            let ends = end.delay_over.is_none();
-            end.delay_over.get_or_insert_with(Instant::now);
+        self.0.inner.life.send_if_modified(|life| {
+            let ends = life.delay_over.is_none();
+            life.delay_over.get_or_insert_with(Instant::now);
             ends
         });
+    }
+
+    /// Ends the process if `main` does not return in time. A runtime that is dropped waits without
+    /// limit for its blocking threads, such as a DNS lookup or a read from a dead network drive.
+    fn bound_exit(&self) {
+        let life = self.0.inner.life.borrow();
+        let (Some(_), Some(delay_over)) = (life.signal(), life.delay_over) else {
+            return;
+        };
+        let timeout = match life.reached {
+            State::Starting => Duration::ZERO,
+            _ => self.0.inner.settings.shutdown_timeout,
+        };
+        let left = timeout.saturating_sub(delay_over.elapsed()) + EXIT_MARGIN;
+        drop(life);
+        let wait = move || {
+            thread::sleep(left);
+            warn!("ended, because `main` has not returned");
+            exit(1);
+        };
+        if let Err(error) = thread::Builder::new().spawn(wait) {
+            warn!(%error, "the end of `main` is not bounded");
+        }
     }
 }
 
@@ -104,7 +115,31 @@ impl Drop for Watcher {
     fn drop(&mut self) {
         self.0.drain(None);
         self.end_delay();
+        self.bound_exit();
     }
+}
+
+#[expect(clippy::exit, reason = "`main` may never return")]
+fn exit(code: i32) -> ! {
+    process::exit(code)
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Signal {
+    name: &'static str,
+    number: i32,
+}
+
+impl Signal {
+    const INTERRUPT: Self = Self {
+        name: if cfg!(windows) { "Ctrl-C" } else { "SIGINT" },
+        number: 2,
+    };
+    #[cfg(unix)]
+    const TERMINATE: Self = Self {
+        name: "SIGTERM",
+        number: 15,
+    };
 }
 
 pub(super) struct Signals {
@@ -148,6 +183,7 @@ impl Signals {
             if mem::replace(&mut self.counted, true) {
                 return signal;
             }
+            info!(signal = signal.name, "already draining");
         }
     }
 
@@ -155,8 +191,9 @@ impl Signals {
         loop {
             let signal = self.receive().await;
             let now = Instant::now();
-            let last = self.last.replace(now);
-            if last.is_none_or(|last| now - last >= REPEATED_SIGNAL) {
+            let is_repeated = |last| now - last < REPEATED_SIGNAL;
+            if !self.last.is_some_and(is_repeated) {
+                self.last = Some(now);
                 return signal;
             }
         }

@@ -69,6 +69,8 @@ fn main() -> Outcome {
             "unpolled" => unpolled().await,
             "before_ready" => before_ready().await,
             "startup" => startup().await,
+            "blocked" => blocked().await,
+            "panicking_worker" => panicking_worker().await,
             "worker" => worker().await,
             "broken" => broken().await,
             "panics" => panics().await,
@@ -205,6 +207,32 @@ async fn worker() -> Outcome {
         }
         None => Ok(ExitCode::FAILURE),
     }
+}
+
+/// Starts with work that blocks its thread, which the runtime's end waits for.
+async fn blocked() -> Outcome {
+    let shutdown = health()?.handle_signals()?;
+    println!("starting");
+    let work = tokio::task::spawn_blocking(|| thread::sleep(Duration::from_secs(600)));
+    shutdown.startup(work).await??;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a worker that panics when the drain begins.
+async fn panicking_worker() -> Outcome {
+    let health = health()?;
+    let shutdown = health.handle_signals()?;
+    let heartbeat = health.heartbeat("jobs", Duration::from_secs(60))?;
+    let started = shutdown.started();
+    let worker = tokio::spawn(async move {
+        let _heartbeat = heartbeat;
+        started.await;
+        panic!("a job");
+    });
+    health.set_ready();
+    println!("starting");
+    let _ = worker.await;
+    Ok(shutdown.exit_code())
 }
 
 /// Drops a heartbeat after it is ready.

@@ -279,3 +279,27 @@ fn ctrl_c_says_what_it_waits_for_and_a_second_one_ends_it() {
 fn apart() {
     thread::sleep(Duration::from_millis(120));
 }
+
+#[test]
+fn blocked_start_ends_within_a_second() {
+    let program = Program::start("blocked", &[]);
+    program.line();
+
+    program.signal("TERM");
+    let end = program.end();
+
+    assert_eq!(end.code, Some(1), "{}", end.log);
+    assert!(end.log.contains("`main` has not returned"), "{}", end.log);
+    assert!(end.took < AT_ONCE, "{end:?}");
+}
+
+#[test]
+fn worker_that_panics_during_the_drain_fails() {
+    let program = Program::start("panicking_worker", &[]);
+    program.line();
+
+    program.signal("TERM");
+    let end = program.end();
+
+    assert_eq!(end.code, Some(1), "{}", end.log);
+}
