@@ -74,7 +74,10 @@ pub(crate) fn assert_drains_for(service: Running<'_>, expected: Range<Duration>)
 
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
     // The last response before the port closed. Half of the delay, because a busy machine polls rarely.
-    assert!(responded >= expected.start / 2, "closed after {responded:?}");
+    assert!(
+        responded >= expected.start / 2,
+        "closed after {responded:?}"
+    );
     assert!(expected.contains(&took), "exited after {took:?}");
 }
 
