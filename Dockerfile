@@ -65,16 +65,15 @@ COPY --chmod=0755 <<'EOF' /usr/local/bin/plan
 #!/bin/sh -eu
 fail() { echo "error: $1" >&2; exit 1; }
 [ -f Cargo.lock ] || fail 'no Cargo.lock: commit it, and let .dockerignore pass it'
-if [ -z "$BIN$EXAMPLE" ]; then
-    # Without a name, --bin makes cargo list the binaries.
-    set -- $(cargo build ${PACKAGE:+--package=$PACKAGE} --bin 2>&1 | sed -n 's/^    //p')
-    [ $# -eq 1 ] || fail "choose a binary with --build-arg BIN=…, PACKAGE=… or EXAMPLE=…; found: ${*:-none}"
-    BIN=$1
-fi
+set -- $BIN $EXAMPLE
+# Without a name, --bin makes cargo list the binaries.
+[ $# -gt 0 ] || set -- $(cargo build ${PACKAGE:+--package=$PACKAGE} --bin 2>&1 | sed -n 's/^    //p')
+[ $# -eq 1 ] || fail "pass --build-arg BIN=…, PACKAGE=… or EXAMPLE=… to choose one binary; found: ${*:-none}"
 mkdir /plan
 cargo chef prepare --recipe-path /plan/recipe.json
-echo "${EXAMPLE:+examples/}${EXAMPLE:-$BIN}" >/plan/executable
-echo ${PACKAGE:+--package=$PACKAGE} ${FEATURES:+--features=$FEATURES} ${BIN:+--bin=$BIN} ${EXAMPLE:+--example=$EXAMPLE} >/plan/arguments
+[ -n "$EXAMPLE" ] && kind=example || kind=bin
+echo "--$kind=$1 ${PACKAGE:+--package=$PACKAGE} ${FEATURES:+--features=$FEATURES}" >/plan/arguments
+echo "${EXAMPLE:+examples/}$1" >/plan/executable
 EOF
 COPY . .
 ARG PACKAGE="" BIN="" EXAMPLE="" FEATURES=""
@@ -146,7 +145,7 @@ ARG BASE BUILDARCH TARGETARCH
 RUN --mount=type=bind,from=base,target=/base,rw start
 
 # The image: the base, one file and metadata.
-FROM base
+FROM base AS image
 # No --link, which Podman 5.4 refuses.
 COPY --from=build /out/app /app
 WORKDIR /

@@ -1,28 +1,35 @@
-# The image, with what git and Cargo.toml know of it. Copy this file beside the Dockerfile.
+# Builds the image with the metadata that git and Cargo.toml know. Copy this file beside the Dockerfile.
 #
-#   make image     builds TAG from TARGET
-#   make images    builds TAG-TARGET for each target
-#   make run       builds TAG and runs it, locked down, on port 8080
+#   make image     builds TAG on BASE
+#   make images    builds TAG-BASE for each base
+#   make run       builds TAG and runs it without privileges, with PORT published
 #
-# On the command line: TAG, TARGET, PACKAGE, BIN, EXAMPLE, FEATURES, MANIFEST (of a workspace's member), and FLAGS for docker build.
+# Variables of the command line: TAG, BASE, PACKAGE, BIN, EXAMPLE, FEATURES, BUILD_PACKAGES, PORT, COMMAND (the arguments
+# that the service starts with by default, such as "serve --workers 4"), and FLAGS for docker build.
 
-MANIFEST ?= Cargo.toml
-TARGET ?= distroless-static
-TARGETS := from-scratch distroless-static alpine distroless-cc debian-slim
+BASE ?= distroless-static
+BASES := scratch distroless-static alpine distroless-cc debian-slim
+PORT ?= 8080
 
-field = $(shell sed -n '/^\[\(workspace\.\)*package\]/,/^\[/s/^$(1) *= *"\([^"][^"]*\)".*/\1/p' $(MANIFEST) | head -n 1)
+manifest := $(or $(if $(PACKAGE),$(shell grep -rlE --include=Cargo.toml --exclude-dir=target --exclude-dir=vendor \
+    '^name *= *"$(PACKAGE)"' . | head -n 1)),Cargo.toml)
+read = $(shell sed -n '/^\[$(1)\]/,/^\[/s/^$(2) *= *"\([^"][^"]*\)".*/\1/p' $(3) | head -n 1)
+# A field of the package, or of the workspace that the package inherits it from.
+field = $(or $(call read,package,$(1),$(manifest)),$(call read,workspace\.package,$(1),Cargo.toml))
 
 TAG ?= $(or $(BIN),$(EXAMPLE),$(PACKAGE),$(call field,name),$(notdir $(CURDIR)))
 
-# Docker takes an argument that is named without a value from the environment, where no quoting can go wrong.
-export PACKAGE BIN EXAMPLE FEATURES
+# Docker reads the values from the environment, so that no shell sees them.
+export BASE PACKAGE BIN EXAMPLE FEATURES BUILD_PACKAGES PORT
 export TITLE ?= $(or $(BIN),$(EXAMPLE),$(PACKAGE),$(call field,name))
 export DESCRIPTION ?= $(call field,description)
 export SOURCE ?= $(call field,repository)
 export LICENSES ?= $(call field,license)
-export VERSION ?= $(or $(shell git describe --tags --always --dirty 2>/dev/null),$(call field,version))
+# The tag without its `v`. Without a tag it is the package's version, as in the binary, because a commit is no version.
+export VERSION ?= $(or $(shell git describe --tags --dirty --match 'v[0-9]*' --match '[0-9]*' 2>/dev/null | sed 's/^v//'),\
+    $(call field,version))
 export GIT_COMMIT ?= $(shell git rev-parse --verify --quiet HEAD 2>/dev/null)
-# The commit's time and never the clock's: the same commit is the same image.
+# The time of the commit and not of the clock, so that a commit always gives the same image.
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
 export BUILD_DATE ?= $(shell TZ=UTC git log -1 --format=%cd --date=format-local:%FT%TZ 2>/dev/null)
 
@@ -30,15 +37,21 @@ export BUILD_DATE ?= $(shell TZ=UTC git log -1 --format=%cd --date=format-local:
 message := $(shell git rev-parse 2>&1)
 $(if $(findstring safe.directory,$(message)),$(warning git cannot read version, commit and dates: $(strip $(message))))
 
-arguments := PACKAGE BIN EXAMPLE FEATURES TITLE DESCRIPTION SOURCE LICENSES VERSION GIT_COMMIT BUILD_DATE SOURCE_DATE_EPOCH
-build = docker build $(arguments:%=--build-arg %) $(FLAGS)
+arguments := PACKAGE BIN EXAMPLE FEATURES BUILD_PACKAGES PORT TITLE DESCRIPTION SOURCE LICENSES \
+    VERSION GIT_COMMIT BUILD_DATE SOURCE_DATE_EPOCH
+# CMD takes no build argument, so a line is appended. xargs splits at spaces, honours quotes, and runs nothing.
+override export COMMAND := $(value COMMAND)
+words := words="$$(printf '%s' "$$COMMAND" | xargs printf '"%s"\n')"
+json := $$(printf '%s' "$$words" | sed 's/[\"]/\\&/g; s/^\\//; s/\\"$$/"/' | paste -sd , -)
+dockerfile := { cat Dockerfile; if [ -n "$$COMMAND" ]; then printf 'CMD [%s]\n' "$(json)"; fi; }
+build = $(words) && $(dockerfile) | docker build --file - $(arguments:%=--build-arg %) $(FLAGS)
 
 .PHONY: image images run
 image:
-	$(build) --target $(TARGET) --tag $(TAG) .
+	$(build) --build-arg BASE --tag '$(TAG)' .
 
 images:
-	for target in $(TARGETS); do $(build) --target "$$target" --tag "$(TAG)-$$target" . || exit; done
+	for base in $(BASES); do $(build) --build-arg BASE=$$base --tag '$(TAG)'-$$base . || exit; done
 
 run: image
-	docker run --rm --read-only --cap-drop ALL --security-opt no-new-privileges --publish 8080:8080 $(TAG)
+	docker run --rm --read-only --cap-drop ALL --security-opt no-new-privileges --publish $(PORT):$(PORT) '$(TAG)'

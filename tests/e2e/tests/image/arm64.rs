@@ -94,8 +94,13 @@ impl Image {
         let tag = format!("lifesign-arm64:{test}-{}", process::id());
         let mut build = Command::new("docker");
         build
-            .args(["build", "--platform=linux/arm64", "--target=from-scratch"])
+            .args([
+                "build",
+                "--platform=linux/arm64",
+                "--build-arg=BASE=scratch",
+            ])
             .args(["--build-arg", builder.expect("a pinned builder")])
+            .arg("--build-arg=EXAMPLE=service")
             .arg(format!("--build-arg=VERSION={VERSION}"))
             .arg(format!("--build-arg=GIT_COMMIT={GIT_COMMIT}"))
             .arg(format!("--build-arg=BUILD_DATE={BUILD_DATE}"))

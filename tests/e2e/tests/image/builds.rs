@@ -63,18 +63,12 @@ impl Project {
         self.folder.to_str().expect("a path of UTF-8")
     }
 
-    /// The names of the Dockerfile's stages, without those of another architecture.
+    /// The names of the Dockerfile's stages.
     pub fn stages(&self) -> Vec<String> {
-        let here = docker(["version", "--format={{.Server.Arch}}"]);
         let dockerfile = fs::read_to_string(self.folder.join("Dockerfile")).unwrap();
         let lines = dockerfile.lines().filter(|line| line.starts_with("FROM "));
         let names = lines.filter_map(|line| Some(line.split_once(" AS ")?.1.to_owned()));
-        let elsewhere = |name: &String| {
-            ["amd64", "arm64"]
-                .iter()
-                .any(|arch| *arch != here && name.ends_with(arch))
-        };
-        names.filter(|name| !elsewhere(name)).collect()
+        names.collect()
     }
 }
 

@@ -18,9 +18,9 @@ use std::{
 use lifesign_e2e::REPOSITORY;
 use serde_json::Value;
 
-/// Each with the argument that names its base.
-pub(crate) const TARGETS: [(&str, &str); 5] = [
-    ("from-scratch", ""),
+/// The values of the argument `BASE`, each with the argument that names its image.
+pub(crate) const BASES: [(&str, &str); 5] = [
+    ("scratch", ""),
     ("distroless-static", "DISTROLESS_STATIC_IMAGE"),
     ("alpine", "ALPINE_IMAGE"),
     ("distroless-cc", "DISTROLESS_CC_IMAGE"),
@@ -32,20 +32,20 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The default image of this repository.
 pub(crate) fn image() -> Arc<Image> {
-    target(1)
+    image_on(1)
 }
 
-pub(crate) fn targets() -> [Arc<Image>; 5] {
-    [0, 1, 2, 3, 4].map(target)
+pub(crate) fn images() -> [Arc<Image>; 5] {
+    [0, 1, 2, 3, 4].map(image_on)
 }
 
-/// One of [`TARGETS`] of this repository, as `make image` builds it: when the first test asks,
+/// The image on one of [`BASES`] of this repository, as `make image` builds it: when the first test asks,
 /// removed when no test has it any more.
-pub(crate) fn target(index: usize) -> Arc<Image> {
+pub(crate) fn image_on(index: usize) -> Arc<Image> {
     static SHARED: [Mutex<Weak<Image>>; 5] = [const { Mutex::new(Weak::new()) }; 5];
     let mut shared = SHARED[index].lock().expect("the image was built");
     shared.upgrade().unwrap_or_else(|| {
-        let image = Image::make(TARGETS[index].0);
+        let image = Image::make(&["EXAMPLE=service", &format!("BASE={}", BASES[index].0)]);
         let image = Arc::new(image.unwrap_or_else(|log| panic!("make image: {log}")));
         *shared = Arc::downgrade(&image);
         image
@@ -86,15 +86,12 @@ impl Image {
     }
 
     /// By the Makefile, from this repository.
-    pub(crate) fn make(target: &str) -> Result<Self, String> {
+    pub(crate) fn make(variables: &[&str]) -> Result<Self, String> {
         let mut make = Command::new("make");
-        make.args(["--directory", REPOSITORY, "image"]);
+        make.args(["--directory", REPOSITORY, "image"])
+            .args(variables);
         Self::run(unique_tag(), |tag, flags| {
-            make.args([
-                format!("TARGET={target}"),
-                format!("TAG={tag}"),
-                format!("FLAGS={}", flags.join(" ")),
-            ])
+            make.args([format!("TAG={tag}"), format!("FLAGS={}", flags.join(" "))])
         })
     }
 
@@ -142,16 +139,6 @@ impl Image {
     pub(crate) fn label(&self, name: &str) -> String {
         let label = &self.config()["Labels"][format!("org.opencontainers.image.{name}")];
         label.as_str().unwrap_or_default().to_owned()
-    }
-
-    /// What it consists of.
-    pub(crate) fn layers(&self) -> String {
-        docker([
-            "image",
-            "inspect",
-            "--format={{json .RootFS.Layers}}",
-            &self.tag,
-        ])
     }
 
     /// The crates that cargo had to compile, in alphabetical order.
@@ -269,7 +256,7 @@ impl Project {
         );
         // So that the dependencies are those that are tested elsewhere.
         copy(&["Cargo.lock"], &project.folder);
-        project.lock(&["metadata", "--offline", "--format-version=1"]);
+        project.lock(&["update", "--workspace", "--offline"]);
         project
     }
 

@@ -13,8 +13,7 @@ use lifesign_e2e::{REPOSITORY, manifest_field};
 use serde_json::{Value, json};
 
 use crate::engine::{
-    Container, Files, Image, TARGETS, bases, docker, get, git, image, nanoseconds, parse, run,
-    targets,
+    BASES, Container, Files, Image, bases, docker, get, git, image, images, nanoseconds, parse, run,
 };
 
 #[test]
@@ -59,7 +58,7 @@ fn route_subcommand_and_labels_name_the_same_build() {
     assert_eq!(image.label("revision"), commit);
     let seconds = run(Command::new("date").args(["--date", &image.label("created"), "+%s"]));
     assert_eq!(seconds, date);
-    assert_eq!(image.label("title"), "lifesign");
+    assert_eq!(image.label("title"), "service");
     assert_eq!(image.label("description"), manifest_field("description"));
     assert_eq!(image.label("licenses"), manifest_field("license"));
     // There is no public repository yet.
@@ -67,21 +66,17 @@ fn route_subcommand_and_labels_name_the_same_build() {
 }
 
 #[test]
-fn every_target_has_user_port_probe_and_labels() {
+fn every_image_has_user_port_probe_and_labels() {
     let seconds = |seconds: u64| seconds * 1_000_000_000;
     let bases = bases();
-    for (image, (target, base)) in targets().iter().zip(TARGETS) {
+    for (image, (name, base)) in images().iter().zip(BASES) {
         let config = image.config();
 
-        assert_eq!(config["User"], "65532:65532", "{target}");
-        assert_eq!(config["WorkingDir"], "/", "{target}");
-        assert_eq!(
-            config["ExposedPorts"],
-            json!({ "8080/tcp": {} }),
-            "{target}"
-        );
-        assert_eq!(config["Entrypoint"], json!(["/app"]), "{target}");
-        assert_eq!(config["Cmd"], Value::Null, "{target}");
+        assert_eq!(config["User"], "65532:65532", "{name}");
+        assert_eq!(config["WorkingDir"], "/", "{name}");
+        assert_eq!(config["ExposedPorts"], json!({ "8080/tcp": {} }), "{name}");
+        assert_eq!(config["Entrypoint"], json!(["/app"]), "{name}");
+        assert_eq!(config["Cmd"], Value::Null, "{name}");
         assert_eq!(
             config["Healthcheck"],
             json!({
@@ -92,16 +87,16 @@ fn every_target_has_user_port_probe_and_labels() {
                 "StartInterval": seconds(1),
                 "Retries": 3,
             }),
-            "{target}"
+            "{name}"
         );
         let base = bases.iter().find(|(argument, _)| argument == base);
         let base = base.map_or("scratch", |(_, image)| image);
-        assert_eq!(image.label("base.name"), base, "{target}");
-        assert_eq!(image.label("title"), "lifesign", "{target}");
+        assert_eq!(image.label("base.name"), base, "{name}");
+        assert_eq!(image.label("title"), "service", "{name}");
         assert_eq!(
             image.label("revision"),
             git(&["rev-parse", "HEAD"]),
-            "{target}"
+            "{name}"
         );
     }
 }
@@ -115,8 +110,8 @@ fn the_default_image_is_under_four_megabytes_with_its_base() {
 }
 
 #[test]
-fn every_target_runs_locked_down_in_16_mib() {
-    let containers = targets().map(|image| {
+fn every_base_runs_locked_down_in_16_mib() {
+    let containers = images().map(|image| {
         let locked_down = [
             "--read-only",
             "--cap-drop=ALL",
@@ -144,7 +139,7 @@ fn every_target_runs_locked_down_in_16_mib() {
 #[test]
 fn an_image_is_its_base_and_the_executable() {
     let bases = bases();
-    for (image, (target, base)) in targets().iter().zip(TARGETS) {
+    for (image, (name, base)) in images().iter().zip(BASES) {
         let base = bases.iter().find(|(argument, _)| argument == base);
         let base = match base {
             Some((_, base)) => Files::of(base),
@@ -157,17 +152,17 @@ fn an_image_is_its_base_and_the_executable() {
             .iter()
             .filter(|file| !base.0.contains(file))
             .collect();
-        assert_eq!(added.len(), 1, "{target}: {added:?}");
-        assert_eq!(added[0].name, "app", "{target}");
-        assert_eq!(added[0].mode, "-r-xr-xr-x", "{target}");
+        assert_eq!(added.len(), 1, "{name}: {added:?}");
+        assert_eq!(added[0].name, "app", "{name}");
+        assert_eq!(added[0].mode, "-r-xr-xr-x", "{name}");
         let lost: Vec<_> = base
             .0
             .iter()
             .filter(|file| !files.0.contains(file))
             .collect();
-        assert!(lost.is_empty(), "{target}: {lost:?}");
+        assert!(lost.is_empty(), "{name}: {lost:?}");
 
-        if !target.contains("scratch") && !target.contains("distroless") {
+        if !name.contains("scratch") && !name.contains("distroless") {
             continue;
         }
         let tools = [
@@ -177,8 +172,8 @@ fn an_image_is_its_base_and_the_executable() {
         for file in &files.0 {
             let name = file.name.rsplit('/').next().unwrap_or_default();
             let runs = file.mode.starts_with(['-', 'l']) && file.mode.contains('x');
-            assert!(!(runs && tools.contains(&name)), "{target}: {file:?}");
-            assert!(!file.mode[..7].contains(['s', 'S']), "{target}: {file:?}");
+            assert!(!(runs && tools.contains(&name)), "{name}: {file:?}");
+            assert!(!file.mode[..7].contains(['s', 'S']), "{name}: {file:?}");
         }
     }
 }
@@ -233,7 +228,11 @@ fn a_new_commit_or_version_compiles_only_the_last_crate() {
 
     for argument in ["GIT_COMMIT", "VERSION"] {
         let argument = format!("--build-arg={argument}={now:040}");
-        let image = Image::build(Path::new(REPOSITORY), &[&argument]).unwrap();
+        let image = Image::build(
+            Path::new(REPOSITORY),
+            &["--build-arg=EXAMPLE=service", &argument],
+        )
+        .unwrap();
 
         assert_eq!(image.compiled(), ["lifesign"]);
     }

@@ -20,9 +20,13 @@ const METADATA: [&str; 4] = [
 #[test]
 fn a_commit_is_one_image() {
     let fixture = fixture();
-    for source in [fixture.folder.as_path(), Path::new(REPOSITORY)] {
+    for (source, binary) in [
+        (fixture.folder.as_path(), "BIN=service"),
+        (Path::new(REPOSITORY), "EXAMPLE=service"),
+    ] {
+        let binary = format!("--build-arg={binary}");
         let images = checkouts(source).map(|project| {
-            let options = [&METADATA[..], &["--no-cache"]].concat();
+            let options = [&METADATA[..], &["--no-cache", &binary]].concat();
             Image::build(&project, &options).unwrap_or_else(|log| panic!("{log}"))
         });
 
@@ -48,7 +52,7 @@ fn a_commit_is_exported_with_one_digest() {
         engine.put(project.path(), &folder);
         let build = engine
             .command()
-            .args(["docker", "build", "--no-cache", "--target=from-scratch"])
+            .args(["docker", "build", "--no-cache", "--build-arg=BASE=scratch"])
             .args(build_options())
             .args(METADATA)
             .args([
