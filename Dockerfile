@@ -51,16 +51,17 @@ apt-get install --yes --no-install-recommends cargo-auditable \
     gcc-x86-64-linux-gnu libc6-dev:amd64 musl-dev:amd64 gcc-aarch64-linux-gnu libc6-dev:arm64 musl-dev:arm64
 rm -r /var/lib/apt/lists/*
 EOF
+
 # The cache mount keeps downloads for the next build. Parallel builds share it, and through the links they share cargo's
 # locks. A debug build, because cargo-chef runs for less time than optimizing it takes.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     ln -sf registry/.package-cache registry/.package-cache-mutate /usr/local/cargo && \
     cargo install --locked --debug --config profile.dev.debug=false cargo-chef@0.1.78
 
-# Plan: decides what to build before anything is compiled. The files in /plan stay the same when only code changes, so
-# that the layers made from them stay cached.
+# Plan: cargo-chef's recipe of the dependencies, cargo's arguments, and the path of the binary. When only code changes,
+# these files stay the same, and the layers that are built from them stay cached.
 FROM tools AS plan
-# A script, because BuildKit prints the whole text of a RUN that fails, and the message would be lost in it.
+# A file, because BuildKit prints the whole text of a RUN that fails, and the error message would be lost in it.
 COPY --chmod=0755 <<'EOF' /usr/local/bin/plan
 #!/bin/sh -eu
 fail() { echo "error: $1" >&2; exit 1; }
@@ -75,6 +76,7 @@ cargo chef prepare --recipe-path /plan/recipe.json
 echo "--$kind=$1 ${PACKAGE:+--package=$PACKAGE} ${FEATURES:+--features=$FEATURES}" >/plan/arguments
 echo "${EXAMPLE:+examples/}$1" >/plan/executable
 EOF
+
 COPY . .
 ARG PACKAGE="" BIN="" EXAMPLE="" FEATURES=""
 RUN plan
@@ -99,11 +101,11 @@ ARG BUILD_PACKAGES=""
 RUN if [ -n "$BUILD_PACKAGES" ]; then apt-get update && \
     apt-get install --yes --no-install-recommends $BUILD_PACKAGES && rm -r /var/lib/apt/lists/*; fi
 
-# Dependencies have a layer of their own: cargo-chef writes stubs instead of the code, and cargo builds those with the
-# arguments of the real build. The `[r]` makes the directory of vendored crates optional.
+# Dependencies have a layer of their own: cargo-chef writes stubs in place of the code, and cargo builds the stubs with the
+# arguments of the real build. Vendored crates are needed for that; the `[r]` makes their directory optional.
 COPY --from=plan /plan /plan
 COPY vendo[r] vendor/
-# The secret and the SSH agent are there while the command runs, and in no layer.
+# The secret and the SSH agent are there while the command runs, and are in no layer.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/usr/local/cargo/git \
     --mount=type=secret,id=cargo-credentials,target=/usr/local/cargo/credentials.toml \
@@ -141,6 +143,7 @@ echo "error: in the base $BASE, \`/app healthcheck --help\` did not print its he
     "Either the base lacks what the message above names, or main() does not begin with Cli::run()" >&2
 exit 1
 EOF
+
 ARG BASE BUILDARCH TARGETARCH
 RUN --mount=type=bind,from=base,target=/base,rw start
 

@@ -41,7 +41,7 @@ arguments := PACKAGE BIN EXAMPLE FEATURES BUILD_PACKAGES PORT TITLE DESCRIPTION 
     VERSION GIT_COMMIT BUILD_DATE SOURCE_DATE_EPOCH
 # CMD takes no build argument, so a line is appended. xargs splits at spaces, honours quotes, and runs nothing.
 override export COMMAND := $(value COMMAND)
-words := words="$$(printf '%s' "$$COMMAND" | xargs printf '"%s"\n')"
+words := words="$$(printf '%s\n' "$$COMMAND" | xargs printf '"%s"\n')"
 json := $$(printf '%s' "$$words" | sed 's/[\"]/\\&/g; s/^\\//; s/\\"$$/"/' | paste -sd , -)
 dockerfile := { cat Dockerfile; if [ -n "$$COMMAND" ]; then printf 'CMD [%s]\n' "$(json)"; fi; }
 build = $(words) && $(dockerfile) | docker build --file - $(arguments:%=--build-arg %) $(FLAGS)

@@ -3,6 +3,7 @@
 mod arm64;
 mod builds;
 mod engine;
+mod makefile;
 mod projects;
 mod reference;
 mod reproducible;

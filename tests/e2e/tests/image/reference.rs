@@ -66,7 +66,7 @@ fn route_subcommand_and_labels_name_the_same_build() {
 }
 
 #[test]
-fn every_image_has_user_port_probe_and_labels() {
+fn every_base_has_user_port_probe_and_labels() {
     let seconds = |seconds: u64| seconds * 1_000_000_000;
     let bases = bases();
     for (image, (name, base)) in images().iter().zip(BASES) {

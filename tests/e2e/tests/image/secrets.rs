@@ -46,6 +46,8 @@ fn no_stage_log_or_history_has_a_secret() {
 
     // First a whole image: its log is of each step, and the others find those done.
     let mut stages = project.stages();
+    // An image without a file, which the engine does not export.
+    stages.retain(|stage| stage != "base-scratch");
     stages.insert(0, "image".to_owned());
     let images = stages.iter().map(|stage| {
         let options = [&*format!("--target={stage}"), &credentials(project.path())];

@@ -1,0 +1,214 @@
+//! What the Makefile passes to Docker. Apart from the first test, a script in its place prints it.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use lifesign_e2e::REPOSITORY;
+use serde_json::json;
+
+use crate::engine::{Image, unique};
+
+#[test]
+fn command_and_port_are_in_the_image() {
+    let image = Image::make(&["EXAMPLE=service", "COMMAND=serve 'two words'", "PORT=3000"]);
+
+    let config = image.unwrap().config();
+
+    assert_eq!(config["Entrypoint"], json!(["/app"]));
+    assert_eq!(config["Cmd"], json!(["serve", "two words"]));
+    assert_eq!(config["ExposedPorts"], json!({ "3000/tcp": {} }));
+}
+
+#[test]
+fn a_command_is_split_like_a_shell_does_and_not_executed() {
+    let project = Project::new("[package]\nname = \"service\"\n");
+
+    for (command, line) in [
+        ("serve", r#"CMD ["serve"]"#),
+        ("  -n  --help ''", r#"CMD ["-n","--help",""]"#),
+        (r#"'a "b"' "c'd" e\ f"#, r#"CMD ["a \"b\"","c'd","e f"]"#),
+        (r#"'C:\x'"#, r#"CMD ["C:\\x"]"#),
+        (
+            "$HOME `id` $(id) a,b ; &",
+            r#"CMD ["$HOME","`id`","$(id)","a,b",";","&"]"#,
+        ),
+    ] {
+        let printed = project.image(&[&format!("COMMAND={command}")]);
+        assert_eq!(printed.lines().nth(2), Some(line), "{command}");
+    }
+    let printed = project.image(&[]);
+    assert!(!printed.contains("CMD"), "{printed}");
+    let output = project.make(&["COMMAND=\"no end"]);
+    assert!(!output.status.success());
+}
+
+#[test]
+fn version_is_the_tag_without_its_v_or_the_packages() {
+    let project = Project::new("[package]\nname = \"service\"\nversion = \"0.3.0\"\n");
+    let version = || project.variable("VERSION", &[]);
+
+    assert_eq!(version(), "0.3.0");
+    project.git(&["init", "--quiet"]);
+    project.git(&["add", "."]);
+    project.git(&["commit", "--quiet", "--message", "First"]);
+    assert_eq!(version(), "0.3.0");
+    project.git(&["tag", "api-v9.9.9"]);
+    assert_eq!(version(), "0.3.0");
+    project.git(&["tag", "v1.4.2"]);
+    assert_eq!(version(), "1.4.2");
+    project.write(
+        "Cargo.toml",
+        "[package]\nname = \"service\"\nversion = \"0.4.0\"\n",
+    );
+    assert_eq!(version(), "1.4.2-dirty");
+    assert_eq!(project.variable("VERSION", &["VERSION=7"]), "7");
+}
+
+#[test]
+fn a_member_inherits_the_fields_of_its_workspace() {
+    let project = Project::new(
+        "[workspace]\nmembers = [\"services/*\"]\n[workspace.package]\nversion = \"2.0.0\"\nlicense = \"MIT\"\n",
+    );
+    project.write(
+        "services/one/Cargo.toml",
+        "[package]\nname = \"api\"\nversion.workspace = true\nlicense = { workspace = true }\n",
+    );
+    project.write(
+        "services/two/Cargo.toml",
+        "[package]\nname = \"jobs\"\nversion = \"3.0.0\"\ndescription = \"Jobs\"\n[dependencies]\nversion = \"9\"\n",
+    );
+
+    for (package, variable, value) in [
+        ("api", "VERSION", "2.0.0"),
+        ("api", "LICENSES", "MIT"),
+        ("api", "DESCRIPTION", ""),
+        ("api", "TITLE", "api"),
+        ("jobs", "VERSION", "3.0.0"),
+        ("jobs", "DESCRIPTION", "Jobs"),
+    ] {
+        let package = format!("PACKAGE={package}");
+        assert_eq!(
+            project.variable(variable, &[&package]),
+            value,
+            "{package} {variable}"
+        );
+    }
+}
+
+#[test]
+fn make_warns_if_git_distrusts_the_checkout() {
+    let project = Project::new("[package]\nname = \"service\"\nversion = \"0.3.0\"\n");
+    project.git(&["init", "--quiet"]);
+
+    let trusted = project.make(&[]);
+    let distrusted = project
+        .command()
+        .env("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+        .output();
+
+    assert_eq!(String::from_utf8_lossy(&trusted.stderr), "");
+    let distrusted = distrusted.expect("make");
+    let warning = String::from_utf8_lossy(&distrusted.stderr);
+    assert!(
+        warning.contains("git cannot read version, commit and dates: "),
+        "{warning}"
+    );
+    assert!(
+        warning.contains("git config --global --add safe.directory "),
+        "{warning}"
+    );
+    assert!(distrusted.status.success());
+}
+
+/// A directory with the Makefile, beside a program `docker` that prints how it was called. Removed when dropped.
+struct Project {
+    directory: PathBuf,
+}
+
+impl Project {
+    fn new(manifest: &str) -> Self {
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique());
+        let project = Self { directory };
+        let makefile = fs::read_to_string(format!("{REPOSITORY}/Makefile")).unwrap();
+        project.write("Makefile", &makefile);
+        project.write("Dockerfile", "FROM scratch\n");
+        project.write("Cargo.toml", manifest);
+        let docker = project.write("bin/docker", "#!/bin/sh\necho \"$*\"\ncat\nenv\n");
+        fs::set_permissions(docker, fs::Permissions::from_mode(0o755)).unwrap();
+        project
+    }
+
+    fn write(&self, file: &str, text: &str) -> PathBuf {
+        let path = self.directory.join(file);
+        fs::create_dir_all(path.parent().expect("the project's directory")).unwrap();
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn command(&self) -> Command {
+        let path = std::env::var("PATH").unwrap();
+        let mut make = Command::new("make");
+        make.current_dir(&self.directory)
+            .args(["--silent", "image"])
+            .env("PATH", format!("{}/bin:{path}", self.directory.display()))
+            // No repository above this one, and no variables of the caller.
+            .env("GIT_CEILING_DIRECTORIES", env!("CARGO_TARGET_TMPDIR"));
+        for variable in [
+            "VERSION",
+            "GIT_COMMIT",
+            "BUILD_DATE",
+            "SOURCE_DATE_EPOCH",
+            "PORT",
+        ] {
+            make.env_remove(variable);
+        }
+        make
+    }
+
+    fn make(&self, variables: &[&str]) -> Output {
+        self.command().args(variables).output().expect("make")
+    }
+
+    /// Docker's arguments, the Dockerfile and the environment.
+    fn image(&self, variables: &[&str]) -> String {
+        let output = self.make(variables);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// A variable that Docker gets as a build argument.
+    fn variable(&self, name: &str, variables: &[&str]) -> String {
+        let printed = self.image(variables);
+        let (arguments, rest) = printed.split_once('\n').unwrap();
+        assert!(
+            arguments.contains(&format!(" --build-arg {name} ")),
+            "{arguments}"
+        );
+        let value = rest
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("{name}=")));
+        value
+            .unwrap_or_else(|| panic!("{name}: {printed}"))
+            .to_owned()
+    }
+
+    fn git(&self, arguments: &[&str]) {
+        let mut git = Command::new("git");
+        git.current_dir(&self.directory);
+        for (key, value) in [("name", "test"), ("email", "test@git.invalid")] {
+            git.args(["-c", &format!("user.{key}={value}")]);
+        }
+        let output = git.args(arguments).output().expect("git");
+        assert!(output.status.success(), "{output:?}");
+    }
+}
+
+impl Drop for Project {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
