@@ -3,7 +3,7 @@
 #
 # Builds the image of a Rust service, from a package or from a member of a workspace:
 #
-#   docker build --build-arg PACKAGE=… --build-arg BIN=… .
+#   docker build --build-arg BASE=… --build-arg PACKAGE=… --build-arg BIN=… .
 #
 # docs/image.md lists the arguments, and the Makefile sets those that git and Cargo.toml know. There is no `# syntax=`
 # line, because the frontend of Docker 25 is enough, and another one would be one more image to trust.
@@ -42,8 +42,8 @@ FROM --platform=$BUILDPLATFORM ${RUST_IMAGE} AS tools
 WORKDIR /src
 RUN <<EOF
 set -eu
-# An image of this stage can be the RUST_IMAGE, and then has them already.
-! command -v cargo-auditable || exit 0
+# Builders without a network set RUST_IMAGE to an image of this stage, which has the tools already.
+if command -v cargo-auditable; then exit; fi
 dpkg --add-architecture amd64
 dpkg --add-architecture arm64
 apt-get update
@@ -158,7 +158,7 @@ ARG PORT=8080
 EXPOSE ${PORT}
 # The service's own binary is the probe. While it starts, it is probed every second instead of every 30.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --start-interval=1s --retries=3 CMD ["/app", "healthcheck"]
-# Exec form, so that the service gets SIGTERM itself. There is no shell.
+# Exec form, so that the service gets SIGTERM itself. Most bases have no shell.
 ENTRYPOINT ["/app"]
 ARG TITLE PACKAGE BIN EXAMPLE DESCRIPTION SOURCE LICENSES VERSION GIT_COMMIT BUILD_DATE
 LABEL org.opencontainers.image.title="${TITLE:-${BIN:-${EXAMPLE:-${PACKAGE:-unknown}}}}" \

@@ -3,8 +3,8 @@
 //!
 //! - The image's `HEALTHCHECK` executes the service's own binary as `app healthcheck`, which
 //!   probes the running service over localhost. The image needs no shell and no curl.
-//! - Orchestrators and load balancers request `/health`, `/health/ready` or `/health/live`. An
-//!   outage of a database takes an instance out of traffic, and restarts nothing.
+//! - Orchestrators and load balancers request `/health`, `/health/ready` or `/health/live`. A
+//!   database outage takes an instance out of traffic, but does not restart it.
 //! - `/health`, `app version` and the image's labels report the same version, commit and date.
 //!
 //! ```no_run
@@ -17,7 +17,7 @@
 //! const BUILD: BuildInfo = build_info!();
 //!
 //! fn main() -> Result<ExitCode, Box<dyn Error>> {
-//!     // First, because the probe needs no runtime, logger or configuration.
+//!     // Run this first: a probe needs no runtime, logger or configuration.
 //!     if let Some(code) = Cli::new(BUILD).run() {
 //!         return Ok(code);
 //!     }
@@ -45,8 +45,8 @@
 //! | watch a worker loop | [`Health::heartbeat`] |
 //! | serve an axum router until the service ends | [`Health::serve`] |
 //! | serve the routes with a server of your own | [`Health::routes`] |
-//! | serve them without an HTTP server | [`Health::listen`] |
-//! | serve them with another framework, or over gRPC | [`Health::report`] |
+//! | serve the routes on a port of their own, without an HTTP server of the service | [`Health::listen`] |
+//! | report health through another framework or gRPC | [`Health::report`] |
 //! | let `healthcheck` find the service | [`Health::advertise`] |
 //! | shut down workers and other servers | [`Health::handle_signals`] |
 //! | embed version, commit and date | [`build_info!`], [`build::emit`] |
@@ -55,19 +55,19 @@
 //!
 //! | feature | default | what it adds | crates |
 //! |---|---|---|--:|
-//! | `core` | yes | everything but the following: the commands, checks, reports, signals | 23 |
+//! | `core` | yes | the commands, checks, reports and signal handling | 23 |
 //! | `axum` | yes | [`Health::serve`], [`Health::routes`] | 44 |
 //! | `listener` | yes | [`Health::listen`] | 32 |
 //! | `https` | no | `healthcheck https://…` | 96 |
 //! | `build` | no | [`build::emit`], for build scripts | 0 |
 //!
-//! The last column counts the crates that are compiled with this feature alone. All features but
-//! `build` include `core`, which suffices for services on actix-web, tonic or no framework.
+//! The last column counts the crates that are compiled with this feature alone. Every feature
+//! except `build` includes `core`, which is enough for actix-web, tonic or no framework.
 #![cfg_attr(
     not(all(feature = "axum", feature = "listener", feature = "build")),
     expect(
         rustdoc::broken_intra_doc_links,
-        reason = "links to items of other features"
+        reason = "links to items behind disabled features"
     )
 )]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -76,7 +76,7 @@
     warn(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)
 )]
 
-// The service's side, from the inside out: its state, the response's format, who serves it.
+// The service: its state, the response format, its server, and its shutdown.
 #[cfg(feature = "core")]
 mod health;
 #[cfg(feature = "core")]
@@ -86,19 +86,19 @@ mod serve;
 #[cfg(feature = "core")]
 mod shutdown;
 
-// Where the service listens, which one side writes and the other reads.
+// The advertisement: the service writes its address, and the probe reads it.
 #[cfg(feature = "core")]
 mod advertise;
 #[cfg(feature = "core")]
 mod endpoint;
 
-// The probe's side.
+// The probe: the command line, and its one request.
 #[cfg(feature = "core")]
 mod cli;
 #[cfg(feature = "core")]
 mod probe;
 
-// What both report about the build.
+// Build metadata, which the routes and the commands report.
 #[cfg(feature = "build")]
 pub mod build;
 mod build_info;

@@ -28,7 +28,6 @@ fuzz_target!(|text: &str| {
         assert_request(&fuzzing::request(endpoint.clone(), path), Some(path));
     }
     // A service with this endpoint writes an advertisement that parses to the same.
-    let written =
-        fuzzing::advertise(&endpoint, paths).expect("the endpoint was parsed");
+    let written = fuzzing::advertise(&endpoint, paths).expect("the endpoint was parsed");
     assert_eq!(fuzzing::advertised(&written), Some((endpoint, paths)));
 });

@@ -91,8 +91,8 @@ fn remove(path: &Path, file: &File) {
     }
 }
 
-/// Removes the files of killed services, in whichever container they ran: the directory of a pod
-/// outlives its containers.
+/// Removes the files of killed services. The directory of a pod outlives its containers, so these
+/// can be files of earlier containers.
 fn remove_stale_files() {
     let Ok(entries) = fs::read_dir(DIRECTORY) else {
         return;

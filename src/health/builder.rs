@@ -56,7 +56,7 @@ pub(crate) struct Route {
     pub(crate) probe: Probe,
     /// Path within the router.
     pub(crate) path: String,
-    /// Path that clients request: with the prefix under which the router is nested.
+    /// Path that clients request. It includes the prefix under which the router is nested.
     pub(crate) outer_path: String,
 }
 
@@ -197,7 +197,7 @@ impl HealthBuilder {
 
     /// Sets how long requests in flight may take after the drain delay. The default is 4 s.
     ///
-    /// With the default drain delay, the service ends one second before Docker kills it.
+    /// With both defaults, a shutdown takes at most 9 s. Docker kills a container after 10 s.
     pub const fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.settings.shutdown_timeout = timeout;
         self

@@ -37,8 +37,8 @@ use crate::Health;
 /// 0.9 s of it.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Maximum length of a request head in bytes, and hyper's smallest buffer. Probes send a few
-/// hundred bytes.
+/// Maximum length of a request head in bytes. Probes send a few hundred, but hyper accepts no
+/// smaller buffer.
 const HEAD_MAX: usize = 8 * 1024;
 
 /// Size of the kernel's buffers for each direction of a connection, in bytes. By default the kernel

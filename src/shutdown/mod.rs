@@ -230,7 +230,7 @@ impl Shutdown {
     fn until(&self, step: fn(&Life) -> bool) -> impl Future<Output = ()> + Send + use<> {
         let mut life = self.0.inner.life.subscribe();
         async move {
-            // This fails if all handles of the service are dropped. It has ended then.
+            // This fails once all handles of the service are dropped. The service is gone then.
             let _ = life.wait_for(step).await;
         }
     }

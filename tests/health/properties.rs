@@ -388,7 +388,7 @@ fn text(value: &Value) -> String {
     value.as_str().expect("a string").to_owned()
 }
 
-/// Runs a test in paused time. Only the events and the checks advance it.
+/// Runs a test with tokio's clock paused. Only the plan's events and checks advance the clock.
 fn in_paused_time(
     test: impl Future<Output = Result<(), TestCaseError>>,
 ) -> Result<(), TestCaseError> {

@@ -12,14 +12,14 @@ use std::{
 
 use crate::support::example;
 
-/// For what happens soon: a machine under load is no failure.
+/// Deadline of what happens soon, long enough for a machine under load.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// More than the time that anything takes that happens at once, and less than any drain that is
-/// not to be waited for.
+/// Upper bound for what happens at once. It is shorter than the drain delays that a test must not
+/// wait for.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(1);
 
-/// A drain delay that no test waits for.
+/// Drain delay in milliseconds, longer than any test runs.
 pub(crate) const LONG_DELAY: (&str, &str) = ("DRAIN_DELAY", "600000");
 
 pub(crate) struct Program {

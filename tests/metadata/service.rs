@@ -132,7 +132,7 @@ lifesign = {{ path = {lifesign:?}, default-features = false, features = ["build"
             ("build.rs", BUILD_SCRIPT),
             ("src/main.rs", MAIN),
         ] {
-            // The template keeps its times, so that Cargo does not compile it for every test run.
+            // A new modification time would make Cargo compile the template again.
             if fs::read_to_string(service.package.join(path))
                 .ok()
                 .as_deref()

@@ -257,7 +257,8 @@ pub(crate) fn skipped(why: &str) {
     eprintln!("skipped: {why}");
 }
 
-/// Stops a process as soon as it sleeps in a system call, as `docker pause` can.
+/// Waits until a process sleeps in a system call, then stops it. `docker pause` can freeze a process
+/// at the same point.
 pub(crate) fn freeze(pid: u32) {
     await_state(pid, 'S');
     signal(pid, "STOP");

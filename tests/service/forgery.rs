@@ -93,7 +93,7 @@ impl Forger {
             fs::set_permissions(&forgery.path, fs::Permissions::from_mode(mode)).expect("own file");
             forged.push(forgery);
         }
-        // Not locked, like that of a killed service.
+        // A killed service leaves its file behind without a lock.
         let mut unlocked = self.forge("30", text);
         unlocked._lock = None;
         forged.push(unlocked);

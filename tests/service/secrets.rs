@@ -58,7 +58,7 @@ impl Write for Log {
     }
 }
 
-/// Services in all combinations: router or listener, all details or status only, each state.
+/// Starts one service for each combination of server, detail level and state.
 async fn services() -> Vec<(Health, SocketAddr)> {
     let mut services = Vec::new();
     for status_only in [false, true] {

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 const BUILD: BuildInfo = build_info!();
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
-    // First, because a probe needs no runtime, logger or configuration.
+    // Run this first: a probe needs no runtime, logger or configuration.
     if let Some(code) = Cli::new(BUILD).run() {
         return Ok(code);
     }

@@ -73,7 +73,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     let pool = pool(&options);
 
     let health = Health::builder(BUILD)
-        // No request takes longer, and closing the pool needs a part of the grace period too.
+        // `QUERY_TIMEOUT` limits every request. The rest of the grace period is for closing the pool.
         .shutdown_timeout(QUERY_TIMEOUT)
         .required_with("postgres", (options.clone(), Slot::default()), ping)
         .build()?;

@@ -32,7 +32,7 @@ const SOON: Duration = Duration::from_secs(2);
 /// The kubelet's default timeout. The deadline of the checks is 800 ms.
 const LATE: Duration = Duration::from_secs(1);
 
-/// How long a status must last to be stable: several evaluations, and several of the engine's probes.
+/// How long a status must last to be stable. This covers several evaluations and several of Docker's probes.
 const STEADY: Duration = Duration::from_secs(3);
 
 /// Maximum number of connections: five of the pool, one of the check, and one being replaced.
