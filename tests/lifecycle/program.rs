@@ -30,7 +30,7 @@ use hyper_util::rt::TokioIo;
 use lifesign::{BuildInfo, Cli, Health, Shutdown, build_info};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, UnixListener},
+    net::TcpListener,
     runtime::Runtime,
     time::{Interval, interval, sleep},
 };
@@ -60,6 +60,7 @@ fn main() -> Outcome {
     Runtime::new()?.block_on(async {
         match mode.as_str() {
             "serve" => serve().await,
+            #[cfg(unix)]
             "serve_unix" => serve_unix().await,
             "serve_after" => serve_after().await,
             "serve_late" => serve_late().await,
@@ -88,8 +89,9 @@ async fn serve() -> Outcome {
 }
 
 /// Serves on a Unix socket, whose path is `ADDRESS`.
+#[cfg(unix)]
 async fn serve_unix() -> Outcome {
-    let listener = UnixListener::bind(env::var("ADDRESS")?)?;
+    let listener = tokio::net::UnixListener::bind(env::var("ADDRESS")?)?;
     println!("listening");
     health()?.serve(listener, app()).await?;
     Ok(ExitCode::SUCCESS)
