@@ -115,8 +115,8 @@ fn https_is_found_asked_and_told_apart_from_http() {
         assert_unhealthy(
             &probe(&[&format!("https://{other}:8443")]),
             &format!(
-                "unhealthy: https to {other}:8443: not an address of this container, and nobody \
-                 else is asked unverified"
+                "unhealthy: https to {other}:8443: not an address of this machine, and \
+                 certificates are not verified"
             ),
         );
     }
