@@ -25,6 +25,15 @@ fn the_readme_program_is_the_example() {
 }
 
 #[test]
+fn the_page_of_grpc_has_the_task_of_the_example() {
+    let page = include_str!("../../docs/https-grpc.md");
+    let (_, rest) = page.split_once("```rust,ignore\n").expect("a block");
+    let task = rest.split("```").next().expect("its end");
+    let example = include_str!("../../examples/grpc/src/main.rs");
+    assert!(example.contains(task), "{task}");
+}
+
+#[test]
 fn the_readme_has_the_healthcheck_of_the_dockerfile() {
     let words = |text: &'static str| {
         let (_, line) = text.split_once("HEALTHCHECK ").expect("a HEALTHCHECK");

@@ -24,6 +24,11 @@ fn block<'a>(page: &'a str, fence: &str) -> &'a str {
 }
 
 #[test]
+fn the_service_with_grpc_passes_its_tests() {
+    passes_its_tests("grpc");
+}
+
+#[test]
 fn the_service_with_tls_passes_its_tests() {
     passes_its_tests("tls");
 }
