@@ -15,4 +15,5 @@ mod servers;
 #[path = "../support/mod.rs"]
 mod support;
 mod target;
+mod troubleshooting;
 mod unix;
