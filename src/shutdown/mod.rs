@@ -44,6 +44,9 @@ impl Health {
     /// the same shutdown. The task runs until the runtime ends; if the runtime ends first, the
     /// shutdown is over.
     ///
+    /// A runtime that is dropped waits for its blocking threads, such as a DNS lookup. If `main` has
+    /// not returned half a second after the shutdown timeout, the process ends with exit code 1.
+    ///
     /// ```no_run
     /// # use axum::Router;
     /// # #[tokio::main(flavor = "current_thread")]
@@ -187,7 +190,8 @@ impl Shutdown {
     }
 
     /// Returns the exit code for the end of `main`: a failure if a
-    /// [heartbeat](Health::heartbeat) was late or dropped when the drain began.
+    /// [heartbeat](Health::heartbeat) was late or dropped when the drain began, or if its worker
+    /// panicked since.
     ///
     /// Liveness restarts such a service with a SIGTERM, and it drains as usual. With exit code 0 an
     /// orchestrator would record its unfinished work as completed.
