@@ -1,26 +1,22 @@
-//! What tests of the Dockerfile's guarantees share: projects to build, and two engines to build them.
+//! Projects, images and machines for tests of secrets and reproducibility.
 use std::{
     fs,
     path::{Path, PathBuf},
     process::{self, Command, Stdio},
-    sync::{
-        OnceLock,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::OnceLock,
     thread,
     time::{Duration, Instant},
 };
 
-use lifesign_e2e::{REPOSITORY, support::scratch};
+use lifesign_e2e::{REPOSITORY, docker, output, remove, support::scratch, unique};
 
-/// For what takes the engine seconds when nothing else runs.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Time limit for operations that take an idle engine some seconds.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A cargo project beside a copy of the repository's Dockerfile and .dockerignore, as a user has
-/// them. Removed when dropped.
+/// A cargo project with copies of the repository's Dockerfile and .dockerignore, removed when dropped.
 #[derive(Debug)]
 pub struct Project {
-    pub folder: PathBuf,
+    pub directory: PathBuf,
 }
 
 impl Project {
@@ -35,14 +31,14 @@ impl Project {
         let project = Self::nowhere();
         let clone = ["-c", "umask $0 && git clone --quiet \"$1\" \"$2\"", umask];
         let mut sh = Command::new("sh");
-        output(sh.args(clone).arg(repository).arg(&project.folder));
+        output(sh.args(clone).arg(repository).arg(&project.directory));
         project.copy_files();
         project
     }
 
     fn nowhere() -> Self {
         Self {
-            folder: scratch().join(unique()),
+            directory: scratch().join(unique()),
         }
     }
 
@@ -54,18 +50,18 @@ impl Project {
     }
 
     pub fn write(&self, file: &str, text: &str) {
-        let path = self.folder.join(file);
-        fs::create_dir_all(path.parent().expect("the project's folder")).unwrap();
+        let path = self.directory.join(file);
+        fs::create_dir_all(path.parent().expect("the project's directory")).unwrap();
         fs::write(path, text).unwrap();
     }
 
     pub fn path(&self) -> &str {
-        self.folder.to_str().expect("a path of UTF-8")
+        self.directory.to_str().expect("a path of UTF-8")
     }
 
     /// The names of the Dockerfile's stages.
     pub fn stages(&self) -> Vec<String> {
-        let dockerfile = fs::read_to_string(self.folder.join("Dockerfile")).unwrap();
+        let dockerfile = fs::read_to_string(self.directory.join("Dockerfile")).unwrap();
         let lines = dockerfile.lines().filter(|line| line.starts_with("FROM "));
         let names = lines.filter_map(|line| Some(line.split_once(" AS ")?.1.to_owned()));
         names.collect()
@@ -74,11 +70,11 @@ impl Project {
 
 impl Drop for Project {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
+        let _ = fs::remove_dir_all(&self.directory);
     }
 }
 
-/// An image of this engine. Removed when dropped.
+/// An image of this machine's engine, removed when dropped.
 #[derive(Debug)]
 pub struct Image {
     pub tag: String,
@@ -86,7 +82,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// Where no image comes of it, what the builder said.
+    /// Builds an image. The error is the builder's log.
     pub fn build(project: &Project, options: &[&str]) -> Result<Self, String> {
         let tag = format!("lifesign-builds:{}", unique());
         let output = Command::new("docker")
@@ -94,7 +90,7 @@ impl Image {
             .args(build_options())
             .args(["--tag", &tag])
             .args(options)
-            .arg(&project.folder)
+            .arg(&project.directory)
             .output()
             .expect("docker");
         let image = Self {
@@ -115,8 +111,8 @@ impl Drop for Image {
     }
 }
 
-/// The base images by tag alone, since without a registry no digest can be resolved, and on the
-/// network of this machine, where the tests' own servers are.
+/// Build options: base images by tag only, because without a registry no digest can be resolved, and the
+/// network of this machine, where the tests' servers are.
 pub fn build_options() -> Vec<String> {
     let dockerfile = fs::read_to_string(format!("{REPOSITORY}/Dockerfile")).unwrap();
     let bases = dockerfile.lines().filter_map(|line| {
@@ -124,13 +120,13 @@ pub fn build_options() -> Vec<String> {
         Some(format!("--build-arg={base}"))
     });
     let others = ["--progress=plain", "--network=host"].map(str::to_owned);
-    // The last of two arguments counts.
+    // The last of two arguments takes precedence.
     let rust = format!("--build-arg=RUST_IMAGE={}", tools());
     bases.chain(others).chain([rust]).collect()
 }
 
-/// The Dockerfile's first stage as a base for itself: it then finds its tools there, so that
-/// neither another network nor another engine nor `--no-cache` compiles them again.
+/// An image of the Dockerfile's first stage, used as its base. The stage then finds its tools, and does not
+/// compile them again on another network, in another engine or with `--no-cache`.
 pub fn tools() -> &'static str {
     static TOOLS: OnceLock<()> = OnceLock::new();
     let tag = "lifesign-builds-tools";
@@ -154,20 +150,27 @@ pub fn tools() -> &'static str {
     tag
 }
 
-/// The machines that tests need and this one may not have: a Docker Engine with containerd's image
-/// store, without which there is no export of caches, attestations or OCI layouts, and a server for
-/// git over SSH. The image stays, because making it takes a minute.
+/// The image of two kinds of machines: a Docker Engine with containerd's image store, which is required for
+/// exporting caches, attestations and OCI layouts, and a server for git over SSH. It is kept, because
+/// building it takes a minute.
 fn machines() -> &'static str {
     static MACHINES: OnceLock<()> = OnceLock::new();
     let tag = "lifesign-builds-machines";
     MACHINES.get_or_init(|| {
-        let folder = format!("{REPOSITORY}/tests/e2e/machines");
-        docker(["build", "--quiet", "--network=host", "--tag", tag, &folder]);
+        let directory = format!("{REPOSITORY}/tests/e2e/machines");
+        docker([
+            "build",
+            "--quiet",
+            "--network=host",
+            "--tag",
+            tag,
+            &directory,
+        ]);
     });
     tag
 }
 
-/// Removed when dropped, with all that is in it.
+/// A container as a machine, removed with its volumes when dropped.
 #[derive(Debug)]
 pub struct Machine {
     pub name: String,
@@ -185,9 +188,9 @@ impl Machine {
         machine
     }
 
-    /// With the tools of the Dockerfile, and on the network of this machine.
+    /// Starts an engine with the Dockerfile's tools, on the network of this machine.
     pub fn engine() -> Self {
-        // A bridge of its own: the one that answers has the name that it would take.
+        // A separate bridge, because the machine's engine uses the default name.
         let bridge = format!("ls{}", process::id());
         let volumes = ["--volume=/var/lib/docker", "--volume=/var/lib/containerd"];
         let options = ["--privileged", "--network=host", volumes[0], volumes[1]];
@@ -219,12 +222,12 @@ impl Machine {
         docker(["start", &self.name]);
     }
 
-    /// Copies a file or folder.
+    /// Copies a file or directory.
     pub fn put(&self, from: &str, to: &str) {
         docker(["cp", "--quiet", from, &format!("{}:{to}", self.name)]);
     }
 
-    /// The command that runs a program in the machine.
+    /// A command that runs a program in the machine.
     pub fn command(&self) -> Command {
         let mut command = Command::new("docker");
         command.args(["exec", "--env=LC_ALL=C", &self.name]);
@@ -234,23 +237,23 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // First it may clean up, so that no bridge is left behind.
+        // The engine removes its bridge when it is stopped.
         remove(["stop", &self.name]);
         remove(["rm", "--force", "--volumes", &self.name]);
     }
 }
 
-/// Asks until it is so.
-pub fn eventually(what: &str, machine: &Machine, mut ask: impl FnMut() -> bool) {
+/// Polls until the condition is true. On timeout, panics with the machine's log.
+pub fn eventually(what: &str, machine: &Machine, mut poll: impl FnMut() -> bool) {
     let start = Instant::now();
-    while !ask() {
-        if start.elapsed() > PATIENCE {
+    while !poll() {
+        if start.elapsed() > TIMEOUT {
             let logs = Command::new("docker")
                 .args(["logs", "--tail=30", &machine.name])
                 .output();
             let logs = logs.expect("docker");
             panic!(
-                "{what}: not within {PATIENCE:?}: {}{}",
+                "{what}: not within {TIMEOUT:?}: {}{}",
                 text(&logs.stdout),
                 text(&logs.stderr)
             );
@@ -259,31 +262,6 @@ pub fn eventually(what: &str, machine: &Machine, mut ask: impl FnMut() -> bool) 
     }
 }
 
-/// What the command prints.
-pub fn docker<'a>(arguments: impl IntoIterator<Item = &'a str>) -> String {
-    output(Command::new("docker").args(arguments))
-}
-
-/// What a program prints that must succeed.
-pub fn output(command: &mut Command) -> String {
-    let output = command.output();
-    let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let said = text(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {said}");
-    text(&output.stdout).trim_end().to_owned()
-}
-
-/// Says nothing: it runs while a test panics as well.
-pub fn remove<const N: usize>(arguments: [&str; N]) {
-    let _ = Command::new("docker").args(arguments).output();
-}
-
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-pub fn unique() -> String {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    format!("builds-{}-{count}", process::id())
 }

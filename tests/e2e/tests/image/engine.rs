@@ -3,19 +3,14 @@
 use std::{
     collections::BTreeSet,
     fs,
-    io::{Read, Write},
-    net::TcpStream,
     path::{Path, PathBuf},
-    process::{self, Command},
-    sync::{
-        Arc, Mutex, Weak,
-        atomic::{AtomicU32, Ordering},
-    },
+    process::Command,
+    sync::{Arc, Mutex, Weak},
     thread,
     time::{Duration, Instant},
 };
 
-use lifesign_e2e::REPOSITORY;
+use lifesign_e2e::{REPOSITORY, docker, output, parse, remove, unique};
 use serde_json::Value;
 
 /// The values of the argument `BASE`, each with the argument that names its image.
@@ -27,8 +22,8 @@ pub(crate) const BASES: [(&str, &str); 5] = [
     ("debian-slim", "DEBIAN_SLIM_IMAGE"),
 ];
 
-/// For what takes the engine a second when nothing else runs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// Time limit for operations that take an idle engine about a second.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The default image of this repository.
 pub(crate) fn image() -> Arc<Image> {
@@ -39,8 +34,8 @@ pub(crate) fn images() -> [Arc<Image>; 5] {
     [0, 1, 2, 3, 4].map(image_on)
 }
 
-/// The image on one of [`BASES`] of this repository, as `make image` builds it: when the first test asks,
-/// removed when no test has it any more.
+/// The repository's image on one of [`BASES`], built by `make image`. Tests share it: the first one builds
+/// it, and it is removed after the last one.
 pub(crate) fn image_on(index: usize) -> Arc<Image> {
     static SHARED: [Mutex<Weak<Image>>; 5] = [const { Mutex::new(Weak::new()) }; 5];
     let mut shared = SHARED[index].lock().expect("the image was built");
@@ -52,7 +47,7 @@ pub(crate) fn image_on(index: usize) -> Arc<Image> {
     })
 }
 
-/// The base images by tag alone, with the arguments that name them: without a registry, no digest
+/// The build arguments of base images with their values. By tag only, because without a registry no digest
 /// can be resolved.
 pub(crate) fn bases() -> Vec<(String, String)> {
     let text = fs::read_to_string(format!("{REPOSITORY}/Dockerfile")).unwrap();
@@ -64,7 +59,7 @@ pub(crate) fn bases() -> Vec<(String, String)> {
     bases.collect()
 }
 
-/// Removed when dropped.
+/// An image, removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Image {
     pub(crate) tag: String,
@@ -72,7 +67,7 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// By the Dockerfile of this repository. Where no image comes of it, what the builder said.
+    /// Builds an image with the repository's Dockerfile. The error is the builder's log.
     pub(crate) fn build(context: &Path, options: &[&str]) -> Result<Self, String> {
         let mut build = Command::new("docker");
         build.args(["build", "--file", &format!("{REPOSITORY}/Dockerfile")]);
@@ -85,7 +80,7 @@ impl Image {
         })
     }
 
-    /// By the Makefile, from this repository.
+    /// Builds an image of the repository with its Makefile.
     pub(crate) fn make(variables: &[&str]) -> Result<Self, String> {
         let mut make = Command::new("make");
         make.args(["--directory", REPOSITORY, "image"])
@@ -95,14 +90,18 @@ impl Image {
         })
     }
 
-    /// Without a file.
+    /// An image without files.
     pub(crate) fn empty() -> Self {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("empty");
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("Dockerfile"), "FROM scratch\nLABEL empty=yes\n").unwrap();
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("empty");
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(
+            directory.join("Dockerfile"),
+            "FROM scratch\nLABEL empty=yes\n",
+        )
+        .unwrap();
         let mut build = Command::new("docker");
         let image = Self::run(unique_tag(), |tag, _| {
-            build.args(["build", "--tag", tag]).arg(folder)
+            build.args(["build", "--tag", tag]).arg(directory)
         });
         image.unwrap()
     }
@@ -116,7 +115,7 @@ impl Image {
             .map(|(argument, image)| format!("--build-arg={argument}={image}"))
             .collect();
         flags.push("--progress=plain".into());
-        // Makes it another image than the last one: that may just be on its way out.
+        // The label makes the image unique, because an equal one may be being removed.
         flags.push(format!("--label=test={tag}"));
         let output = command(&tag, &flags).output().expect("docker and make");
         let log = String::from_utf8(output.stderr).unwrap();
@@ -141,7 +140,7 @@ impl Image {
         label.as_str().unwrap_or_default().to_owned()
     }
 
-    /// The crates that cargo had to compile, in alphabetical order.
+    /// The crates that cargo compiled, in alphabetical order.
     pub(crate) fn compiled(&self) -> Vec<&str> {
         let crates = self.log.lines().filter_map(|line| {
             let (_, compiled) = line.split_once(" Compiling ")?;
@@ -159,7 +158,7 @@ impl Drop for Image {
     }
 }
 
-/// Removed when dropped.
+/// A container, removed when dropped.
 pub(crate) struct Container {
     pub(crate) name: String,
     pub(crate) _image: Arc<Image>,
@@ -167,7 +166,7 @@ pub(crate) struct Container {
 
 impl Container {
     pub(crate) fn run(image: &Arc<Image>, options: &[&str]) -> Self {
-        // Before it runs, because what fails to run was created all the same.
+        // First, so that a container is removed even if it fails to start.
         let container = Self {
             name: format!("lifesign-test-{}", unique()),
             _image: Arc::clone(image),
@@ -188,7 +187,7 @@ impl Container {
         String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
     }
 
-    /// Waits for this verdict of the engine; the last entry of its health log.
+    /// Waits until the engine reports this health status. Returns the last entry of its health log.
     pub(crate) fn turns(&self, health: &str) -> Value {
         let start = Instant::now();
         loop {
@@ -198,7 +197,7 @@ impl Container {
                 return log.last().expect("a probe").clone();
             }
             assert!(
-                state["Running"] == true && start.elapsed() < PATIENCE,
+                state["Running"] == true && start.elapsed() < TIMEOUT,
                 "not {health}: {state:#}"
             );
             thread::sleep(Duration::from_millis(100));
@@ -212,9 +211,9 @@ impl Drop for Container {
     }
 }
 
-/// A package beside a copy of the repository's .dockerignore. Removed when dropped.
+/// A package with a copy of the repository's .dockerignore, removed when dropped.
 pub(crate) struct Project {
-    pub(crate) folder: PathBuf,
+    pub(crate) directory: PathBuf,
 }
 
 impl Project {
@@ -233,50 +232,55 @@ impl Project {
     }
 
     pub(crate) fn without_package(name: &str) -> Self {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        let _ = fs::remove_dir_all(&folder);
-        let project = Self { folder };
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let _ = fs::remove_dir_all(&directory);
+        let project = Self { directory };
         let ignored = fs::read_to_string(format!("{REPOSITORY}/.dockerignore")).unwrap();
         project.write(".dockerignore", &ignored);
         project
     }
 
-    /// A copy of the fixture of that name, which holds a copy of this crate.
+    /// A copy of the fixture of this name, with a copy of this crate in it.
     pub(crate) fn workspace(name: &str) -> Self {
         let project = Self::without_package(name);
         let copy = |files: &[&str], to: &Path| {
             let files = files.iter().map(|file| format!("{REPOSITORY}/{file}"));
             fs::create_dir_all(to).unwrap();
-            run(Command::new("cp").arg("--recursive").args(files).arg(to));
+            output(Command::new("cp").arg("--recursive").args(files).arg(to));
         };
-        copy(&[&format!("tests/e2e/fixtures/{name}/.")], &project.folder);
+        copy(
+            &[&format!("tests/e2e/fixtures/{name}/.")],
+            &project.directory,
+        );
         copy(
             &["Cargo.toml", "README.md", "src"],
-            &project.folder.join("crates/lifesign"),
+            &project.directory.join("crates/lifesign"),
         );
-        // So that the dependencies are those that are tested elsewhere.
-        copy(&["Cargo.lock"], &project.folder);
+        // The same versions of dependencies as in the other tests.
+        copy(&["Cargo.lock"], &project.directory);
         project.lock(&["update", "--workspace", "--offline"]);
         project
     }
 
     /// Adds a dependency.
     pub(crate) fn depend(&self, line: &str) {
-        let manifest = self.folder.join("Cargo.toml");
+        let manifest = self.directory.join("Cargo.toml");
         let text = fs::read_to_string(&manifest).unwrap();
         fs::write(manifest, format!("{text}[dependencies]\n{line}\n")).unwrap();
         self.lock(&["generate-lockfile"]);
     }
 
     pub(crate) fn lock(&self, arguments: &[&str]) {
-        run(Command::new(env!("CARGO"))
-            .args(arguments)
-            .current_dir(&self.folder));
+        output(
+            Command::new(env!("CARGO"))
+                .args(arguments)
+                .current_dir(&self.directory),
+        );
     }
 
     pub(crate) fn write(&self, file: &str, text: &str) -> PathBuf {
-        let path = self.folder.join(file);
-        fs::create_dir_all(path.parent().expect("the project's folder")).unwrap();
+        let path = self.directory.join(file);
+        fs::create_dir_all(path.parent().expect("the project's directory")).unwrap();
         fs::write(&path, text).unwrap();
         path
     }
@@ -284,17 +288,17 @@ impl Project {
 
 impl Drop for Project {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
+        let _ = fs::remove_dir_all(&self.directory);
     }
 }
 
-/// What is in an image's root filesystem.
+/// The files of an image.
 pub(crate) struct Files(pub(crate) BTreeSet<Entry>);
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Entry {
     pub(crate) name: String,
-    /// As `ls` shows it.
+    /// As printed by `ls`.
     pub(crate) mode: String,
     pub(crate) owner: String,
     pub(crate) size: String,
@@ -302,13 +306,13 @@ pub(crate) struct Entry {
 
 impl Files {
     pub(crate) fn of(image: &str) -> Self {
-        // It is created and never started: the command need not exist.
+        // The container is never started, so the command need not exist.
         let container = docker(["create", image, "/command"]);
         let archive = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.tar", unique()));
         let path = archive.to_str().unwrap();
         docker(["export", "--output", path, &container]);
         remove(["rm", "--force", &container]);
-        let list = run(Command::new("tar").args(["--numeric-owner", "-tvf", path]));
+        let list = output(Command::new("tar").args(["--numeric-owner", "-tvf", path]));
         fs::remove_file(archive).unwrap();
         let entries = list.lines().map(|line| {
             let mut words = line.split_whitespace().map(str::to_owned);
@@ -324,60 +328,16 @@ impl Files {
     }
 }
 
-pub(crate) fn docker<'a>(arguments: impl IntoIterator<Item = &'a str>) -> String {
-    run(Command::new("docker").args(arguments))
-}
-
-/// What the command prints.
-#[track_caller]
-pub(crate) fn run(command: &mut Command) -> String {
-    let output = command.output().expect("the command");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {said}");
-    let printed = String::from_utf8(output.stdout).unwrap();
-    printed.trim_end().to_owned()
-}
-
-/// Says nothing: it runs while a test panics as well.
-pub(crate) fn remove<const N: usize>(arguments: [&str; N]) {
-    let _ = Command::new("docker").args(arguments).output();
-}
-
-pub(crate) fn get(address: &str, path: &str) -> Value {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
-    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
-    parse(body)
-}
-
-pub(crate) fn parse(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
-}
-
-/// Since 1970, of a date in RFC 3339.
+/// Nanoseconds since 1970 of a date in RFC 3339.
 pub(crate) fn nanoseconds(date: &str) -> u64 {
-    let nanoseconds = run(Command::new("date").args(["--date", date, "+%s%N"]));
+    let nanoseconds = output(Command::new("date").args(["--date", date, "+%s%N"]));
     nanoseconds.parse().unwrap()
 }
 
 pub(crate) fn git(arguments: &[&str]) -> String {
-    run(Command::new("git").args(["-C", REPOSITORY]).args(arguments))
+    output(Command::new("git").args(["-C", REPOSITORY]).args(arguments))
 }
 
-pub(crate) fn unique_tag() -> String {
+fn unique_tag() -> String {
     format!("lifesign-test:{}", unique())
-}
-
-pub(crate) fn unique() -> String {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    format!(
-        "{}-{}",
-        process::id(),
-        COUNT.fetch_add(1, Ordering::Relaxed)
-    )
 }

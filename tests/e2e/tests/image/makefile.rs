@@ -7,10 +7,10 @@ use std::{
     process::{Command, Output},
 };
 
-use lifesign_e2e::REPOSITORY;
+use lifesign_e2e::{REPOSITORY, unique};
 use serde_json::json;
 
-use crate::engine::{Image, unique};
+use crate::engine::Image;
 
 #[test]
 fn command_and_port_are_in_the_image() {

@@ -7,14 +7,16 @@ use std::{
     time::SystemTime,
 };
 
-use crate::engine::{Container, Image, Project, bases, docker};
+use lifesign_e2e::docker;
+
+use crate::engine::{Container, Image, Project, bases};
 
 #[test]
 fn labels_are_unknown_without_arguments() {
     let project = Project::new("anonymous", "1.2.3");
     project.write("src/main.rs", "fn main() { println!(\"1.2.3\") }");
 
-    let image = Image::build(&project.folder, &[]).unwrap();
+    let image = Image::build(&project.directory, &[]).unwrap();
 
     for label in [
         "title",
@@ -33,21 +35,21 @@ fn labels_are_unknown_without_arguments() {
 fn a_change_in_a_workspace_compiles_only_its_own_crates() {
     let project = Project::workspace("workspace");
     let member = "--build-arg=PACKAGE=api";
-    let first = Image::build(&project.folder, &[member]).unwrap();
+    let first = Image::build(&project.directory, &[member]).unwrap();
     let container = Container::run(&Arc::new(first), &[]);
     container.turns("healthy");
 
-    // What an engine has built before, it takes from its cache.
+    // The time makes the source unique, because the engine caches what it has built before.
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos();
     project.write(
         "crates/store/src/lib.rs",
         &format!("pub fn greeting() -> &'static str {{ \"{now}\" }}"),
     );
-    let changed = Image::build(&project.folder, &[member]).unwrap();
+    let changed = Image::build(&project.directory, &[member]).unwrap();
 
     assert_eq!(changed.compiled(), ["api", "lifesign", "store"]);
-    let said = docker(["run", "--rm", &changed.tag, "greeting"]);
-    assert_eq!(said, now.to_string());
+    let printed = docker(["run", "--rm", &changed.tag, "greeting"]);
+    assert_eq!(printed, now.to_string());
 }
 
 #[test]
@@ -64,7 +66,7 @@ fn a_readme_that_is_compiled_in_is_a_source() {
 
     for page in ["first, ", "second, "] {
         project.write("README.md", page);
-        let image = Image::build(&project.folder, &[]).unwrap();
+        let image = Image::build(&project.directory, &[]).unwrap();
 
         assert_eq!(
             docker(["run", "--rm", &image.tag]),
@@ -88,10 +90,10 @@ fn a_dependency_in_c_is_linked_on_either_libc() {
     );
 
     for base in ["--build-arg=BASE=scratch", "--build-arg=BASE=distroless-cc"] {
-        let image = Image::build(&project.folder, &[base]).unwrap();
+        let image = Image::build(&project.directory, &[base]).unwrap();
 
-        let said = docker(["run", "--rm", &image.tag]);
-        assert!(said.starts_with("zlib 1."), "{said}");
+        let printed = docker(["run", "--rm", &image.tag]);
+        assert!(printed.starts_with("zlib 1."), "{printed}");
     }
 }
 
@@ -111,10 +113,10 @@ fn a_build_script_gets_the_packages_that_it_needs() {
          }",
     );
 
-    let image = Image::build(&project.folder, &["--build-arg=BUILD_PACKAGES=bc"]).unwrap();
+    let image = Image::build(&project.directory, &["--build-arg=BUILD_PACKAGES=bc"]).unwrap();
 
-    let said = docker(["run", "--rm", &image.tag]);
-    assert!(said.starts_with("bc "), "{said}");
+    let printed = docker(["run", "--rm", &image.tag]);
+    assert!(printed.starts_with("bc "), "{printed}");
 }
 
 #[test]
@@ -131,12 +133,12 @@ fn the_build_fails_if_the_base_cannot_run_the_binary() {
 
     let on = |base: &str, options: &[&str]| {
         let base = format!("--build-arg=BASE={base}");
-        Image::build(&project.folder, &[&[&*base], options].concat())
+        Image::build(&project.directory, &[&[&*base], options].concat())
     };
     let refused =
         "error: in the base distroless-cc, `/app healthcheck --help` did not print its help";
 
-    // glibc on a base without it.
+    // Linked with glibc, on a base without it.
     let log = on("distroless-cc", &[&mistaken]).unwrap_err();
     assert!(
         log.contains("failed to run command '/app': No such file or directory"),
@@ -144,7 +146,7 @@ fn the_build_fails_if_the_base_cannot_run_the_binary() {
     );
     assert!(log.contains(refused), "{log}");
 
-    // A library that one base has and the other has not.
+    // A library that only one of two bases contains.
     project.write(
         "build.rs",
         "fn main() { println!(\"cargo:rustc-link-arg=-Wl,--no-as-needed,-lgomp\") }",
@@ -160,7 +162,7 @@ fn the_build_fails_if_the_base_cannot_run_the_binary() {
 
 #[test]
 fn a_source_older_than_its_stub_is_compiled() {
-    // cargo-chef gives its stubs this version: no other difference than the time gives them away.
+    // cargo-chef uses this version for its stubs, so the stub and the source differ only in time.
     let project = Project::new("old", "0.0.1");
 
     for code in ["first", "second"] {
@@ -170,7 +172,7 @@ fn a_source_older_than_its_stub_is_compiled() {
         );
         let main = File::options().write(true).open(main).unwrap();
         main.set_modified(SystemTime::UNIX_EPOCH).unwrap();
-        let image = Image::build(&project.folder, &["--build-arg=BIN=old"]).unwrap();
+        let image = Image::build(&project.directory, &["--build-arg=BIN=old"]).unwrap();
 
         assert_eq!(docker(["run", "--rm", &image.tag]), code);
         let title = &image.config()["Labels"]["org.opencontainers.image.title"];
@@ -181,7 +183,7 @@ fn a_source_older_than_its_stub_is_compiled() {
 #[test]
 fn an_ambiguous_build_lists_the_choices() {
     let project = Project::new("choice", "1.0.0");
-    let refusal = |options: &[&str]| Image::build(&project.folder, options).unwrap_err();
+    let refusal = |options: &[&str]| Image::build(&project.directory, options).unwrap_err();
 
     project.write("src/lib.rs", "");
     let none = refusal(&[]);
@@ -202,7 +204,7 @@ fn a_binary_without_healthcheck_fails_the_build() {
 
     for main in ["fn main() {}", "fn main() { loop { std::thread::park() } }"] {
         project.write("src/main.rs", main);
-        let log = Image::build(&project.folder, &[]).unwrap_err();
+        let log = Image::build(&project.directory, &[]).unwrap_err();
 
         assert!(
             log.contains("main() does not begin with Cli::run()"),
@@ -264,25 +266,29 @@ fn the_builder_gets_sources_and_no_secrets() {
     }
     project.write("Dockerfile", "FROM scratch\nCOPY . /\n");
 
-    let sent = project.folder.with_extension("sent");
-    let folders = [&sent, &project.folder].map(|folder| folder.to_str().unwrap());
-    docker(["build", "--quiet", "--output"].into_iter().chain(folders));
+    let sent = project.directory.with_extension("sent");
+    let directories = [&sent, &project.directory].map(|directory| directory.to_str().unwrap());
+    docker(
+        ["build", "--quiet", "--output"]
+            .into_iter()
+            .chain(directories),
+    );
 
     assert_eq!(files(&sent), sources);
     fs::remove_dir_all(sent).unwrap();
 }
 
-/// Every file below the folder, by its path from there.
-fn files(folder: &Path) -> Vec<String> {
+/// The paths of all files in a directory, relative to it.
+fn files(directory: &Path) -> Vec<String> {
     let mut found = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(next) = folders.pop() {
+    let mut directories = vec![directory.to_owned()];
+    while let Some(next) = directories.pop() {
         for entry in fs::read_dir(next).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                folders.push(path);
+                directories.push(path);
             } else {
-                let path = path.strip_prefix(folder).unwrap();
+                let path = path.strip_prefix(directory).unwrap();
                 found.push(path.display().to_string());
             }
         }

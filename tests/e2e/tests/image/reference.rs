@@ -9,12 +9,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use lifesign_e2e::{REPOSITORY, manifest_field};
+use lifesign_e2e::{REPOSITORY, docker, get, manifest_field, output, parse};
 use serde_json::{Value, json};
 
-use crate::engine::{
-    BASES, Container, Files, Image, bases, docker, get, git, image, images, nanoseconds, parse, run,
-};
+use crate::engine::{BASES, Container, Files, Image, bases, git, image, images, nanoseconds};
 
 #[test]
 fn a_container_turns_healthy_within_two_seconds() {
@@ -44,24 +42,27 @@ fn route_subcommand_and_labels_name_the_same_build() {
     let container = Container::run(&image, &["--publish=127.0.0.1::8080"]);
     container.turns("healthy");
 
-    let route = get(&docker(["port", &container.name, "8080/tcp"]), "/health");
+    let address = docker(["port", &container.name, "8080/tcp"]);
+    let (status, route) = get(address.parse().expect("an address"), "/health");
+    assert_eq!(status, 200, "{route}");
+    let route = parse(&route);
     let subcommand = parse(&docker(["run", "--rm", &image.tag, "version", "--json"]));
 
-    // What git says, by way of the Makefile.
+    // The Makefile passes the facts of git.
     let commit = git(&["rev-parse", "HEAD"]);
     let date = git(&["show", "--no-patch", "--format=%ct", "HEAD"]);
-    for told in [&route, &subcommand] {
-        assert_eq!(told["commit"], commit);
-        assert_eq!(told["version"], image.label("version"));
-        assert_eq!(told["buildDate"], image.label("created"));
+    for reported in [&route, &subcommand] {
+        assert_eq!(reported["commit"], commit);
+        assert_eq!(reported["version"], image.label("version"));
+        assert_eq!(reported["buildDate"], image.label("created"));
     }
     assert_eq!(image.label("revision"), commit);
-    let seconds = run(Command::new("date").args(["--date", &image.label("created"), "+%s"]));
+    let seconds = output(Command::new("date").args(["--date", &image.label("created"), "+%s"]));
     assert_eq!(seconds, date);
     assert_eq!(image.label("title"), "service");
     assert_eq!(image.label("description"), manifest_field("description"));
     assert_eq!(image.label("licenses"), manifest_field("license"));
-    // There is no public repository yet.
+    // The package has no repository URL yet.
     assert_eq!(image.label("source"), "unknown");
 }
 
@@ -120,7 +121,7 @@ fn every_base_runs_locked_down_in_16_mib() {
             "--user=12345:12345",
             "--memory=16m",
             "--pids-limit=16",
-            // Until the end of the test, not only at the start.
+            // Also probe after the start period.
             "--health-interval=1s",
         ];
         Container::run(&image, &locked_down)
@@ -193,7 +194,7 @@ fn a_hanging_service_is_unhealthy_with_a_reason() {
     let container = Container::run(&image(), &["--health-interval=1s"]);
     container.turns("healthy");
 
-    // Not `docker pause`: that stops the engine's probes as well.
+    // A signal, because `docker pause` also stops the engine's probes.
     docker(["kill", "--signal=STOP", &container.name]);
     let probe = container.turns("unhealthy");
 
@@ -216,7 +217,7 @@ fn a_stopped_container_drains_and_exits_by_itself() {
     docker(["stop", &container.name]);
     let took = start.elapsed();
 
-    // 5 s is the drain delay. After 10 s Docker would have killed it, and the code would be 137.
+    // The drain delay is 5 s. Docker kills after 10 s, and the exit code would be 137.
     assert!(took >= Duration::from_secs(5), "no drain: {took:?}");
     assert_eq!(container.state()["ExitCode"], 0, "after {took:?}");
 }

@@ -1,15 +1,12 @@
-//! One commit, one image: whoever builds it again gets the same bytes.
-//!
-//! `cargo test --manifest-path tests/e2e/Cargo.toml --test image reproducible`. The first run takes minutes more than the next
-//! ones: the builder's tools are kept, since they are no part of the result.
+//! Builds of one commit are identical, byte for byte.
 
 use std::{fs, path::Path, process::Command};
 
-use lifesign_e2e::REPOSITORY;
+use lifesign_e2e::{REPOSITORY, docker, output, remove, unique};
 
-use crate::builds::{Image, Machine, Project, build_options, docker, output, remove, text, unique};
+use crate::builds::{Image, Machine, Project, build_options, text};
 
-/// As in the Dockerfile's head: they come from the commit.
+/// Build arguments from the commit, as in the Dockerfile's header.
 const METADATA: [&str; 4] = [
     "--build-arg=VERSION=1.2.3",
     "--build-arg=GIT_COMMIT=6b1f0a53c8de947210fe3a85d4c6b79e02f18d3a",
@@ -21,7 +18,7 @@ const METADATA: [&str; 4] = [
 fn a_commit_is_one_image() {
     let fixture = fixture();
     for (source, binary) in [
-        (fixture.folder.as_path(), "BIN=service"),
+        (fixture.directory.as_path(), "BIN=service"),
         (Path::new(REPOSITORY), "EXAMPLE=service"),
     ] {
         let binary = format!("--build-arg={binary}");
@@ -47,19 +44,19 @@ fn a_commit_is_exported_with_one_digest() {
     let fixture = fixture();
     let engine = Machine::engine();
 
-    let digests = checkouts(&fixture.folder).map(|project| {
-        let folder = format!("/{}", unique());
-        engine.put(project.path(), &folder);
+    let digests = checkouts(&fixture.directory).map(|project| {
+        let directory = format!("/{}", unique());
+        engine.put(project.path(), &directory);
         let build = engine
             .command()
             .args(["docker", "build", "--no-cache", "--build-arg=BASE=scratch"])
             .args(build_options())
             .args(METADATA)
             .args([
-                // It says when it was made.
+                // This file contains the time of the export.
                 "--provenance=false",
                 "--output=type=oci,dest=/image,tar=false,rewrite-timestamp=true",
-                &folder,
+                &directory,
             ])
             .output()
             .expect("docker");
@@ -72,8 +69,8 @@ fn a_commit_is_exported_with_one_digest() {
     assert_eq!(digests[0], digests[1]);
 }
 
-/// The ways in which a folder and a time get into an executable: a build script's output, the place
-/// of a panic, macros, and generics that two crates have in common.
+/// A project with everything that can put a directory or a time into an executable: a build script's output,
+/// panic locations, macros, and generics that two crates share.
 fn fixture() -> Project {
     let project = Project::new();
     let package = |name: &str| {
@@ -99,13 +96,13 @@ fn fixture() -> Project {
     project.write("crates/part/Cargo.toml", &package("part"));
     project.write(
         "crates/part/build.rs",
-        "fn main() {\n    let folder = std::env::var(\"OUT_DIR\").expect(\"cargo sets it\");\n    \
-         let code = format!(\"pub const FOLDER: &str = {folder:?};\");\n    \
-         std::fs::write(format!(\"{folder}/folder.rs\"), code).expect(\"it can be written\");\n}\n",
+        "fn main() {\n    let directory = std::env::var(\"OUT_DIR\").expect(\"cargo sets it\");\n    \
+         let code = format!(\"pub const FOLDER: &str = {directory:?};\");\n    \
+         std::fs::write(format!(\"{directory}/directory.rs\"), code).expect(\"it can be written\");\n}\n",
     );
     project.write(
         "crates/part/src/lib.rs",
-        "include!(concat!(env!(\"OUT_DIR\"), \"/folder.rs\"));\n\n\
+        "include!(concat!(env!(\"OUT_DIR\"), \"/directory.rs\"));\n\n\
          pub fn longest(words: &std::collections::HashMap<String, &str>) -> (String, &'static str) {\n    \
          let word = words.keys().max_by_key(|word| word.len()).expect(\"a word\");\n    \
          (word.clone(), FOLDER)\n}\n",
@@ -114,7 +111,7 @@ fn fixture() -> Project {
         let identity = ["-c", "user.name=test", "-c", "user.email=test@git.invalid"];
         output(
             Command::new("git")
-                .current_dir(&project.folder)
+                .current_dir(&project.directory)
                 .args(identity)
                 .args(words),
         )
@@ -125,7 +122,7 @@ fn fixture() -> Project {
     project
 }
 
-/// Two of the commit, as two people have it: in other folders, with other times and rights.
+/// Two checkouts of the commit, in different directories, with different times and permissions.
 fn checkouts(repository: &Path) -> [Project; 2] {
     ["022", "077"].map(|umask| Project::checkout(repository, umask))
 }
@@ -145,7 +142,7 @@ fn executable(image: &Image) -> Vec<u8> {
     bytes
 }
 
-/// Its identity, and what that is of.
+/// The image's digest and its manifest.
 fn inspect(image: &Image) -> [String; 3] {
     [
         "{{.Id}}",

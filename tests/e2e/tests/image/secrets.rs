@@ -1,8 +1,7 @@
-//! What the builder is lent stays with the builder: the token of a private registry, the agent that
-//! has a key for git, and whatever else lies beside the sources.
+//! Secrets of a build do not leave it: the token of a private registry, the SSH agent with a key for git,
+//! and files beside the sources.
 //!
-//! `cargo test --manifest-path tests/e2e/Cargo.toml --test image secrets`. The first run takes minutes, the next ones find its
-//! layers. Needs OpenSSH's client programs.
+//! Needs OpenSSH's client programs.
 
 use std::{
     env, fs,
@@ -18,11 +17,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::builds::{
-    Image, Machine, Project, build_options, docker, eventually, output, text, tools, unique,
-};
+use lifesign_e2e::{docker, output, unique};
 
-/// What the private crates say. Where secrets are looked for it is found: so looking finds.
+use crate::builds::{Image, Machine, Project, build_options, eventually, text, tools};
+
+/// The output of the private crates. Every search for secrets must find it, which proves that the search
+/// works.
 const GREETING: &str = "greetings from the private registry";
 const FAREWELL: &str = "farewell from the private repository";
 
@@ -44,9 +44,9 @@ fn no_stage_log_or_history_has_a_secret() {
     let project = private_project(&registry);
     let secrets = plant(&project, &registry);
 
-    // First a whole image: its log is of each step, and the others find those done.
+    // First a whole image, whose log contains every step. The other builds use its cached steps.
     let mut stages = project.stages();
-    // An image without a file, which the engine does not export.
+    // An image without files, which the engine does not export.
     stages.retain(|stage| stage != "base-scratch");
     stages.insert(0, "image".to_owned());
     let images = stages.iter().map(|stage| {
@@ -58,7 +58,7 @@ fn no_stage_log_or_history_has_a_secret() {
 
     let greeting = docker(["run", "--rm", &images[0].tag, "version"]);
     assert_eq!(greeting, GREETING);
-    // Its settings, the index, and the crate.
+    // Requests for the registry's configuration, the index and the crate.
     assert!(registry.answered() >= 3, "{}", registry.answered());
     assert_eq!(found.search(&secrets), Vec::<String>::new());
     let layers = found.search(&[GREETING.to_owned()]);
@@ -73,7 +73,7 @@ fn no_cache_export_or_provenance_has_a_secret() {
     let engine = Machine::engine();
     engine.put(project.path(), "/project");
 
-    // Uncompressed, for they are searched.
+    // Uncompressed, so that the layers can be searched.
     let plain = "compression=uncompressed,force-compression=true";
     let output = engine
         .command()
@@ -90,14 +90,19 @@ fn no_cache_export_or_provenance_has_a_secret() {
         .expect("docker");
     let log = text(&output.stderr);
     assert!(output.status.success(), "{log}");
-    let search = |folder: &str, texts: &[String]| search(&mut engine.command(), folder, texts);
+    let search =
+        |directory: &str, texts: &[String]| search(&mut engine.command(), directory, texts);
 
     assert_eq!(search("/found", &secrets), Vec::<String>::new());
     assert!(!secrets.iter().any(|secret| log.contains(secret)), "{log}");
-    for folder in ["/found/cache", "/found/image"] {
-        assert_ne!(search(folder, &[GREETING.to_owned()]).len(), 0, "{folder}");
+    for directory in ["/found/cache", "/found/image"] {
+        assert_ne!(
+            search(directory, &[GREETING.to_owned()]).len(),
+            0,
+            "{directory}"
+        );
     }
-    // The provenance was there to be searched: it names the secret, and the repository without its
+    // The provenance was searched, too: it contains the secret's name, and the repository without its
     // password.
     for name in [
         r#""id":"cargo-credentials""#,
@@ -142,7 +147,7 @@ fn the_agent_fetches_from_git_and_keeps_its_key() {
 }
 
 impl Project {
-    /// A program that prints what the only function of its only dependency says.
+    /// A program that prints the result of its only dependency's only function.
     fn service(&self, dependency: &str, source: &str, function: &str) {
         let (name, _) = dependency.split_once(' ').expect("a name");
         self.write(
@@ -182,9 +187,15 @@ fn private_project(registry: &Registry) -> Project {
     project
 }
 
-/// Puts secrets into the project; what they are.
+/// Puts secrets into the project, and returns them.
 fn plant(project: &Project, registry: &Registry) -> Vec<String> {
-    let git = |words: &[&str]| output(Command::new("git").current_dir(&project.folder).args(words));
+    let git = |words: &[&str]| {
+        output(
+            Command::new("git")
+                .current_dir(&project.directory)
+                .args(words),
+        )
+    };
     git(&["init", "--quiet"]);
     let password = format!("password-{}", random());
     let origin = format!("https://user:{password}@git.invalid/service.git");
@@ -215,37 +226,37 @@ fn plant(project: &Project, registry: &Registry) -> Vec<String> {
     secrets
 }
 
-fn credentials(folder: &str) -> String {
-    format!("--secret=id=cargo-credentials,src={folder}/.cargo/credentials.toml")
+fn credentials(directory: &str) -> String {
+    format!("--secret=id=cargo-credentials,src={directory}/.cargo/credentials.toml")
 }
 
-/// Nothing that a search could find anywhere else.
+/// A unique text.
 fn random() -> String {
     let now = SystemTime::UNIX_EPOCH.elapsed().expect("later than 1970");
     format!("{:x}-{}", now.as_nanos(), unique())
 }
 
-/// All that images show and consist of, in a folder. Removed when dropped.
+/// Configurations, histories and layers of images in a directory, removed when dropped.
 struct Found {
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 impl Found {
     fn of(images: &[Image]) -> Self {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique());
-        let found = Self { folder };
-        fs::create_dir_all(&found.folder).unwrap();
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique());
+        let found = Self { directory };
+        fs::create_dir_all(&found.directory).unwrap();
         for image in images {
             let write = |name: &str, text: &str| {
                 let name = format!("{}-{name}", image.tag.replace(':', "-"));
-                fs::write(found.folder.join(name), text).unwrap();
+                fs::write(found.directory.join(name), text).unwrap();
             };
             write("log", &image.log);
             write("history", &docker(["history", "--no-trunc", &image.tag]));
             write("inspect", &docker(["image", "inspect", &image.tag]));
         }
 
-        // Without the layers of a gigabyte that were there before there was a secret.
+        // Without the base's layers of a gigabyte, which are older than the secret.
         let format = "--format={{join .RootFS.Layers \" \"}}";
         let known = docker(["image", "inspect", format, tools()]);
         let excluded = known.split(' ').map(|digest| {
@@ -261,7 +272,7 @@ impl Found {
         output(
             Command::new("tar")
                 .args(["--extract", "--directory"])
-                .arg(&found.folder)
+                .arg(&found.directory)
                 .args(excluded)
                 .stdin(save.stdout.take().expect("a pipe")),
         );
@@ -270,20 +281,20 @@ impl Found {
     }
 
     fn search(&self, texts: &[String]) -> Vec<String> {
-        let folder = self.folder.to_str().expect("a path of UTF-8");
-        search(Command::new("env").arg("LC_ALL=C"), folder, texts)
+        let directory = self.directory.to_str().expect("a path of UTF-8");
+        search(Command::new("env").arg("LC_ALL=C"), directory, texts)
     }
 }
 
 impl Drop for Found {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
+        let _ = fs::remove_dir_all(&self.directory);
     }
 }
 
-/// Runs grep at the end of a command; each file below the folder that has one of the texts, with
-/// that text.
-fn search(command: &mut Command, folder: &str, texts: &[String]) -> Vec<String> {
+/// Runs grep at the end of a command. Returns the files in the directory that contain one of the texts, each
+/// with that text.
+fn search(command: &mut Command, directory: &str, texts: &[String]) -> Vec<String> {
     command.args([
         "grep",
         "--recursive",
@@ -292,7 +303,7 @@ fn search(command: &mut Command, folder: &str, texts: &[String]) -> Vec<String> 
         "--fixed-strings",
     ]);
     command.args(texts.iter().flat_map(|text| ["-e", text]));
-    let output = command.arg(folder).output().expect("grep");
+    let output = command.arg(directory).output().expect("grep");
     let code = output.status.code();
     assert!(matches!(code, Some(0 | 1)), "{}", text(&output.stderr));
     let mut lines = text(&output.stdout)
@@ -304,7 +315,7 @@ fn search(command: &mut Command, folder: &str, texts: &[String]) -> Vec<String> 
     lines
 }
 
-/// A cargo registry with one crate, that answers to its token alone.
+/// A cargo registry with one crate, which requires a token.
 struct Registry {
     address: SocketAddr,
     token: String,
@@ -329,7 +340,7 @@ impl Registry {
         );
         output(
             Command::new(env!("CARGO"))
-                .current_dir(&project.folder)
+                .current_dir(&project.directory)
                 .args([
                     "package",
                     "--quiet",
@@ -339,7 +350,7 @@ impl Registry {
                 ]),
         );
         let file = project
-            .folder
+            .directory
             .join("target/package/private-greeting-1.0.0.crate");
         let checksum = output(Command::new("sha256sum").arg(&file));
         let checksum = checksum.split(' ').next().expect("a checksum").to_owned();
@@ -372,7 +383,7 @@ impl Registry {
                     if state.ended.load(Ordering::Relaxed) {
                         break;
                     }
-                    // A client that hangs up is none of our business.
+                    // The client may have closed the connection.
                     let _ = stream.and_then(|stream| state.answer(stream, &token, &files));
                 }
             }
@@ -447,7 +458,7 @@ impl State {
 
 impl Project {
     fn library(&self, name: &str, code: &str) {
-        // A workspace of its own, since it lies in the folder of another.
+        // A workspace of its own, because its directory is in that of another one.
         self.write(
             "Cargo.toml",
             &format!(
@@ -460,11 +471,11 @@ impl Project {
     }
 }
 
-/// An SSH agent with one key. Ended when dropped.
+/// An SSH agent with one key, killed when dropped.
 struct Agent {
-    folder: PathBuf,
+    directory: PathBuf,
     socket: PathBuf,
-    /// The lines of the key's file that no other key has.
+    /// The lines of the key file that are unique to this key.
     key: Vec<String>,
     public_key: String,
     process: Child,
@@ -472,35 +483,35 @@ struct Agent {
 
 impl Agent {
     fn start() -> Self {
-        // Not cargo's folder, which may be too long for the path of a socket.
-        let folder = env::temp_dir().join(unique());
-        fs::create_dir(&folder).unwrap();
-        let file = folder.join("key");
+        // Not in cargo's directory, whose path can be too long for a socket.
+        let directory = env::temp_dir().join(unique());
+        fs::create_dir(&directory).unwrap();
+        let file = directory.join("key");
         let keygen = ["-q", "-t", "ed25519", "-N", "", "-C", "test", "-f"];
         output(Command::new("ssh-keygen").args(keygen).arg(&file));
         let key = fs::read_to_string(&file).unwrap();
-        // All begin with the name of the format, and in the first line is nothing more.
+        // The first line contains only the name of the format, which all keys share.
         let key = key.lines().skip(2).filter(|line| !line.starts_with('-'));
         let key = key.map(str::to_owned).collect::<Vec<_>>();
 
-        let socket = folder.join("agent");
-        // In the foreground it says where it listens once it does.
+        let socket = directory.join("agent");
+        // In the foreground, the agent prints its socket as soon as it listens.
         let mut process = Command::new("ssh-agent")
             .args(["-D", "-a"])
             .arg(&socket)
             .stdout(Stdio::piped())
             .spawn()
             .expect("ssh-agent");
-        let mut said = [0];
+        let mut byte = [0];
         process
             .stdout
             .as_mut()
             .expect("a pipe")
-            .read_exact(&mut said)
+            .read_exact(&mut byte)
             .expect("an agent");
         let public_key = fs::read_to_string(file.with_extension("pub")).unwrap();
         let agent = Self {
-            folder,
+            directory,
             socket,
             key,
             public_key,
@@ -520,11 +531,11 @@ impl Drop for Agent {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
-        let _ = fs::remove_dir_all(&self.folder);
+        let _ = fs::remove_dir_all(&self.directory);
     }
 }
 
-/// A crate in a repository on a server that lets the agent in, and nobody else.
+/// A crate in a repository on a server that only accepts the agent's key.
 struct GitServer {
     repository: String,
     commit: String,
@@ -541,7 +552,7 @@ impl GitServer {
         );
         let git = |words: &[&str]| {
             let mut git = Command::new("git");
-            git.current_dir(&project.folder);
+            git.current_dir(&project.directory);
             for (key, value) in [("name", "test"), ("email", "test@git.invalid")] {
                 git.args(["-c", &format!("user.{key}={value}")]);
             }
@@ -565,7 +576,7 @@ impl GitServer {
         machine.start();
         let address = docker(["port", &machine.name, "22/tcp"]);
         eventually("an SSH server", &machine, || speaks_ssh(&address));
-        // All its keys: cargo takes the server's first choice, and then looks for that one.
+        // All host keys, because cargo looks for the type that the server prefers.
         let keys = "cat /etc/ssh/ssh_host_*_key.pub";
         let keys = output(machine.command().args(["sh", "-c", keys]));
         let (host, port) = address.split_once(':').expect("an address");
@@ -581,7 +592,7 @@ impl GitServer {
     }
 }
 
-/// Docker listens before the server does.
+/// Waits for the server itself, because Docker's proxy listens earlier.
 fn speaks_ssh(address: &str) -> bool {
     let mut start = [0; 4];
     TcpStream::connect(address)
