@@ -46,7 +46,8 @@ impl Program {
     /// Starts a program in a terminal, with the help of util-linux' `script`.
     #[cfg(target_os = "linux")]
     pub(crate) fn in_terminal(mode: &str, environment: &[(&str, &str)]) -> (Self, SocketAddr) {
-        let command = format!("{} {mode}", example("lifecycle").display());
+        // Without `exec`, Ctrl-C ends the shell of `script` too, and its exit code hides the program's.
+        let command = format!("exec {} {mode}", example("lifecycle").display());
         let mut script = Command::new("script");
         script.args([
             "--quiet",
