@@ -1,7 +1,7 @@
 //! Parses arguments and environment variables: valid ones become one request, errors name the invalid
 //! one and echo no password.
 //!
-//! The input holds `HEALTHCHECK_URL`, `PORT` and the arguments, each followed by NUL.
+//! The input holds `LIFESIGN_URL`, `PORT` and the arguments, each followed by NUL.
 #![no_main]
 
 mod shared;
@@ -22,7 +22,7 @@ fuzz_target!(|input: &[u8]| {
     let (url, port) = (strings.next(), strings.next());
     let args: Vec<_> = strings.collect();
     let env = |name: &str| match name {
-        "HEALTHCHECK_URL" => url.clone(),
+        "LIFESIGN_URL" => url.clone(),
         "PORT" => port.clone(),
         _ => None,
     };
@@ -45,7 +45,7 @@ fuzz_target!(|input: &[u8]| {
                 "--live: ",
                 "--quiet: ",
                 "--help: ",
-                "HEALTHCHECK_URL",
+                "LIFESIGN_URL",
                 "PORT",
             ];
             let is_named = |name| line.starts_with(&format!("unhealthy: {name}"));

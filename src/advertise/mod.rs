@@ -24,7 +24,7 @@ impl Health {
     /// which is named after the container's mount namespace and the service, and which is locked
     /// for as long as this process lives. The file contains nothing but addresses and paths.
     /// Without `/dev/shm` this logs a warning, and on other systems it does nothing: there
-    /// `healthcheck` uses `HEALTHCHECK_URL` or `PORT`.
+    /// `healthcheck` uses `LIFESIGN_URL` or `PORT`.
     pub fn advertise(&self, endpoint: impl Into<Endpoint>) -> &Self {
         self.advertise_endpoint(&endpoint.into());
         self
@@ -40,7 +40,7 @@ impl Health {
         let file = publish(settings.build.name(), endpoint, paths).unwrap_or_else(|error| {
             warn!(
                 %endpoint, %error,
-                "the endpoint could not be advertised: healthcheck will use HEALTHCHECK_URL or PORT"
+                "the endpoint could not be advertised: healthcheck will use LIFESIGN_URL or PORT"
             );
             None
         });

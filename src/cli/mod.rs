@@ -52,7 +52,7 @@ const UNHEALTHY: u8 = 1;
 /// is not or if an argument is invalid. The address is the first of
 ///
 /// 1. the URL in the arguments,
-/// 2. the environment variable `HEALTHCHECK_URL`,
+/// 2. the environment variable `LIFESIGN_URL`,
 /// 3. the address that the service [advertises](crate::Health::advertise),
 /// 4. 127.0.0.1 and the port in the environment variable `PORT`,
 /// 5. 127.0.0.1:8080.
@@ -147,7 +147,7 @@ Probes the running service. Exit code 0: healthy, 1: everything else.
 Usage: {program} healthcheck [URL|PATH] [OPTIONS]
 
   URL    http://ADDRESS:PORT[/PATH], https://… or unix:/SOCKET[:/PATH]
-         (default: HEALTHCHECK_URL, the advertised address, PORT, 127.0.0.1:{DEFAULT_PORT})
+         (default: LIFESIGN_URL, the advertised address, PORT, 127.0.0.1:{DEFAULT_PORT})
   PATH   path of the service (default: its health route)
 
   --ready            probe readiness: may it get traffic?

@@ -30,7 +30,7 @@ impl Source {
             Self::Port => " (from PORT: is the service running, and does it listen there?)",
             Self::Default => {
                 " (the default: is the service running? if it listens elsewhere, set PORT or \
-                 HEALTHCHECK_URL)"
+                 LIFESIGN_URL)"
             }
         }
     }
@@ -45,9 +45,9 @@ pub(crate) fn resolve(
     let probe = options.probe.unwrap_or(Probe::Health);
     let (source, endpoint, path) = if let Some((endpoint, path)) = options.url {
         (Source::Argument, endpoint, path)
-    } else if let Some(text) = variable(&env, "HEALTHCHECK_URL")? {
+    } else if let Some(text) = variable(&env, "LIFESIGN_URL")? {
         let (endpoint, path) = Endpoint::parse(&text)
-            .map_err(|e| InvalidInput::with_value("HEALTHCHECK_URL", &text, &e))?;
+            .map_err(|e| InvalidInput::with_value("LIFESIGN_URL", &text, &e))?;
         // Flags override the path in the variable.
         let path = path.filter(|_| options.probe.is_none());
         (Source::Url, endpoint, path)

@@ -254,7 +254,7 @@ fn a_password_is_refused_and_redacted() {
     let by_argument = printed_line(&run_probe(url));
     let by =
         |variable, value: &OsStr| printed_line(&run(healthcheck(NOTHING).env(variable, value)));
-    let by_variable = by("HEALTHCHECK_URL", url.as_ref());
+    let by_variable = by("LIFESIGN_URL", url.as_ref());
     for line in [by_argument, by_variable] {
         let expected = ": expected no user or password: use --header 'Authorization: …'";
         assert!(line.ends_with(expected), "{line}");
@@ -292,7 +292,7 @@ fn a_password_is_refused_and_redacted() {
         assert!(!line.contains("hunter2"), "{line}");
     }
     let not_utf_8 = OsStr::from_bytes(b"http://me:hunter2@127.0.0.1:1/\xff");
-    for line in [by("HEALTHCHECK_URL", not_utf_8), by("PORT", url.as_ref())] {
+    for line in [by("LIFESIGN_URL", not_utf_8), by("PORT", url.as_ref())] {
         assert!(line.starts_with("unhealthy: "), "{line}");
         assert!(!line.contains("hunter2"), "{line}");
     }
@@ -317,7 +317,7 @@ Probes the running service. Exit code 0: healthy, 1: everything else.
 Usage: {} healthcheck [URL|PATH] [OPTIONS]
 
   URL    http://ADDRESS:PORT[/PATH], https://… or unix:/SOCKET[:/PATH]
-         (default: HEALTHCHECK_URL, the advertised address, PORT, 127.0.0.1:8080)
+         (default: LIFESIGN_URL, the advertised address, PORT, 127.0.0.1:8080)
   PATH   path of the service (default: its health route)
 
   --ready            probe readiness: may it get traffic?

@@ -221,13 +221,13 @@ pub(crate) fn worker() -> Command {
         .args(["-r", "-m"])
         .arg(worker.get_program())
         .args(worker.get_args());
-    apart.env_remove("HEALTHCHECK_URL").env_remove("PORT");
+    apart.env_remove("LIFESIGN_URL").env_remove("PORT");
     apart
 }
 
 pub(crate) fn probe<I: IntoIterator<Item: AsRef<OsStr>>>(name: &str, args: I) -> Command {
     let mut probe = Command::new(example(name));
-    probe.env_remove("HEALTHCHECK_URL").env_remove("PORT");
+    probe.env_remove("LIFESIGN_URL").env_remove("PORT");
     probe.arg("healthcheck").args(args);
     probe
 }
@@ -244,7 +244,7 @@ pub(crate) fn shell(redirection: &str) -> Command {
 pub(crate) fn limited(limits: &str, name: &str) -> Command {
     let mut probe = Command::new("sh");
     probe.args(["-c", &format!("{limits} && exec \"$@\""), "sh"]);
-    probe.env_remove("HEALTHCHECK_URL").env_remove("PORT");
+    probe.env_remove("LIFESIGN_URL").env_remove("PORT");
     probe.arg(example(name)).arg("healthcheck");
     probe
 }

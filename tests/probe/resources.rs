@@ -60,7 +60,7 @@ fn a_one_megabyte_environment_changes_nothing() {
             "PORT",
             "expected a port from 1 to 65535 (the service advertised none)",
         ),
-        ("HEALTHCHECK_URL", URL),
+        ("LIFESIGN_URL", URL),
     ] {
         let line = printed_line(&run(crowded().env(name, &long)));
         assert_eq!(line, format!("unhealthy: {name}: {expected}"));

@@ -150,13 +150,13 @@ fn an_argument_takes_precedence_over_variables() {
     for url in [&*format!("http://{}", address_of(&closed)), "nonsense"] {
         let address = serve(|stream| perform(&responds(OK), stream));
         let mut probe = healthcheck([format!("http://{address}")]);
-        probe.env("HEALTHCHECK_URL", url).env("PORT", "nonsense");
+        probe.env("LIFESIGN_URL", url).env("PORT", "nonsense");
         assert_eq!(printed_line(&run(&mut probe)), HEALTHY, "{url}");
     }
 }
 
 #[test]
-fn healthcheck_url_is_the_address_and_arguments_the_path() {
+fn lifesign_url_is_the_address_and_arguments_the_path() {
     for (path, args, target) in [
         ("", &[][..], "/health"),
         ("/custom?x=1", &[], "/custom?x=1"),
@@ -166,7 +166,7 @@ fn healthcheck_url_is_the_address_and_arguments_the_path() {
     ] {
         let request = captured_request(|address| {
             let mut probe = healthcheck(args);
-            probe.env("HEALTHCHECK_URL", format!("http://{address}{path}"));
+            probe.env("LIFESIGN_URL", format!("http://{address}{path}"));
             probe.env("PORT", "nonsense");
             probe
         });
@@ -175,8 +175,26 @@ fn healthcheck_url_is_the_address_and_arguments_the_path() {
     }
 }
 
+/// Monitoring services' clients use that variable for the URL to ping.
 #[test]
-fn an_invalid_healthcheck_url_is_reported() {
+fn healthcheck_url_changes_nothing() {
+    let ping = "https://hc-ping.example/x";
+    let address = serve(|stream| perform(&responds(OK), stream));
+    let mut probe = healthcheck(NOTHING);
+    probe.env("LIFESIGN_URL", format!("http://{address}"));
+    let line = printed_line(&run(probe.env("HEALTHCHECK_URL", ping)));
+    assert_eq!(line, HEALTHY);
+
+    let _worker = exclusive("worker");
+    let mut alone = worker();
+    alone.env("PORT", "nonsense");
+    let without = printed_line(&run(&mut alone));
+    let line = printed_line(&run(alone.env("HEALTHCHECK_URL", ping)));
+    assert_eq!(line, without);
+}
+
+#[test]
+fn an_invalid_lifesign_url_is_reported() {
     for (value, shown, expected) in [
         (&b"nonsense"[..], "", URL),
         (b" http://127.0.0.1:1", "", URL),
@@ -187,13 +205,10 @@ fn an_invalid_healthcheck_url_is_reported() {
     ] {
         let mut probe = healthcheck(NOTHING);
         probe
-            .env("HEALTHCHECK_URL", OsStr::from_bytes(value))
+            .env("LIFESIGN_URL", OsStr::from_bytes(value))
             .env("PORT", "1");
         let line = printed_line(&run(&mut probe));
-        assert_eq!(
-            line,
-            format!("unhealthy: HEALTHCHECK_URL{shown}: {expected}")
-        );
+        assert_eq!(line, format!("unhealthy: LIFESIGN_URL{shown}: {expected}"));
     }
 }
 
@@ -253,10 +268,10 @@ fn port_8080_is_the_default() {
         Err(error) => return skipped(&format!("port 8080 cannot be had: {error}")),
     };
     let refused = "unhealthy: connect to 127.0.0.1:8080: connection refused (the default: is the \
-                   service running? if it listens elsewhere, set PORT or HEALTHCHECK_URL)";
+                   service running? if it listens elsewhere, set PORT or LIFESIGN_URL)";
     assert_eq!(printed_line(&run(&mut hello())), refused);
     let mut empty = hello();
-    empty.env("PORT", "").env("HEALTHCHECK_URL", "");
+    empty.env("PORT", "").env("LIFESIGN_URL", "");
     assert_eq!(printed_line(&run(&mut empty)), refused);
     socket.listen(8).expect("a bound socket can listen");
     serve_on(socket.into(), |stream| perform(&responds(OK), stream));

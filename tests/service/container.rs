@@ -114,7 +114,7 @@ impl Container {
         for name in [
             "DRAIN_SECONDS",
             "GREETING_FILE",
-            "HEALTHCHECK_URL",
+            "LIFESIGN_URL",
             "HEALTH_ADDRESS",
             "HOST",
             "NO_COLOR",

@@ -215,7 +215,7 @@ fn without_an_advertisement_the_probe_names_its_guess() {
     assert_unhealthy(
         &probe(""),
         "connect to 127.0.0.1:8080: network is unreachable (the default: is the service running? \
-         if it listens elsewhere, set PORT or HEALTHCHECK_URL)",
+         if it listens elsewhere, set PORT or LIFESIGN_URL)",
     );
     assert_unhealthy(
         &probe("81"),

@@ -43,7 +43,7 @@ fn probe(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tls"))
         .arg("healthcheck")
         .args(args)
-        .env_remove("HEALTHCHECK_URL")
+        .env_remove("LIFESIGN_URL")
         .env("HTTPS_PROXY", "http://127.0.0.1:1")
         // The probe must not need the system's certificates.
         .env("SSL_CERT_FILE", "/nonexistent")

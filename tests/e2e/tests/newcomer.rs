@@ -92,7 +92,7 @@ fn a_newcomer_gets_a_service_that_names_its_failing_check() {
     let probe = |arguments: &[&str]| {
         let mut probe = Command::new(&app);
         probe.arg("healthcheck").args(arguments);
-        probe.env_remove("HEALTHCHECK_URL").output().unwrap()
+        probe.env_remove("LIFESIGN_URL").output().unwrap()
     };
     let deadline = Instant::now() + Duration::from_secs(20);
     while !probe(&["--live"]).status.success() {
