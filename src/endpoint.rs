@@ -103,6 +103,14 @@ impl Endpoint {
         Self(Address::Tcp { scheme, host, port })
     }
 
+    /// Parses a URL that a person gave, in which `http://` may be missing, as in curl's arguments.
+    pub(crate) fn parse_given(url: &str) -> Result<(Self, Option<String>), InvalidUrl> {
+        match Self::parse(url) {
+            Err(InvalidUrl::Form) if starts_with_host(url) => Self::parse(&format!("http://{url}")),
+            parsed => parsed,
+        }
+    }
+
     /// Parses `http://HOST[:PORT]`, `https://HOST[:PORT]` or `unix:/SOCKET`, and the path that
     /// follows, if any.
     pub(crate) fn parse(url: &str) -> Result<(Self, Option<String>), InvalidUrl> {
@@ -210,6 +218,17 @@ impl fmt::Display for InvalidUrl {
 fn strip_scheme<'a>(url: &'a str, scheme: &str) -> Option<&'a str> {
     let (head, rest) = url.split_at_checked(scheme.len())?;
     head.eq_ignore_ascii_case(scheme).then_some(rest)
+}
+
+/// Whether a URL without a scheme starts with an address, or with a name and a port.
+fn starts_with_host(url: &str) -> bool {
+    let authority = url.split(['/', '?', '#']).next().unwrap_or_default();
+    match parse_authority(authority, Scheme::Http) {
+        Err(InvalidUrl::Host) => authority
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && parse_port(port).is_some()),
+        _ => true,
+    }
 }
 
 fn parse_unix(rest: &str) -> Result<(Endpoint, Option<String>), InvalidUrl> {

@@ -103,7 +103,7 @@ impl Options {
             let path = parse_path(arg).map_err(|e| InvalidInput::argument(arg, &e))?;
             self.path = Some(path.to_owned());
         } else {
-            let url = Endpoint::parse(arg).map_err(|error| match error {
+            let url = Endpoint::parse_given(arg).map_err(|error| match error {
                 InvalidUrl::Form => InvalidInput::argument(arg, &URL_OR_PATH),
                 _ => InvalidInput::argument(arg, &error),
             })?;

@@ -146,7 +146,7 @@ Probes the running service. Exit code 0: healthy, 1: everything else.
 
 Usage: {program} healthcheck [URL|PATH] [OPTIONS]
 
-  URL    http://ADDRESS:PORT[/PATH], https://… or unix:/SOCKET[:/PATH]
+  URL    [http://]ADDRESS:PORT[/PATH], https://… or unix:/SOCKET[:/PATH]
          (default: LIFESIGN_URL, the advertised address, PORT, 127.0.0.1:{DEFAULT_PORT})
   PATH   path of the service (default: its health route)
 

@@ -46,7 +46,7 @@ pub(crate) fn resolve(
     let (source, endpoint, path) = if let Some((endpoint, path)) = options.url {
         (Source::Argument, endpoint, path)
     } else if let Some(text) = variable(&env, "LIFESIGN_URL")? {
-        let (endpoint, path) = Endpoint::parse(&text)
+        let (endpoint, path) = Endpoint::parse_given(&text)
             .map_err(|e| InvalidInput::with_value("LIFESIGN_URL", &text, &e))?;
         // Flags override the path in the variable.
         let path = path.filter(|_| options.probe.is_none());

@@ -136,7 +136,7 @@ fn an_invalid_url_is_refused() {
     let form = "expected http://ADDRESS:PORT/PATH, https://…, unix:/SOCKET or /PATH";
     refuses(&["ftp://127.0.0.1/"], form);
     refuses_unshown(
-        &["localhost:8080", "127.0.0.1", "health", "http:/x", ""],
+        &["8080", ":8080", "8080/health", "health", "http:/x", ""],
         form,
     );
     let socket = "expected unix:/ABSOLUTE/SOCKET or unix:/ABSOLUTE/SOCKET:/PATH";
@@ -165,6 +165,10 @@ fn a_host_name_is_refused() {
         ],
         HOST,
     );
+    refuses_unshown(
+        &["example.com:80/x", "db:8080", "::1:8080", "127.1:80"],
+        HOST,
+    );
 }
 
 #[test]
@@ -179,6 +183,10 @@ fn an_invalid_port_is_refused() {
             "http://[::1]80",
             "https://[::1]:x/",
         ],
+        "expected a port from 1 to 65535",
+    );
+    refuses_unshown(
+        &["localhost:0", "127.0.0.1:70000", "127.0.0.1:", "[::1]80"],
         "expected a port from 1 to 65535",
     );
 }
@@ -316,7 +324,7 @@ Probes the running service. Exit code 0: healthy, 1: everything else.
 
 Usage: {} healthcheck [URL|PATH] [OPTIONS]
 
-  URL    http://ADDRESS:PORT[/PATH], https://… or unix:/SOCKET[:/PATH]
+  URL    [http://]ADDRESS:PORT[/PATH], https://… or unix:/SOCKET[:/PATH]
          (default: LIFESIGN_URL, the advertised address, PORT, 127.0.0.1:8080)
   PATH   path of the service (default: its health route)
 

@@ -193,6 +193,32 @@ fn healthcheck_url_changes_nothing() {
     assert_eq!(line, without);
 }
 
+/// As curl and wget take it.
+#[test]
+fn http_is_the_default_scheme() {
+    for url in ["127.0.0.1:#/x?y", "localhost:#", "0.0.0.0:#/"] {
+        let ask = |by: fn(&str) -> Command| {
+            captured_request(|address| by(&url.replace('#', &address.port().to_string())))
+        };
+        let expected = ask(|url| healthcheck([format!("http://{url}")]));
+        let by_argument = ask(|url| healthcheck([url]));
+        assert_eq!(by_argument, expected, "{url}");
+        let by_variable = ask(|url| {
+            let mut probe = healthcheck(NOTHING);
+            probe.env("LIFESIGN_URL", url);
+            probe
+        });
+        assert_eq!(by_variable, expected, "{url}");
+    }
+    let line = printed_line(&run(&mut healthcheck(["[::1]:1/x"])));
+    assert!(
+        line.starts_with("unhealthy: connect to [::1]:1: "),
+        "{line}"
+    );
+    let line = printed_line(&run(&mut healthcheck(["127.0.0.1/x"])));
+    assert!(!line.contains("expected"), "{line}");
+}
+
 #[test]
 fn an_invalid_lifesign_url_is_reported() {
     for (value, shown, expected) in [
