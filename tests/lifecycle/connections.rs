@@ -1,4 +1,4 @@
-//! Connections that hold on while the service ends.
+//! Clients that keep their connections open while the service ends.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -13,10 +13,10 @@ const DELAY: Duration = Duration::from_millis(300);
 const TIMEOUT: Duration = Duration::from_millis(700);
 const SHORT: [(&str, &str); 2] = [("DRAIN_DELAY", "300"), ("SHUTDOWN_TIMEOUT", "700")];
 
-/// What a machine under load needs for the end of a process.
+/// How late a process may end. A busy machine needs part of it.
 const MARGIN: Duration = Duration::from_millis(900);
 
-/// What a client does before the signal.
+/// What a client has sent and received before the signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Client {
     Silent,
@@ -41,7 +41,7 @@ const CLIENTS: [Client; 7] = [
 ];
 
 impl Client {
-    /// Connects, and gets to where the client holds on.
+    /// Connects, and sends and receives what the variant says. The connection stays open.
     fn connect(self, address: SocketAddr) -> TcpStream {
         let mut stream = connect(address).expect("a connection");
         let request = match self {
@@ -62,7 +62,7 @@ impl Client {
         stream
     }
 
-    /// Whether the client waits for a response, for which the service has to stay.
+    /// Whether the service has to wait for this client, because its request is in flight.
     fn has_request(self) -> bool {
         matches!(self, EndlessUpload | UnreadResponse | Events)
     }
@@ -114,7 +114,8 @@ fn service_of_pieces_ends_whatever_a_client_does() {
 #[test]
 fn worker_ends_whatever_a_client_does() {
     for_each_client(|client| {
-        // Where the listener has nothing of the kind to give.
+        // The worker's listener only serves health routes, so these two requests do not exist
+        // there.
         let client = match client {
             UnreadResponse | Events => return,
             client => client,
@@ -138,7 +139,8 @@ fn request_that_ends_in_time_is_answered_whole() {
         let slow = thread::spawn(move || get(address, "/sleep/700"));
         let large = UnreadResponse.connect(address);
         eventually("the request is in flight", || {
-            // Both are, once a later one is answered.
+            // The server accepts in order, so a response to a later request proves that it has
+            // both.
             get(address, "/").ok()
         });
 
@@ -232,7 +234,8 @@ fn requests_that_arrived_in_time_are_answered() {
 
     program.signal("TERM");
     drains(address);
-    // Until the delay is over, so that everything is there at once when it goes on.
+    // The service is stopped until its drain delay is over. Then it finds all requests and the end
+    // of the delay at the same time.
     program.signal("STOP");
     let mut fresh = [(); 8].map(|()| connect(address).expect("a connection"));
     for stream in fresh.iter_mut().chain([&mut kept]) {
@@ -313,7 +316,7 @@ fn upgraded(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Sends a request on a connection that is to be kept, and returns the head of the response.
+/// Sends a keep-alive request, and returns the head of the response.
 fn ask(stream: &mut TcpStream, version: &str) -> String {
     let keep = match version {
         "1.0" => "Connection: keep-alive\r\n",
@@ -323,7 +326,7 @@ fn ask(stream: &mut TcpStream, version: &str) -> String {
     head(stream)
 }
 
-/// Reads the head of a response, and not more. In lower case.
+/// Returns the head of a response in lower case, and leaves the body unread.
 fn head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {

@@ -1,4 +1,4 @@
-//! The life cycle of a service: from its first instruction to a bounded end.
+//! The life cycle of a service, from its start to its exit.
 #![cfg(all(unix, feature = "axum", feature = "listener"))]
 
 mod connections;

@@ -1,4 +1,4 @@
-//! The programs of `program.rs` as processes.
+//! Runs the programs of `program.rs` as child processes.
 
 use std::{
     cell::Cell,
@@ -12,14 +12,14 @@ use std::{
 
 use crate::support::example;
 
-/// Deadline of what happens soon, long enough for a machine under load.
+/// Time limit for events that are certain to happen, even on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Upper bound for what happens at once. It is shorter than the drain delays that a test must not
-/// wait for.
+/// Time limit for events that must happen at once. Shorter than any drain delay that a test must
+/// not wait for.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(1);
 
-/// Drain delay in milliseconds, longer than any test runs.
+/// Drain delay in milliseconds. Longer than any test takes.
 pub(crate) const LONG_DELAY: (&str, &str) = ("DRAIN_DELAY", "600000");
 
 pub(crate) struct Program {
@@ -33,7 +33,7 @@ pub(crate) struct Program {
 #[derive(Debug)]
 pub(crate) struct End {
     pub(crate) code: Option<i32>,
-    /// Since the last signal, or since the wait began.
+    /// Time since the last signal. Without a signal, the time since `end` was called.
     pub(crate) took: Duration,
     pub(crate) log: String,
 }
@@ -43,10 +43,11 @@ impl Program {
         Self::spawn(Command::new(example("lifecycle")).arg(mode), environment)
     }
 
-    /// Starts a program in a terminal, with the help of util-linux' `script`.
+    /// Starts a program in a terminal, which `script` of util-linux provides.
     #[cfg(target_os = "linux")]
     pub(crate) fn in_terminal(mode: &str, environment: &[(&str, &str)]) -> (Self, SocketAddr) {
-        // Without `exec`, Ctrl-C ends the shell of `script` too, and its exit code hides the program's.
+        // `exec` replaces the shell that `script` starts. Otherwise Ctrl-C would end the shell too,
+        // and `script` would return the shell's exit code.
         let command = format!("exec {} {mode}", example("lifecycle").display());
         let mut script = Command::new("script");
         script.args([
@@ -63,7 +64,7 @@ impl Program {
         (program, address)
     }
 
-    /// Types Ctrl-C in the terminal.
+    /// Types Ctrl-C in the program's terminal.
     #[cfg(target_os = "linux")]
     pub(crate) fn interrupt(&mut self) {
         self.signalled.set(Some(Instant::now()));
@@ -100,18 +101,18 @@ impl Program {
         }
     }
 
-    /// Starts a program, and waits until it listens.
+    /// Starts a program, and waits until it accepts connections.
     pub(crate) fn listening(mode: &str, environment: &[(&str, &str)]) -> (Self, SocketAddr) {
         let program = Self::start(mode, environment);
         let address = program.address();
         if mode.starts_with("serve") {
-            // It installs its handlers after that line.
+            // `serve` installs the signal handlers after that line was printed.
             eventually("it serves", || get(address, "/health").ok());
         }
         (program, address)
     }
 
-    /// Waits for the line that says where the program listens.
+    /// Waits for the line `listening on ADDRESS`, and returns the address.
     pub(crate) fn address(&self) -> SocketAddr {
         let line = self.line();
         let address = line.trim_end().strip_prefix("listening on ");
@@ -123,7 +124,7 @@ impl Program {
         self.child.id()
     }
 
-    /// Waits for a line on stdout that contains this.
+    /// Waits for a line on stdout that contains the text.
     #[cfg(target_os = "linux")]
     pub(crate) fn line_with(&self, text: &str) -> String {
         std::iter::repeat_with(|| self.line())
@@ -140,7 +141,7 @@ impl Program {
         self.signals(&[signal]);
     }
 
-    /// Sends signals as fast as a process can.
+    /// Sends signals in quick succession, from one shell.
     pub(crate) fn signals(&self, signals: &[&str]) {
         self.signalled.set(Some(Instant::now()));
         let pid = self.child.id();
@@ -185,7 +186,7 @@ impl Drop for Program {
     }
 }
 
-/// Sends a request on a connection of its own, and reads until the server closes it.
+/// Sends a request on a new connection, and reads until the server closes the connection.
 pub(crate) fn get(address: SocketAddr, path: &str) -> io::Result<String> {
     let mut stream = connect(address)?;
     write!(
@@ -203,7 +204,7 @@ pub(crate) fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Waits until the service says that it drains.
+/// Waits until `/health` reports that the service is draining.
 pub(crate) fn drains(address: SocketAddr) {
     eventually("it drains", || {
         let response = get(address, "/health").ok()?;

@@ -1,7 +1,7 @@
-//! The programs under test: services that end in every way that the crate promises something about.
+//! The programs that the tests run: services that differ in how they are served and how they end.
 //!
-//! The first argument is the name of one of the functions below. `DRAIN_DELAY` and
-//! `SHUTDOWN_TIMEOUT` are in milliseconds, and `ADDRESS` is where it listens.
+//! The first argument selects one of the functions below. `DRAIN_DELAY` and `SHUTDOWN_TIMEOUT` are
+//! in milliseconds, and `ADDRESS` is the address to listen on.
 
 use std::{
     env,
@@ -80,7 +80,7 @@ fn main() -> Outcome {
     })
 }
 
-/// The crate's own server.
+/// Uses `Health::serve`.
 async fn serve() -> Outcome {
     let health = health()?;
     let listener = listener(&health).await?;
@@ -88,7 +88,7 @@ async fn serve() -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Serves on a Unix socket, whose path is `ADDRESS`.
+/// Serves on a Unix socket. `ADDRESS` is its path.
 #[cfg(unix)]
 async fn serve_unix() -> Outcome {
     let listener = tokio::net::UnixListener::bind(env::var("ADDRESS")?)?;
@@ -97,7 +97,7 @@ async fn serve_unix() -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Starts for ever.
+/// Starts, and never becomes ready.
 async fn serve_after() -> Outcome {
     let health = health()?;
     let listener = listener(&health).await?;
@@ -107,7 +107,7 @@ async fn serve_after() -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Serves when the drain has begun.
+/// Begins to serve only after a signal has begun the drain.
 async fn serve_late() -> Outcome {
     let health = health()?;
     let shutdown = health.handle_signals()?;
@@ -117,7 +117,7 @@ async fn serve_late() -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Serves, and drops a heartbeat.
+/// Serves with a heartbeat that was dropped, so the service is broken.
 async fn serve_broken() -> Outcome {
     let health = health()?;
     let listener = listener(&health).await?;
@@ -126,7 +126,7 @@ async fn serve_broken() -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The server of axum, bounded by the crate.
+/// Uses `axum::serve` instead of `Health::serve`, and calls each step of the shutdown itself.
 async fn pieces() -> Outcome {
     let health = health()?;
     let shutdown = health.handle_signals()?;
@@ -138,7 +138,7 @@ async fn pieces() -> Outcome {
     Ok(shutdown.exit_code())
 }
 
-/// Begins the drain when it is ready.
+/// Begins the drain itself as soon as it is ready, without a signal.
 async fn drains_itself() -> Outcome {
     let health = health()?;
     let shutdown = health.handle_signals()?;
@@ -151,7 +151,7 @@ async fn drains_itself() -> Outcome {
     Ok(shutdown.exit_code())
 }
 
-/// Installs the handlers, and awaits nothing that they give.
+/// Installs the signal handlers, and ignores the handle that they return.
 async fn unpolled() -> Outcome {
     let health = health()?;
     let _ = health.handle_signals()?;
@@ -161,7 +161,7 @@ async fn unpolled() -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Is bound, and never says that it is ready.
+/// Listens, but never calls `set_ready`.
 async fn before_ready() -> Outcome {
     let health = health()?;
     let shutdown = health.handle_signals()?;
@@ -172,7 +172,7 @@ async fn before_ready() -> Outcome {
     Ok(shutdown.exit_code())
 }
 
-/// Migrates for ever.
+/// Receives its signal during a migration that never ends.
 async fn startup() -> Outcome {
     let health = health()?;
     let shutdown = health.handle_signals()?;
@@ -181,7 +181,7 @@ async fn startup() -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Takes a job every 10 ms, which takes `JOB` milliseconds, and stops taking them when the drain begins.
+/// Takes a job every 10 ms until the drain begins. A job takes `JOB` milliseconds.
 async fn worker() -> Outcome {
     let health = health()?;
     let shutdown = health.handle_signals()?;
@@ -211,7 +211,7 @@ async fn worker() -> Outcome {
     }
 }
 
-/// Starts with work that blocks its thread, which the runtime's end waits for.
+/// Starts with a blocking task. The runtime cannot shut down before the task ends.
 async fn blocked() -> Outcome {
     let shutdown = health()?.handle_signals()?;
     println!("starting");
@@ -237,7 +237,7 @@ async fn panicking_worker() -> Outcome {
     Ok(shutdown.exit_code())
 }
 
-/// Drops a heartbeat after it is ready.
+/// Uses `axum::serve`, with a heartbeat that was dropped.
 async fn broken() -> Outcome {
     let health = health()?;
     let shutdown = health.handle_signals()?;
@@ -250,7 +250,7 @@ async fn broken() -> Outcome {
     Ok(shutdown.exit_code())
 }
 
-/// Panics when it is ready, and serves on.
+/// Panics when it is ready, while a task continues to serve.
 async fn panics() -> Outcome {
     let health = health()?;
     let _shutdown = health.handle_signals()?;
@@ -261,7 +261,7 @@ async fn panics() -> Outcome {
     panic!("as asked");
 }
 
-/// Serves on one runtime, and installs the handlers on another one, which ends.
+/// Installs the signal handlers on one runtime and serves on another. The first runtime is dropped.
 fn dropped_runtime() -> Outcome {
     let health = health()?;
     let signals = Runtime::new()?;
@@ -289,7 +289,7 @@ fn outside_a_runtime() -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A loop of the standard library's, and a runtime beside it for the crate.
+/// A loop without async code. Only the crate uses the runtime beside it.
 fn without_tokio() -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -341,7 +341,7 @@ fn app() -> Router {
         .route("/upgrade", get(upgrade))
 }
 
-/// Becomes an echo of the first four bytes.
+/// Switches protocols, and then echoes four bytes.
 async fn upgrade(request: Request) -> Response {
     let upgrade = hyper::upgrade::on(request);
     tokio::spawn(async move {
@@ -391,7 +391,7 @@ impl HttpBody for Events {
     }
 }
 
-/// Asks kept connections to leave, as the documentation shows.
+/// Adds `Connection: close` to responses during the drain, as the documentation shows.
 fn leaving(app: Router, shutdown: Shutdown) -> Router {
     app.layer(map_response(move |mut response: Response| {
         if shutdown.has_started() {

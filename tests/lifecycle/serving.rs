@@ -1,4 +1,4 @@
-//! `Health::serve` in this process.
+//! `Health::serve` in the test's own process.
 
 use std::{
     error::Error,
@@ -34,7 +34,7 @@ use tower::layer::layer_fn;
 
 type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 
-/// Connections of this process, so that the clock can be paused.
+/// A listener whose connections are in memory. Without sockets, tokio's clock can be paused.
 struct Pipes(mpsc::Receiver<DuplexStream>);
 
 impl Listener for Pipes {
@@ -87,7 +87,7 @@ fn app() -> Router {
         .route("/upload", post(async |body: Bytes| body.len().to_string()))
 }
 
-/// How long the server keeps a connection, from now on.
+/// Returns how long the server keeps the connection open from now on.
 async fn closed_after(client: &mut DuplexStream) -> Result<Duration> {
     let start = Instant::now();
     assert_eq!(client.read(&mut [0; 64]).await?, 0);
@@ -192,7 +192,8 @@ async fn routes_are_outside_all_layers() -> Result {
     Ok(())
 }
 
-/// A layer can hold a limit or a pool that all requests share.
+/// A layer that is applied again for each connection would multiply the limit or pool that it
+/// holds.
 #[tokio::test(start_paused = true)]
 async fn layers_are_applied_once() -> Result {
     let applied = Arc::new(AtomicUsize::new(0));

@@ -1,4 +1,4 @@
-//! Signals to real processes, at every moment of their life.
+//! Signals to real processes in each state of a service.
 
 use std::{
     io::{Read, Write},
@@ -28,7 +28,7 @@ fn startup_is_abandoned_at_once() {
     ] {
         let program = Program::start(mode, &[LONG_DELAY]);
         if mode == "serve_after" {
-            // The handlers are installed after that line.
+            // `serve_after` installs the signal handlers after that line was printed.
             let address = program.address();
             eventually("it starts", || get(address, "/").ok());
         } else {
@@ -275,7 +275,7 @@ fn ctrl_c_says_what_it_waits_for_and_a_second_one_ends_it() {
     assert!(end.took < AT_ONCE, "{end:?}");
 }
 
-/// Waits until another signal counts as one.
+/// Waits until the crate no longer takes another signal for a repetition of the last one.
 fn apart() {
     thread::sleep(Duration::from_millis(120));
 }

@@ -1,4 +1,4 @@
-//! The steps of a shutdown, in this process and with a paused clock.
+//! The steps of a shutdown, in the test's own process and with tokio's clock paused.
 
 use std::{error::Error, future::pending, io, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Variables that a person, a container build or vergen sets for a build.
+//! Environment variables that a person, a container build or vergen sets for a build.
 
 use std::{ffi::OsString, os::unix::ffi::OsStringExt};
 

@@ -1,4 +1,4 @@
-//! Whole builds by Cargo, and what the service then prints.
+//! Builds with Cargo, and what the built service prints.
 
 use std::{fs::File, time::UNIX_EPOCH};
 
@@ -35,7 +35,7 @@ fn a_new_commit_compiles_the_last_crate_alone() {
 fn reading_the_repository_builds_nothing() {
     let service = Service::new("service");
     service.git("init");
-    // Git refreshes the index once if a file is as young as the index.
+    // If a file is as recent as the index, git refreshes the index once.
     for path in ["Cargo.toml", "build.rs", "src/main.rs"] {
         let file = File::options().write(true).open(service.package.join(path));
         file.unwrap().set_modified(UNIX_EPOCH).unwrap();

@@ -1,4 +1,5 @@
-//! The package is in a repository, or built from an environment, that is not its own.
+//! Packages inside another project's repository, and builds with another package's environment
+//! variables.
 
 use crate::service::{Facts, Service, facts, git_facts};
 
@@ -32,7 +33,8 @@ fn an_untracked_package_is_not_its_parents_without_git() {
     service.assert_no_git_facts();
 }
 
-/// The end of the other package's path in the index is this package's path.
+/// The index is searched for this package's path. The other package's path in the index ends with
+/// the same text.
 #[test]
 fn a_tracked_namesake_is_another_package_without_git() {
     let mut service = Service::in_foreign_repository();
@@ -86,7 +88,7 @@ fn variables_of_a_git_hook_are_ignored() {
     service.assert_facts_of_git();
 }
 
-/// `cargo run` passes the facts of its package to the programs that it starts.
+/// `cargo run` passes the variables of its own package to the program that it starts.
 #[test]
 fn facts_of_an_outer_cargo_run_are_ignored() {
     let outer = Service::committed();

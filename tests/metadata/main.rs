@@ -1,11 +1,13 @@
-//! Build metadata in the states that a repository, its surroundings and build arguments can be in.
+//! Build metadata in every state that a repository, its environment and the build arguments can be
+//! in.
 //!
-//! Real git makes each state in a directory of its own, and what the service knows must be what git
-//! says. Most states are tested by the build script alone, under Cargo's rule for running it again;
-//! `cargo.rs` and `arguments.rs` build and run the service.
+//! Git creates each state in a temporary directory, and the service must print the same facts as
+//! git. Most tests only run the build script, and only when Cargo would run it. `cargo.rs` and
+//! `arguments.rs` build and run the service.
 //!
-//! Needs git 2.45 for reftables, and root for an owner that git distrusts; what is not available is
-//! skipped with a message. Needs Unix for links, owners and file names that are not UTF-8.
+//! Reftables need git 2.45, and tests of another owner need root. Tests whose requirements are
+//! missing print a message and pass. All tests need Unix for links, owners and file names that are
+//! not UTF-8.
 #![cfg(unix)]
 
 mod arguments;

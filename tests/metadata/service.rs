@@ -1,4 +1,4 @@
-//! A service in a directory of its own: its files, its git repository, and two ways to build it.
+//! A generated package for the tests: its files, its git repository, and two ways to build it.
 #![expect(unreachable_pub, reason = "a module of one test binary")]
 
 use std::{
@@ -20,7 +20,7 @@ use std::{
 
 pub const BUILD_SCRIPT: &str = "fn main() {\n    lifesign::build::emit();\n}\n";
 
-/// Prints its build metadata, or runs the command that is given in its arguments.
+/// Prints its build metadata. With arguments, executes them as a command instead.
 pub const MAIN: &str = r#"
 const BUILD: lifesign::BuildInfo = lifesign::build_info!();
 
@@ -51,10 +51,11 @@ fn main() {
 }
 "#;
 
-/// `git next` makes a commit that moves its branch and changes no other file: no index, no log.
+/// An alias, `git next`, which commits without changing any file but the branch's: neither index
+/// nor reflog.
 const NEXT: &str = "alias.next=!git update-ref HEAD $(git commit-tree -p HEAD -m n HEAD^{tree})";
 
-/// Build metadata by name. What is unknown is missing.
+/// Build metadata by name. Unknown values are absent.
 pub type Facts = BTreeMap<String, String>;
 
 pub fn facts(pairs: &[(&str, &str)]) -> Facts {
@@ -64,7 +65,7 @@ pub fn facts(pairs: &[(&str, &str)]) -> Facts {
         .collect()
 }
 
-/// Those of the facts that describe a commit.
+/// Returns only the facts that describe a commit.
 pub fn git_facts(facts: &Facts) -> Facts {
     let mut facts = facts.clone();
     facts.retain(|name, _| ["commit", "describe", "commit_date", "dirty"].contains(&&**name));
@@ -82,7 +83,7 @@ pub struct Service {
     target: OnceCell<PathBuf>,
 }
 
-/// A run of the build script, from which Cargo decides whether to run it again.
+/// The last run of the build script. Cargo decides from it whether to run the script again.
 struct Run {
     package: PathBuf,
     environment: Vec<(String, OsString)>,
@@ -98,7 +99,8 @@ impl Service {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let directory = env::temp_dir().join(format!("lifesign-{}-{count}", process::id()));
         fs::create_dir(&directory).unwrap();
-        // Cargo and git resolve links, and the temporary directory can be one.
+        // The temporary directory can be a symbolic link. Cargo and git print paths with links
+        // resolved.
         Self::at(directory.canonicalize().unwrap(), package)
     }
 
@@ -132,7 +134,8 @@ lifesign = {{ path = {lifesign:?}, default-features = false, features = ["build"
             ("build.rs", BUILD_SCRIPT),
             ("src/main.rs", MAIN),
         ] {
-            // A new modification time would make Cargo compile the template again.
+            // Writing an unchanged file would give it a new modification time, and Cargo would
+            // compile the template again.
             if fs::read_to_string(service.package.join(path))
                 .ok()
                 .as_deref()
@@ -144,7 +147,7 @@ lifesign = {{ path = {lifesign:?}, default-features = false, features = ["build"
         service
     }
 
-    /// The root of a repository that has one commit.
+    /// A package at the root of a repository that has one commit.
     pub fn committed() -> Self {
         let service = Self::new("service");
         service.git("init");
@@ -152,7 +155,7 @@ lifesign = {{ path = {lifesign:?}, default-features = false, features = ["build"
         service
     }
 
-    /// A directory of a repository that has one commit.
+    /// A package in a subdirectory of a repository that has one commit.
     pub fn committed_in_subdirectory() -> Self {
         let service = Self::new("repository/services/api");
         service.git_in("repository", "init");
@@ -160,7 +163,7 @@ lifesign = {{ path = {lifesign:?}, default-features = false, features = ["build"
         service
     }
 
-    /// A directory of a repository that does not track it.
+    /// A package in a repository that does not track it.
     pub fn in_foreign_repository() -> Self {
         let service = Self::new("parent/service");
         service.git_in("parent", "init");
@@ -169,8 +172,6 @@ lifesign = {{ path = {lifesign:?}, default-features = false, features = ["build"
         service.git_in("parent", "commit -m parent");
         service
     }
-
-    // Files.
 
     pub fn write(&self, path: &str, text: &str) {
         let path = self.package.join(path);
@@ -182,7 +183,7 @@ lifesign = {{ path = {lifesign:?}, default-features = false, features = ["build"
         fs::read_to_string(self.package.join(path)).unwrap()
     }
 
-    /// Adds an empty line, and returns the previous text.
+    /// Appends an empty line to a file, and returns the previous text.
     pub fn edit(&self, path: &str) -> String {
         let before = self.read(path);
         self.write(path, &format!("{before}\n"));
@@ -193,7 +194,8 @@ lifesign = {{ path = {lifesign:?}, default-features = false, features = ["build"
         fs::remove_file(self.package.join(path)).unwrap();
     }
 
-    /// Makes another user the owner of the directory and its `.git`, which needs root.
+    /// Makes another user the owner of the directory and its `.git`. Returns whether that was
+    /// permitted, which it is for root.
     pub fn give_away(&self, path: &str) -> bool {
         let root = self.package.join(path);
         let nobody = Some(65534);
@@ -201,8 +203,6 @@ lifesign = {{ path = {lifesign:?}, default-features = false, features = ["build"
             .iter()
             .all(|path| chown(root.join(path), nobody, nobody).is_ok())
     }
-
-    // Git.
 
     pub fn commit_all(&self) {
         self.git("add :/");
@@ -228,7 +228,8 @@ lifesign = {{ path = {lifesign:?}, default-features = false, features = ["build"
         run_git(&self.package, arguments).status.success()
     }
 
-    /// The facts according to git, which leaves the index alone.
+    /// Returns the facts that git itself prints. Git must not refresh the index, which would change
+    /// what the tests observe.
     fn facts_of_git(&self) -> Facts {
         const LOG: &str = "log -1 --no-show-signature --format=%H,%cd \
             --date=format-local:%Y-%m-%dT%H:%M:%SZ";
@@ -245,8 +246,6 @@ lifesign = {{ path = {lifesign:?}, default-features = false, features = ["build"
         ])
     }
 
-    // The environment of builds.
-
     pub fn set(&mut self, name: &str, value: impl AsRef<OsStr>) {
         self.unset(name);
         let value = value.as_ref().to_owned();
@@ -257,18 +256,17 @@ lifesign = {{ path = {lifesign:?}, default-features = false, features = ["build"
         self.environment.retain(|(other, _)| other != name);
     }
 
-    /// From here on, the build script finds no git program.
+    /// Removes git from the build script's `PATH`.
     pub fn without_git(&mut self) {
         self.set("PATH", "/nonexistent");
-        // Cargo does not know that PATH matters.
+        // Cargo does not watch `PATH`, so the test makes the script run again.
         self.last_run.take();
     }
 
-    // The build script alone.
-
-    /// Runs the build script if Cargo would, and returns the facts that it has emitted.
+    /// Runs the build script if Cargo would run it, and returns the facts that it has emitted.
     ///
-    /// A change that the script should have watched and does not therefore leaves old facts behind.
+    /// If the script does not watch something that has changed, the facts are out of date and the
+    /// test fails.
     pub fn emit(&self) -> Facts {
         if !self.is_fresh() {
             *self.last_run.borrow_mut() = Some(self.run_script());
@@ -285,8 +283,8 @@ lifesign = {{ path = {lifesign:?}, default-features = false, features = ["build"
         warnings.map(str::to_owned).collect()
     }
 
-    /// Whether Cargo would not run the build script again: every watched variable is the same, and
-    /// every watched path is there and was not modified after the script was last started.
+    /// Whether Cargo would skip the build script: every watched variable has the same value, and
+    /// every watched path exists and was not modified after the last run started.
     pub fn is_fresh(&self) -> bool {
         let last_run = self.last_run.borrow();
         let Some(run) = last_run.as_ref().filter(|run| run.package == self.package) else {
@@ -303,7 +301,7 @@ lifesign = {{ path = {lifesign:?}, default-features = false, features = ["build"
         })
     }
 
-    /// Runs the build script with what Cargo sets for it.
+    /// Runs the build script with the variables that Cargo would set.
     fn run_script(&self) -> Run {
         let started = SystemTime::now();
         let output = command(&Template::get().script)
@@ -340,7 +338,7 @@ lifesign = {{ path = {lifesign:?}, default-features = false, features = ["build"
         facts
     }
 
-    /// The facts are right before and after each of the git commands.
+    /// Asserts that the facts are right at first and after each of the git commands.
     pub fn assert_follows(&self, commands: &[&str]) {
         self.assert_facts_of_git();
         for command in commands {
@@ -358,9 +356,8 @@ lifesign = {{ path = {lifesign:?}, default-features = false, features = ["build"
         assert_eq!(git_facts(&self.emit()), Facts::new());
     }
 
-    // The whole build.
-
-    /// Builds with Cargo, builds again for nothing, and returns what the service prints.
+    /// Builds the package with Cargo, asserts that a second build does nothing, and returns what
+    /// the service prints.
     pub fn build(&self) -> Facts {
         self.cargo(&["build"]);
         self.assert_builds_nothing();
@@ -406,7 +403,8 @@ lifesign = {{ path = {lifesign:?}, default-features = false, features = ["build"
         facts(&pairs.collect::<Vec<_>>())
     }
 
-    /// Cargo's target directory, in which this crate is compiled already.
+    /// Returns the package's target directory, a copy of the template's, where lifesign is already
+    /// compiled.
     pub fn target(&self) -> &Path {
         self.target.get_or_init(|| {
             let target = self.directory.join("target");
@@ -426,7 +424,8 @@ impl Drop for Service {
     }
 }
 
-/// A service that is compiled once, and again only when this crate changes.
+/// A package whose target directory is copied for each test, so that lifesign is compiled only
+/// once.
 struct Template {
     target: PathBuf,
     /// The executable of [`BUILD_SCRIPT`].
@@ -443,7 +442,7 @@ impl Template {
             let service = Service::at(directory, "");
             service.target.set(target.clone()).unwrap();
             let messages = stdout(&service.cargo(&["build", "--message-format=json"]));
-            // The next run finds it compiled.
+            // Keeps the directory, so that the next test run does not compile the template again.
             std::mem::forget(service);
             let mut scripts = messages.lines().filter(|line| {
                 line.contains(r#""kind":["custom-build"]"#) && line.contains("metadata/build.rs")
@@ -465,7 +464,8 @@ fn value<'a>(environment: &'a [(String, OsString)], name: &str) -> Option<&'a Os
     Some(value)
 }
 
-/// When a file was modified, or the youngest file below a directory, as Cargo sees it.
+/// Returns when a file was modified. For a directory, that is the latest time of anything below it,
+/// as in Cargo.
 fn modified(path: &Path) -> Option<SystemTime> {
     let metadata = fs::metadata(path).ok()?;
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
@@ -495,7 +495,8 @@ fn run_git(directory: &Path, arguments: &str) -> Output {
         .unwrap()
 }
 
-/// A command without the variables and settings that would change its result.
+/// Creates a command without the environment variables and git settings that would change its
+/// result.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     for (name, _) in env::vars_os() {
@@ -519,7 +520,7 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// The compiler itself, which needs no PATH and starts faster than rustup's proxy.
+/// The path of the compiler. Unlike rustup's proxy, it works without `PATH`, and it starts faster.
 fn rustc() -> &'static Path {
     static RUSTC: OnceLock<PathBuf> = OnceLock::new();
 
@@ -529,7 +530,7 @@ fn rustc() -> &'static Path {
     })
 }
 
-/// The rest of the line of `rustc -vV` with this start.
+/// Returns the rest of the line of `rustc -vV` that starts with this text.
 pub fn rustc_version(start: &str) -> String {
     let text = stdout(&command(rustc()).arg("-vV").output().unwrap());
     let line = text.lines().find_map(|line| line.strip_prefix(start));

@@ -1,4 +1,4 @@
-//! There is no git program, or it refuses to read the repository.
+//! Builds without a git program, or with one that refuses to read the repository.
 
 use crate::service::{Service, command, facts, git_facts, stderr};
 
@@ -27,7 +27,7 @@ fn the_commit_is_known_without_git_in_a_subdirectory() {
     let mut service = Service::committed_in_subdirectory();
     service.without_git();
     service.assert_only_commit();
-    // An intent to add makes an index of version 3.
+    // `git add --intent-to-add` changes the index to version 3.
     service.write("AUTHORS", "later\n");
     service.git("add --intent-to-add AUTHORS");
     service.assert_only_commit();
@@ -77,7 +77,7 @@ fn nothing_is_reported_if_git_can_read_the_repository() {
     assert_eq!(service.warnings(), [""; 0]);
 }
 
-/// Some container builds copy `.git` without its index, because it changes so often.
+/// Some container builds copy `.git` without its index, because the index changes so often.
 #[test]
 fn an_index_is_needed_for_dirty_alone() {
     let mut service = Service::committed();
@@ -100,7 +100,7 @@ fn every_index_will_do_without_git_at_the_root() {
     }
 }
 
-/// Only an index of version 2 or 3 that is in one piece can be searched for a path.
+/// The build script only reads a complete index of version 2 or 3.
 #[test]
 fn some_indexes_are_unknown_without_git_in_a_subdirectory() {
     for command in ["--index-version 4", "--split-index"] {

@@ -1,4 +1,4 @@
-//! Files change, and git calls the work tree dirty.
+//! Files change, and the work tree becomes dirty or clean.
 
 use std::{
     ffi::OsString,
@@ -131,7 +131,7 @@ fn the_repository_is_not_modified() {
     fs::write(&monitor, format!("#!/bin/sh\n: > '{}'\n", ran.display())).unwrap();
     fs::set_permissions(&monitor, Permissions::from_mode(0o755)).unwrap();
     service.git(&format!("config core.fsmonitor {}", monitor.display()));
-    // The same content with a new time: git would like to refresh its index.
+    // Same content, new modification time: git would refresh the index if it were allowed to.
     service.write("build.rs", BUILD_SCRIPT);
     let index = fs::read(service.package.join(".git/index")).unwrap();
 
