@@ -1,4 +1,4 @@
-//! The advertisement of this process, read from where the probe reads it.
+//! The advertisement of the test process, read from where the probe reads it.
 #![cfg(all(target_os = "linux", feature = "axum", feature = "listener"))]
 
 use std::{
@@ -13,7 +13,7 @@ use lifesign::{Health, HealthBuilder, Probe, build_info};
 use tokio::runtime::Builder;
 use tower::ServiceExt;
 
-/// The tests share one process, and so its advertisement.
+/// Serializes the tests, because one process has one advertisement.
 static FILE: Mutex<()> = Mutex::new(());
 
 fn exclusive() -> MutexGuard<'static, ()> {
@@ -34,7 +34,7 @@ fn address(port: u16) -> SocketAddr {
     ([127, 0, 0, 1], port).into()
 }
 
-/// The lines of the advertisement: format, endpoint, and the three paths.
+/// Returns the lines of the advertisement: the format, the endpoint, and the three paths.
 fn advertised() -> Option<Vec<String>> {
     let namespace = fs::read_link("/proc/self/ns/mnt").expect("a process has a mount namespace");
     let namespace = namespace.to_str().expect("its name is ASCII");

@@ -1,4 +1,4 @@
-//! The documentation names and counts exactly the crates that a service compiles.
+//! The documentation lists exactly the crates that a service compiles, and gives the right number.
 
 use std::{collections::BTreeSet, process::Command};
 
@@ -10,7 +10,8 @@ const CRATE: &str = include_str!("../../src/lib.rs");
 fn the_page_names_every_crate_that_a_service_compiles() {
     let compiled = compiled(&[]);
 
-    // Direct dependencies have a row each; the crates that these bring share a cell of another table.
+    // The page has a row for each direct dependency. Its second table lists the crates that they
+    // depend on.
     let (ours, brought) = PAGE.split_once("## Brought").expect("two tables");
     let named: BTreeSet<_> = crates(ours, 1).chain(crates(brought, 2)).collect();
 
@@ -33,7 +34,7 @@ fn feature_tables_count_the_crates_of_each_feature() {
     }
 }
 
-/// Names of the crates that a service compiles because of this crate.
+/// The names of the crates that a service compiles because of lifesign.
 fn compiled(features: &[&str]) -> BTreeSet<String> {
     let mut tree = Command::new(env!("CARGO"));
     tree.args(["tree", "--locked", "--offline", "--edges=normal,build"])
@@ -47,7 +48,7 @@ fn compiled(features: &[&str]) -> BTreeSet<String> {
     names.map(str::to_owned).collect()
 }
 
-/// The names in backticks in a column of the tables.
+/// The names in backticks in one column of the tables.
 fn crates(page: &str, column: usize) -> impl Iterator<Item = &str> {
     let rows = page.lines().filter(|line| line.starts_with("| `"));
     let cells = rows.filter_map(move |row| row.split('|').nth(column));

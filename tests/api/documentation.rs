@@ -1,4 +1,4 @@
-//! The documentation matches the repository: programs, links, names of tests.
+//! The documentation matches the repository: its programs, its links, and the tests that it names.
 //!
 //! `tests/e2e/tests/newcomer.rs` follows the README's instructions.
 
@@ -9,7 +9,7 @@ use std::{
 
 const README: &str = include_str!("../../README.md");
 
-/// The first code block of the README with this info string.
+/// The first code block of the README whose fence has this text.
 fn block(fence: &str) -> &'static str {
     let (_, rest) = README
         .split_once(&format!("```{fence}\n"))
@@ -125,7 +125,7 @@ fn pages_are_at_most_200_lines() {
     }
 }
 
-/// Files with this extension in a directory and its subdirectories, except build output.
+/// All files with this extension below a directory, except build output.
 fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).unwrap() {

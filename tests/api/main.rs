@@ -1,4 +1,4 @@
-//! The public types, the documentation, the dependencies and the advertisement.
+//! The public types, the documentation, the dependencies, and the advertisement.
 
 mod advertisement;
 mod dependencies;

@@ -69,7 +69,7 @@ async fn a_report_can_be_served_by_hand() {
     assert_eq!(report.http_status(), 200);
 }
 
-/// The test runs itself in a child process whose first argument is `version`.
+/// The test runs itself in a child process, whose first argument is `version`.
 #[test]
 fn version_can_be_left_to_the_service() {
     const MODE: &str = "LIFESIGN_TEST_VERSION";

@@ -1,4 +1,4 @@
-//! Checks that fail, hang and recover.
+//! The checks of `examples/service.rs` when they fail, hang and recover.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! One request over HTTP, and its response.
+//! An HTTP client that sends one request on each connection.
 
 use std::{
     io::{self, Read, Write},
@@ -30,7 +30,8 @@ impl Response {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
     }
 
-    /// Status code, status and reason, such as `503 fail: draining`.
+    /// The response in short, such as `503 fail: draining`: status code, status, and the reason if
+    /// there is one.
     pub(crate) fn verdict(&self) -> String {
         let report = self.json();
         let status = report["status"].as_str().expect("a status");

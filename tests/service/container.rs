@@ -1,8 +1,8 @@
-//! The environment of a test's processes.
+//! Isolates the processes of each test, as containers isolate services.
 //!
-//! Lifesign distinguishes containers by their mount namespace. As root on Linux, every test has its own
-//! mount namespace. Elsewhere the tests run one after another, and tests that need namespaces or other
-//! users print that they are skipped.
+//! Lifesign distinguishes containers by their mount namespace. As root on Linux, each test gets a
+//! mount namespace. Elsewhere the tests run one after another, and tests that need namespaces or
+//! other users print that they are skipped.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -73,7 +73,8 @@ pub(crate) fn assert_drains_for(service: Running<'_>, expected: Range<Duration>)
     let took = signalled.elapsed();
 
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
-    // The last response before the port closed. Half of the delay, because a busy machine polls rarely.
+    // When the last response before the close arrived. The bound is half of the delay, because a
+    // busy machine polls rarely.
     assert!(
         responded >= expected.start / 2,
         "closed after {responded:?}"
@@ -81,7 +82,7 @@ pub(crate) fn assert_drains_for(service: Running<'_>, expected: Range<Duration>)
     assert!(expected.contains(&took), "exited after {took:?}");
 }
 
-/// The environment of a test's processes.
+/// The isolated environment of a test's processes, which stands for a container.
 pub(crate) struct Container(pub(crate) Namespace);
 
 pub(crate) enum Namespace {
@@ -90,7 +91,7 @@ pub(crate) enum Namespace {
     /// The mount namespace of another process, and the PID namespace of its children.
     #[cfg(target_os = "linux")]
     Inside { process: u32 },
-    /// The test's own namespace, for one test at a time.
+    /// The namespace of the test process. The locked files ensure that one test at a time uses it.
     Everyones { _turns: [File; 3] },
 }
 
@@ -103,8 +104,8 @@ impl Container {
         )
     }
 
-    /// A command that runs `program` through a `wrapper` such as `setpriv`, without the environment
-    /// variables that configure an example.
+    /// Creates a command that runs `program` through a `wrapper` such as `setpriv`, without the
+    /// environment variables that configure an example.
     pub(crate) fn command(&self, wrapper: &[&str], program: impl AsRef<OsStr>) -> Command {
         let mut words = self.0.entrance();
         words.extend(wrapper.iter().map(OsString::from));
@@ -170,7 +171,7 @@ impl Container {
 }
 
 impl Namespace {
-    /// Creates a namespace. The error is the reason why this is not possible here.
+    /// Creates a namespace. The error says why this machine does not permit it.
     pub(crate) fn unshare(setup: &str, options: &[&str]) -> Result<Self, String> {
         let script = format!(
             "mount -t tmpfs -o mode=1777 tmpfs /dev/shm && {} && echo ready && exec cat",
@@ -199,7 +200,7 @@ impl Namespace {
         }
     }
 
-    /// The command prefix that enters this namespace.
+    /// The start of a command line that runs a program in this namespace.
     pub(crate) fn entrance(&self) -> Vec<OsString> {
         match self {
             Self::Own { holder } => {
@@ -236,7 +237,7 @@ impl Drop for Namespace {
 pub(crate) struct Running<'c> {
     pub(crate) container: &'c Container,
     pub(crate) name: &'static str,
-    /// An address at which it can be reached.
+    /// The address at which this process reaches the example.
     pub(crate) address: SocketAddr,
     pub(crate) process: Process,
 }
@@ -246,13 +247,13 @@ impl Running<'_> {
         get(self.address, path).unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
-    /// Sends a request for `/` in another thread.
+    /// Sends a request for `/` in another thread, because the response may take long.
     pub(crate) fn visit(&self) -> thread::JoinHandle<io::Result<Response>> {
         let address = self.address;
         thread::spawn(move || get(address, "/"))
     }
 
-    /// Runs the probe as an engine does.
+    /// Runs the example's `healthcheck` command, as a container engine does.
     pub(crate) fn healthcheck(&self, arguments: &[&str]) -> Outcome {
         let mut command = self.container.example(self.name);
         if !cfg!(target_os = "linux") {
@@ -261,7 +262,7 @@ impl Running<'_> {
         run(command.arg("healthcheck").args(arguments))
     }
 
-    /// Waits until the service reports that it drains, which must happen at once.
+    /// Waits until the service reports that it is draining, which must happen at once.
     pub(crate) fn drains(&self) {
         eventually("traffic is turned away", AT_ONCE, || {
             (self.get("/health/ready").verdict() == "503 fail: draining").then_some(())

@@ -1,4 +1,4 @@
-//! Discovery: the advertisement in `/dev/shm`, mount namespaces and users.
+//! How the probe finds its service: the advertisement in `/dev/shm`, mount namespaces and users.
 #![cfg(target_os = "linux")]
 
 use std::{
@@ -74,7 +74,8 @@ fn an_advertisement_takes_precedence_over_port() {
     drop(service);
 }
 
-/// The library of a service can call `build_info!` as well as its binary, and has another name.
+/// A service's library can call `build_info!` too, and the library's name can differ from the
+/// binary's.
 #[test]
 fn a_service_of_another_name_is_found_by_its_executable() {
     let container = Container::new();
@@ -236,7 +237,8 @@ fn forged_advertisements_are_ignored_and_nothing_hangs() {
     let forger = Forger::new(&container, impostor.address);
 
     let forgeries = forger.forge_all();
-    // First without a real advertisement, then older than one, then younger.
+    // The forged files are alone at first. Later a real advertisement is newer than the first
+    // forged files, and older than the second.
     let outcome = run(container
         .example("service")
         .arg("healthcheck")
@@ -279,7 +281,8 @@ fn a_name_taken_by_another_user_does_not_stop_advertising() {
     let Some(container) = Container::with("", &[]) else {
         return;
     };
-    // The shell executes the service in its own process, so it knows the service's PID.
+    // `exec` keeps the PID of the shell, so the shell can compute the name of the service's
+    // advertisement before the service starts.
     let script = "ns=$(readlink /proc/self/ns/mnt | tr -dc 0-9)
         for name in lifesign .lifesign; do
             echo taken >/dev/shm/$name.$ns.service.$$ && chown 6666 /dev/shm/$name.$ns.service.$$
@@ -305,7 +308,7 @@ fn a_name_taken_by_another_user_does_not_stop_advertising() {
 
 #[test]
 fn a_full_directory_does_not_delay_the_probe() {
-    // A tmpfs lists the youngest files first.
+    // A tmpfs lists the newest files first.
     for (count, suffix, found) in [
         (9_000, "", true),
         (9_000, ".x", true),
@@ -435,7 +438,7 @@ fn containers_that_share_dev_shm_each_find_their_own() {
     let Some(pod) = Container::with("", &[]) else {
         return;
     };
-    // Both services are PID 1 in their containers, and see both files.
+    // Both services are PID 1 of their own PID namespace, and share one `/dev/shm`.
     let (one, inside_one) = pod.process_one(&[LONG_DRAIN]);
     let (two, inside_two) = pod.process_one(&[LONG_DRAIN]);
     assert_eq!(fs::read_dir(pod.shm()).expect("/dev/shm").count(), 2);
@@ -444,7 +447,7 @@ fn containers_that_share_dev_shm_each_find_their_own() {
 
     assert_unhealthy(&inside_one.healthcheck_as(&[]), "503 fail: draining");
     assert_healthy(&inside_two.healthcheck_as(&[]), "pass");
-    // A probe in a third container sees both files, but has no service of its own.
+    // The third container has no service, so its probe must ignore the files of the other two.
     let outcome = run(pod.example("service").arg("healthcheck").env("PORT", "0"));
     assert_unhealthy(
         &outcome,
@@ -460,7 +463,7 @@ fn sigterm_ends_a_service_that_is_pid_1() {
     };
     let (service, inside) = host.process_one(&[("DRAIN_SECONDS", "0")]);
 
-    // The shell's exit code is not checked: the kernel kills it when PID 1 exits.
+    // The shell's exit code is ignored, because the kernel kills the shell when PID 1 exits.
     run(&mut inside.command(&["sh", "-c"], "kill -TERM 1"));
     let outcome = service.finish(TIMEOUT);
 
@@ -531,7 +534,7 @@ fn readme_program_is_found_and_ends() {
         Some(probe()).filter(|outcome| outcome.code == Some(0))
     });
     assert_healthy(&outcome, "pass");
-    // Without the advertisement, the probe would use PORT.
+    // Without the advertisement, the probe would connect to the port in `PORT`.
     let outcome = run(container
         .example("hello")
         .arg("healthcheck")
@@ -551,7 +554,7 @@ fn readme_program_is_found_and_ends() {
 fn probe_runs_inside_tight_limits() {
     let container = Container::new();
     let service = container.service(&[]);
-    // 64 KiB of stack, 64 MiB of address space, 8 open files.
+    // The limits are 64 KiB of stack, 64 MiB of address space and 8 open files.
     let limits = "ulimit -s 64 && ulimit -v 65536 && ulimit -n 8 && exec \"$@\"";
 
     let outcome = run(container
@@ -572,7 +575,7 @@ fn probe_is_one_process_and_one_thread() {
     };
     let mut alone = AS_OTHER_USER.to_vec();
     alone.extend(["prlimit", "--nproc=1", "--"]);
-    // The limit is in effect: a second process fails.
+    // A second process fails, which proves that the limit is in effect.
     let two = run(container
         .command(&alone, "sh")
         .args(["-c", "true & wait $!"]));

@@ -1,4 +1,4 @@
-//! Shutdown of the examples: from the signal to the exit.
+//! The examples after a signal: their responses during the drain, and their exit.
 
 use std::{
     io::{Read, Write},
@@ -160,7 +160,7 @@ fn a_recovered_store_does_not_end_the_drain() {
     service.signal("TERM");
     service.drains();
     redis.listen();
-    // Longer than results are cached.
+    // Results are cached for one second. The client repeats its requests for longer than that.
     let until = Instant::now() + Duration::from_millis(1500);
     while Instant::now() < until {
         assert_eq!(service.get("/health/ready").verdict(), "503 fail: draining");

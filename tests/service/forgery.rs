@@ -13,7 +13,7 @@ use std::{
 
 use crate::{container::Container, process::make_fifo};
 
-/// Creates advertisements that are valid except for one property.
+/// Creates advertisements that each have one defect and are valid otherwise.
 pub(crate) struct Forger {
     pub(crate) shm: PathBuf,
     pub(crate) prefix: String,
@@ -42,7 +42,7 @@ impl Forger {
         }
     }
 
-    /// A locked file of this user, like that of a real service.
+    /// Writes a file and locks it, as a real service would.
     pub(crate) fn forge(&self, id: &str, text: impl AsRef<[u8]>) -> Forgery {
         self.forge_as(&format!("{}.service.{id}", self.prefix), text.as_ref())
     }
@@ -79,7 +79,8 @@ impl Forger {
                 text.replacen("/health\n", "/health HTTP/1.1\rX: y\n", 1),
             ),
             self.forge("18", text.replacen("/live\n", "/\0\n", 1)),
-            // Other names: another service, no PID, an unfinished file.
+            // The names are those of another service, of a file without a PID, and of an unfinished
+            // file.
             self.forge("x.12", text),
             self.forge("13x", text),
             self.forge("", text),
@@ -87,17 +88,17 @@ impl Forger {
             self.forge_as(&format!(".{}.service.15", self.prefix), text.as_bytes()),
             self.forge_as("lifesign.1.service.16", text.as_bytes()),
         ];
-        // Writable by others.
+        // Other users may write to these files.
         for (id, mode) in [("20", 0o666), ("21", 0o664), ("22", 0o646)] {
             let forgery = self.forge(id, text);
             fs::set_permissions(&forgery.path, fs::Permissions::from_mode(mode)).expect("own file");
             forged.push(forgery);
         }
-        // A killed service leaves its file behind without a lock.
+        // The file has no lock, like the file that a killed service leaves behind.
         let mut unlocked = self.forge("30", text);
         unlocked._lock = None;
         forged.push(unlocked);
-        // Links, devices, pipes, directories and sockets.
+        // The names belong to links, devices, pipes, directories and sockets.
         let special = |id: &str| Forgery {
             path: self.shm.join(format!("{}.service.{id}", self.prefix)),
             _lock: None,

@@ -13,7 +13,7 @@ use crate::{
     support::{Outcome, example, run},
 };
 
-/// Runs a program as a user without an account.
+/// Command prefix that runs a program as a user who has no account.
 pub(crate) const AS_OTHER_USER: [&str; 4] = [
     "setpriv",
     "--reuid=12345",
@@ -27,8 +27,8 @@ pub(crate) fn skipped(reason: &str) {
 }
 
 impl Container {
-    /// A new namespace in which `setup` has run. Where this is not possible, prints why and returns
-    /// `None`.
+    /// Creates a namespace and runs `setup` in it. Where this is not possible, prints why and
+    /// returns `None`.
     pub(crate) fn with(setup: &str, options: &[&str]) -> Option<Self> {
         let own = Namespace::unshare(setup, options);
         if let Err(reason) = &own {
@@ -37,19 +37,19 @@ impl Container {
         Some(Self(own.ok()?))
     }
 
-    /// The namespace number in the names of advertisements.
+    /// The number of the mount namespace, which is part of an advertisement's name.
     pub(crate) fn namespace(&self) -> String {
         let link = fs::read_link(self.0.process().join("ns/mnt")).expect("procfs");
         let link = link.to_str().expect("ASCII");
         link.replace(|c: char| !c.is_ascii_digit(), "")
     }
 
-    /// The container's `/dev/shm`, as a path for this process.
+    /// The path at which this process sees the container's `/dev/shm`.
     pub(crate) fn shm(&self) -> PathBuf {
         self.0.process().join("root/dev/shm")
     }
 
-    /// The advertisements of this namespace, including stale and unfinished ones.
+    /// The paths of all advertisements of this namespace, including stale and unfinished files.
     pub(crate) fn advertisements(&self) -> Vec<PathBuf> {
         let prefix = format!("lifesign.{}.", self.namespace());
         let mut found: Vec<_> = fs::read_dir(self.shm())
@@ -80,7 +80,7 @@ impl Container {
         run(self.command(user, example("service")).arg("healthcheck"))
     }
 
-    /// Starts the service as PID 1 of a nested container. Returns both.
+    /// Starts the service as PID 1 of a nested container. Returns the service and the container.
     pub(crate) fn process_one(&self, variables: &[(&str, &str)]) -> (Running<'_>, Self) {
         let unshare = [
             "unshare",

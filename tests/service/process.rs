@@ -1,4 +1,4 @@
-//! Child processes with their output so far, and waiting for events.
+//! Child processes whose output can be read while they run, and a helper that waits for events.
 
 use std::{
     env, fs,
@@ -21,7 +21,7 @@ pub(crate) const AT_ONCE: Duration = Duration::from_secs(2);
 /// Interval of polling.
 pub(crate) const POLL: Duration = Duration::from_millis(10);
 
-/// Polls until there is a result.
+/// Polls until there is a result. Panics after the time limit.
 pub(crate) fn eventually<T>(
     what: &str,
     within: Duration,
@@ -68,7 +68,7 @@ impl Process {
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        // The shell's builtin, because not every system has a `kill` program.
+        // `kill` is the shell's builtin, because not every system has a program of that name.
         let id = self.id().to_string();
         let sent = Command::new("sh")
             .args(["-c", r#"kill -s "$0" "$1""#, name, &id])
@@ -76,13 +76,13 @@ impl Process {
         assert!(sent.expect("a shell").success(), "SIG{name} to {id}");
     }
 
-    /// Sends one more signal, late enough not to count as a repetition of the last one.
+    /// Sends a signal again, late enough not to be taken for a repetition of the previous signal.
     pub(crate) fn signal_again(&self, name: &str) {
         thread::sleep(Duration::from_millis(120));
         self.signal(name);
     }
 
-    /// Waits for the exit.
+    /// Waits for the process to exit.
     pub(crate) fn finish(mut self, within: Duration) -> Outcome {
         let code = eventually("the process ends", within, || {
             self.child.try_wait().expect("it is our child")
@@ -107,7 +107,7 @@ impl Drop for Process {
     }
 }
 
-/// The output of a process so far.
+/// The output that a process has written so far.
 pub(crate) struct Stream {
     pub(crate) bytes: Arc<Mutex<Vec<u8>>>,
     pub(crate) reader: thread::JoinHandle<()>,

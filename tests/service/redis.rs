@@ -15,14 +15,15 @@ use crate::process::{TIMEOUT, eventually, lock};
 /// A server with a reply for each command.
 pub(crate) struct Redis {
     pub(crate) address: String,
-    /// Bound but not listening, so that the port is reserved and connections are refused.
+    /// The socket is bound but not listening, so that the port is reserved and connections are
+    /// refused.
     pub(crate) socket: Option<Socket>,
     pub(crate) script: Arc<Script>,
 }
 
 #[derive(Default)]
 pub(crate) struct Script {
-    /// The reply to each command. `None` withholds it.
+    /// The reply to each command. With `None`, the server reads the command and does not reply.
     pub(crate) replies: Mutex<BTreeMap<&'static str, Option<&'static str>>>,
     pub(crate) changed: Condvar,
     pub(crate) commands: Mutex<Vec<String>>,
@@ -64,7 +65,7 @@ impl Redis {
         });
     }
 
-    /// Sets the reply to a command, also for clients that are waiting.
+    /// Sets the reply to a command, also for clients that already wait for it.
     pub(crate) fn set_reply(&self, command: &'static str, reply: Option<&'static str>) {
         lock(&self.script.replies).insert(command, reply);
         self.script.changed.notify_all();
@@ -83,7 +84,7 @@ impl Redis {
         eventually(command, TIMEOUT, || (self.count(command) > 0).then_some(()));
     }
 
-    /// The environment variable that configures the service to use this server.
+    /// The environment variable that makes the service use this server.
     pub(crate) fn variable(&self) -> (&str, &str) {
         ("REDIS", &self.address)
     }
@@ -104,7 +105,7 @@ impl Script {
             })
             .unwrap_or_else(PoisonError::into_inner);
         let reply = replies.get(command).copied().flatten();
-        // The client may have closed the connection.
+        // An error is ignored, because the client may have closed the connection.
         let _ = write!(stream, "{}\r\n", reply.unwrap_or("-ERR unknown command"));
     }
 }

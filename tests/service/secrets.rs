@@ -68,7 +68,8 @@ async fn services() -> Vec<(Health, SocketAddr)> {
                 .required("required", move || {
                     let first = !called.swap(true, SeqCst);
                     async move {
-                        // Passes once, so that the service becomes ready.
+                        // The first run passes, because a service only becomes ready after its
+                        // required checks have passed.
                         if first && state == "ready" {
                             return Ok(());
                         }
@@ -147,13 +148,13 @@ fn requests() -> Vec<String> {
     requests
 }
 
-/// Everything that the server sends in response, until it closes.
+/// Returns everything that the server sends until it closes the connection.
 fn response(address: SocketAddr, request: &str) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).unwrap();
     let patience = Some(Duration::from_secs(10));
     stream.set_read_timeout(patience).unwrap();
     let mut response = Vec::new();
-    // Keep what was received before a reset.
+    // Errors are ignored. After a reset, the bytes that were received before it are still returned.
     let _ = stream.write_all(request.as_bytes());
     match stream.read_to_end(&mut response) {
         Err(error) if error.kind() != io::ErrorKind::ConnectionReset => panic!("{error}"),
@@ -161,7 +162,7 @@ fn response(address: SocketAddr, request: &str) -> Vec<u8> {
     }
 }
 
-/// Everything that the probe prints.
+/// Returns everything that the probe prints.
 fn probe(address: SocketAddr) -> Vec<u8> {
     let mut said = Vec::new();
     for options in [&[][..], &["--ready"], &["--live"], &["--quiet"]] {
@@ -181,7 +182,8 @@ async fn error_texts_of_checks_are_never_sent() {
         .with_writer(move || writer.clone())
         .init();
 
-    // The checks panic often, and printing a backtrace takes seconds.
+    // The panic hook is replaced, because the checks panic often and a backtrace takes seconds to
+    // print.
     let print = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
         if !panic.to_string().contains(SECRETS[0]) {
@@ -193,7 +195,7 @@ async fn error_texts_of_checks_are_never_sent() {
     for (health, _) in &services {
         health.report(Probe::Health).await;
     }
-    // Wait until the result of the run that passed has expired.
+    // The first run passed, and its result is cached for one second. The checks fail after that.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     let mut sent = Vec::new();
     for (health, address) in services {
@@ -218,7 +220,7 @@ async fn error_texts_of_checks_are_never_sent() {
         let found = sent.find(secret).map(|at| &sent[at.saturating_sub(200)..]);
         assert_eq!(found, None, "{secret} was sent");
     }
-    // The checks did fail, and their failures were reported.
+    // The responses contain every kind of failure, which proves that the checks did fail.
     let words = [
         "starting, waiting for required",
         "required failed, optional failed, panics panicked",

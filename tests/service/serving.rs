@@ -1,4 +1,4 @@
-//! What a running service prints and serves, and its other commands.
+//! The output and the responses of a running service, and its other commands.
 
 use std::{
     env,

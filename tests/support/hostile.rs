@@ -19,9 +19,9 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 pub use Act::{Drip, Flood, HalfClose, Hold, Pause, Receive, Reply, Reset, Transmit};
 
-/// Scenarios: a name, what the server does, and what the probe prints. In the line, `{peer}` stands
-/// for the server's address, `{timeout}` for the timeout, `#` for the elapsed time, and a final `…`
-/// for any text.
+/// Builds scenarios: each has a name, the server's behaviour, and the line that the probe prints.
+/// In the line, `{peer}` stands for the server's address, `{timeout}` for the timeout, `#` for the
+/// elapsed time, and a final `…` for any text.
 macro_rules! cases {
     ($($name:literal: $stage:expr => $line:expr),+ $(,)?) => {
         [$($crate::support::hostile::case($name, $stage, $line)),+]
@@ -37,7 +37,7 @@ pub const REPORT: &str =
     r#"{"status":"fail","output":"starting, waiting for postgres","checks":{}}"#;
 pub const WAITING: &str = "unhealthy: 503 fail: starting, waiting for postgres";
 
-/// Scenarios that share a promise, which is the name of their test.
+/// Scenarios for which the probe keeps the same promise. The promise is the name of their test.
 pub struct Table {
     pub pace: Pace,
     pub cases: Vec<Case>,
@@ -68,7 +68,8 @@ pub fn at_the_deadline(cases: impl IntoIterator<Item = Case>) -> Table {
 pub struct Case {
     pub name: String,
     pub stage: Stage,
-    /// The expected line. If it has several lines, any of them.
+    /// The line that the probe must print. If the text has several lines, the probe must print one
+    /// of them.
     pub line: String,
 }
 
@@ -80,7 +81,7 @@ pub fn case(name: impl Into<String>, stage: impl Into<Stage>, line: impl Into<St
     }
 }
 
-/// The peer of a scenario.
+/// What the probe connects to in a scenario.
 #[derive(Clone)]
 pub enum Stage {
     /// A server on 127.0.0.1.
@@ -107,7 +108,8 @@ impl<const N: usize> From<[Act; N]> for Stage {
     }
 }
 
-/// A step of a server with a connection. The server closes after the last step.
+/// A step of the server's behaviour on a connection. The server closes the connection after the
+/// last step.
 #[derive(Clone)]
 pub enum Act {
     /// Reads the request.
@@ -128,12 +130,12 @@ pub enum Act {
     Reset,
 }
 
-/// Responds, and keeps the connection open although the request has `Connection: close`.
+/// Sends a response, and keeps the connection open although the request has `Connection: close`.
 pub fn responds(response: impl Into<Vec<u8>>) -> Vec<Act> {
     vec![Receive, send(response), Hold]
 }
 
-/// Sends before it has received a request.
+/// Sends a text before it has received a request.
 pub fn greets(greeting: impl Into<Vec<u8>>) -> Vec<Act> {
     vec![send(greeting), Hold]
 }
@@ -159,18 +161,18 @@ pub fn response(status: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// The line about a peer whose first bytes are not HTTP/1.
+/// The line that the probe prints if the first bytes from the peer are not HTTP/1.
 pub fn foreign(start: &str) -> String {
     format!("unhealthy: {{peer}} does not speak HTTP/1: it sent \"{start}\"")
 }
 
-/// The line about a redirect.
+/// The line that the probe prints about a redirect.
 pub fn redirected(redirect: &str) -> String {
     format!("unhealthy: {redirect}: not followed, probe that URL instead")
 }
 
 pub fn perform(acts: &[Act], mut stream: TcpStream) {
-    // The peer may close at any time.
+    // Errors end the steps and are ignored, because the peer may close at any time.
     let _ = acts.iter().try_for_each(|act| act.perform(&mut stream));
 }
 
@@ -202,7 +204,7 @@ impl Act {
     }
 }
 
-/// Reads up to the empty line, or to the end of the stream.
+/// Reads a request head up to the empty line, or to the end of the stream.
 pub fn read_request(stream: &mut impl Read) -> String {
     let mut request = Vec::new();
     let mut byte = [0];
@@ -212,18 +214,20 @@ pub fn read_request(stream: &mut impl Read) -> String {
     String::from_utf8(request).expect("requests are ASCII")
 }
 
-/// A running scenario. Dropping it closes the listening sockets; servers end with their peers.
+/// A running scenario. Dropping it closes the listening sockets. A server thread ends when the
+/// probe disconnects.
 pub struct Scene {
-    /// Without a path: `http://127.0.0.1:40123`.
+    /// The URL to probe, without a path: `http://127.0.0.1:40123`.
     pub url: String,
-    /// The peer as the probe prints it.
+    /// The peer's name in the probe's output.
     pub peer: String,
     connections: Arc<AtomicUsize>,
     sockets: Vec<Socket>,
 }
 
 impl Scene {
-    /// Returns `None` if the scenario needs IPv6 and this machine has none.
+    /// Starts the servers of a scenario. Returns `None` if the scenario needs IPv6 and this machine
+    /// has no IPv6.
     pub fn set(stage: &Stage) -> Option<Self> {
         let mut scene = Self {
             url: String::new(),
@@ -266,7 +270,7 @@ impl Scene {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Performs the acts on every connection.
+    /// Accepts connections, and performs the steps on each.
     fn serve(&self, socket: Socket, acts: &[Act]) -> Socket {
         socket.listen(8).expect("a bound socket can listen");
         let listener = socket.try_clone().expect("descriptors are left");
@@ -286,7 +290,7 @@ impl Scene {
 impl Drop for Scene {
     fn drop(&mut self) {
         for socket in &self.sockets {
-            // Wakes up the thread that is blocked in accept.
+            // The shutdown wakes the thread that is blocked in `accept`.
             let _ = socket.shutdown(Shutdown::Both);
         }
     }
@@ -298,12 +302,13 @@ pub fn listener() -> Socket {
     socket
 }
 
-/// A bound socket that does not listen: connections are refused, and nobody else can take the port.
+/// A socket that is bound but does not listen. Connections are refused, and no other process can
+/// take the port.
 pub fn closed() -> Socket {
     bound((Ipv4Addr::LOCALHOST, 0).into()).expect("a port is free")
 }
 
-/// The same closed port on both loopback addresses, or `None` without IPv6.
+/// Two such sockets with the same port on both loopback addresses, or `None` without IPv6.
 pub fn closed_pair() -> Option<(Socket, Socket)> {
     for _ in 0..100 {
         let v6 = bound((Ipv6Addr::LOCALHOST, 0).into()).ok()?;

@@ -22,16 +22,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Time limit for a program. Longer than any of them needs.
+/// Time limit for a program. No program in these tests needs as long.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// The path of an example's executable, built with the features of the calling test.
+/// The path of an example's executable. It was built with the features of the calling test.
 pub fn example(name: &str) -> PathBuf {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     DIRECTORY.get_or_init(build_examples).join(name)
 }
 
-/// The repository's root, for tests of the crate and for those in `tests/e2e`.
+/// The root directory of the repository, which is the same for the crate's tests and for those in
+/// `tests/e2e`.
 pub fn repository() -> &'static Path {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     match env!("CARGO_PKG_NAME") {
@@ -40,7 +41,7 @@ pub fn repository() -> &'static Path {
     }
 }
 
-/// Cargo's directory for the files of tests, which need not be removed.
+/// Cargo's directory for files of tests. The files can stay there.
 pub fn scratch() -> PathBuf {
     let scratch = target().join("tmp");
     create_dir_all(&scratch).expect("cargo's own directory can be made");
@@ -55,7 +56,8 @@ pub fn target() -> PathBuf {
         .to_owned()
 }
 
-/// The directory TARGET/PROFILE of this test, whose path is TARGET/PROFILE/deps/probe-0123456789abcdef.
+/// The directory `TARGET/PROFILE`. The test's own path is
+/// `TARGET/PROFILE/deps/probe-0123456789abcdef`.
 fn profile() -> PathBuf {
     let test = env::current_exe().expect("a running test has a path");
     test.ancestors()
@@ -64,7 +66,8 @@ fn profile() -> PathBuf {
         .to_owned()
 }
 
-/// Builds the examples, which `cargo test --test NAME` does not. `cargo test` has already built them.
+/// Builds the examples, because `cargo test --test NAME` does not. After `cargo test`, they are up
+/// to date.
 fn build_examples() -> PathBuf {
     let profile = profile();
     let profile_name = match profile.file_name().and_then(|name| name.to_str()) {
@@ -89,10 +92,11 @@ fn build_examples() -> PathBuf {
     profile.join("examples")
 }
 
-/// Exit code and output of a program that has ended.
+/// Exit code and output of a program.
 #[derive(Debug)]
 pub struct Outcome {
-    /// `None` after a signal, which is our SIGKILL if `took` reaches [`DEADLINE`].
+    /// The exit code, or `None` if a signal ended the program. If `took` reaches [`DEADLINE`], it
+    /// was our SIGKILL.
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
@@ -116,7 +120,7 @@ pub fn start(command: &mut Command) -> Running {
     Running { child, started }
 }
 
-/// A running program. Dropping it kills the program, so that a failed test leaves none behind.
+/// A running program. Dropping it kills the program, so that no program outlives a failed test.
 #[derive(Debug)]
 pub struct Running {
     pub child: Child,
@@ -156,18 +160,18 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail if the program has ended, which is fine.
+        // Errors are ignored, because the program may have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Reads a stream to its end in a thread, so that a full pipe does not block the program.
+/// Reads a stream to its end in another thread, so that the program never blocks on a full pipe.
 fn collect(stream: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(mut stream) = stream {
-            // Keep what was read before an error.
+            // Errors are ignored, and the bytes before the error are kept.
             let _ = stream.read_to_end(&mut bytes);
         }
         bytes
@@ -195,8 +199,8 @@ pub fn serve_on(
     address
 }
 
-/// Locks a name across all test processes. An example's advertisement is visible to every test that
-/// runs the same example.
+/// Locks a name across all test processes. Tests that run the same example would see each other's
+/// advertisement.
 #[must_use = "the lock is released when the file is dropped"]
 pub fn exclusive(name: &str) -> File {
     let lock = File::create(scratch().join(format!("{name}.lock"))).expect("a lock can be made");

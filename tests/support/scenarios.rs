@@ -1,6 +1,8 @@
-//! Scenarios of a probe, one in each line: a name, what the server does, and what the probe prints.
+//! The scenarios for the probe. Each line is one scenario: a name, the server's behaviour, and the
+//! line that the probe prints.
 //!
-//! The first word of the printed line is the verdict: exit code 0 for `healthy`, 1 for `unhealthy`.
+//! The first word of the printed line decides about the exit code: `healthy` means 0, `unhealthy`
+//! means 1.
 
 use std::iter;
 
@@ -10,7 +12,8 @@ use super::hostile::{
     foreign, greets, pause, redirected, responds, response, send,
 };
 
-/// Passes the names of all tables to a macro, so that no user of the tables can forget one.
+/// Passes the names of all tables to a macro. A new table is added here once, for all tests that
+/// use the tables.
 macro_rules! for_each_table {
     ($macro:ident) => {
         $macro! {
@@ -49,15 +52,13 @@ macro_rules! for_each_table {
 
 pub(crate) use for_each_table;
 
-/// All tables, each with its name, which is the promise.
+/// Returns all tables. The name of a table is the promise that the probe keeps.
 pub fn tables() -> Vec<(&'static str, Table)> {
     macro_rules! named {
         ($($table:ident,)+) => { vec![$((stringify!($table), $table())),+] };
     }
     for_each_table!(named)
 }
-
-// Healthy responses.
 
 pub fn every_2xx_is_healthy() -> Table {
     at_once(cases! {
@@ -132,7 +133,7 @@ pub fn a_wrong_length_of_the_body_changes_nothing() -> Table {
     })
 }
 
-/// The status code decides, whatever the body. But an HTML page instead of a report suggests that
+/// The status code alone decides about health. But an HTML page instead of a report suggests that
 /// another service has taken the port, so the line mentions the page.
 pub fn a_page_instead_of_a_report_is_healthy_and_named() -> Table {
     let typed = |code: &str, media_type: &str, body: &str| {
@@ -282,8 +283,6 @@ pub fn up_to_eight_interim_responses_are_skipped() -> Table {
     })
 }
 
-// Unhealthy responses.
-
 pub fn an_unhealthy_report_gives_its_reason() -> Table {
     let unavailable = |body: &str| responds(response("503 Service Unavailable", body));
     let (half, most) = (&REPORT[..30], &REPORT[..60]);
@@ -351,7 +350,7 @@ pub fn redirects_are_named_and_not_followed() -> Table {
         let head = format!("HTTP/1.1 {code} X\r\nContent-Length: 0\r\n");
         responds(format!("{head}location: {place}\r\n\r\n"))
     };
-    // Many services redirect unauthenticated clients to a login page, which is a 200.
+    // Many services redirect unauthenticated clients to a login page, whose status code is 200.
     let login = |request: &str| {
         if request.contains("/login") {
             response("200 OK", "<h1>Please log in</h1>")
@@ -550,7 +549,7 @@ pub fn head_of_more_than_16_kib_is_unhealthy() -> Table {
         let filler = length - start.len() - 4;
         format!("{start}{}\r\n\r\n", "x".repeat(filler))
     };
-    // The limit must not depend on how the head is split into segments.
+    // The probe limits the length of a head, however the head is split into segments.
     let parts = |head: String| {
         let (first, second) = head.split_at(2047);
         [Receive, send(first), pause(300), send(second), Hold]
@@ -610,7 +609,8 @@ pub fn a_connection_reset_before_the_head_is_complete_is_unhealthy() -> Table {
 }
 
 pub fn a_connection_closed_on_accept_is_unhealthy() -> Table {
-    // A close with unread data is a reset. The scheduler decides whether the request has arrived by then.
+    // The server closes with unread data, so its kernel sends a reset. Depending on timing, the
+    // probe sees the reset before or after it has sent its request.
     let either = "unhealthy: {peer} closed the connection without a response\n\
                   unhealthy: receive from {peer}: connection reset by peer";
     at_once(cases! {
@@ -620,7 +620,7 @@ pub fn a_connection_closed_on_accept_is_unhealthy() -> Table {
 }
 
 pub fn garbage_is_unhealthy_at_once() -> Table {
-    // Pseudo-random, but the same in each run.
+    // A pseudo-random generator with a fixed seed, so that all runs use the same numbers.
     let next = |n: &u32| Some(n.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
     let noise = iter::successors(Some(0x2545_f491), next).map(|n| n.to_be_bytes()[0]);
     let noise: Vec<u8> = noise.take(1 << 16).collect();
@@ -646,8 +646,6 @@ pub fn the_first_loopback_address_that_connects_is_used() -> Table {
         "healthy on IPv4, unhealthy on IPv6": only(server(OK), server(failing)) => HEALTHY,
     })
 }
-
-// Responses that do not arrive.
 
 pub fn a_connection_not_accepted_ends_at_the_deadline() -> Table {
     at_the_deadline(cases! {
