@@ -1,4 +1,5 @@
-//! Evaluation of checks: on demand, once for simultaneous probes, cached, with one deadline.
+//! When checks run: on demand, once for simultaneous probes, at most once a second, and with one
+//! deadline.
 
 use std::{
     future::pending,
@@ -111,7 +112,8 @@ async fn a_panic_fails_only_its_own_check() {
     let calls = AtomicUsize::new(0);
     let health = builder()
         .required("panics", move || {
-            // The first call panics in the closure, the second in the future, and later ones pass.
+            // The first call panics before it returns a future, the second one's future panics, and
+            // later calls pass.
             let call = calls.fetch_add(1, SeqCst);
             assert!(call != 0, "in the closure: {SECRET}");
             async move {
@@ -136,7 +138,8 @@ async fn a_panic_fails_only_its_own_check() {
 #[tokio::test]
 async fn a_late_success_is_a_failure() {
     let health = builder()
-        // It blocks the only thread, so no timer can fire before it succeeds.
+        // The check blocks the only thread, so the deadline's timer cannot fire before the check
+        // succeeds.
         .required("late", async || {
             thread::sleep(Duration::from_millis(900));
             Ok::<_, io::Error>(())
@@ -195,7 +198,8 @@ fn a_blocked_runtime_does_not_block_probers_of_another() {
     let db = Dependency::default();
     let health = builder().required("db", db.check()).build().unwrap();
     health.set_ready();
-    // The evaluation is spawned on this runtime, which is not driven afterwards.
+    // The evaluation is spawned on this runtime. Nothing drives the runtime after this block, so
+    // the evaluation hangs.
     let blocked = runtime();
     blocked.block_on(async {
         tokio::select! {

@@ -1,4 +1,4 @@
-//! Checks that are added while the service starts, and checks with state.
+//! Checks that are added while the service starts, and checks that own a state.
 
 use std::{
     io,

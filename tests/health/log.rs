@@ -1,4 +1,4 @@
-//! Log messages, and a log that blocks.
+//! The log messages of checks, and a log whose writer blocks.
 
 use std::{
     io,
@@ -55,7 +55,8 @@ async fn a_blocked_log_does_not_delay_workers() {
     let prober = thread::spawn(move || in_runtime(log, first.report(Probe::Liveness)).status());
     entered.wait();
 
-    // The prober's thread is now blocked in its log.
+    // The prober's thread is blocked in its log now, so it would still hold any lock that it held
+    // while logging.
     let (sender, receiver) = std::sync::mpsc::channel();
     let other = health.clone();
     thread::spawn(move || sender.send(other.heartbeat("lives", Duration::MAX)));
@@ -80,7 +81,7 @@ async fn a_blocked_log_does_not_delay_responses() {
     let prober = thread::spawn(move || in_runtime(log, first.report(Probe::Readiness)).status());
     entered.wait();
 
-    // The evaluation has ended, although its thread is blocked in the log.
+    // The prober's thread is blocked in its log, but the evaluation that it ran has ended.
     let (code, body) = fetch(&health, "/health/ready").await;
 
     entered.wait();
@@ -90,7 +91,7 @@ async fn a_blocked_log_does_not_delay_responses() {
     assert_eq!(body["checks"]["well:responseTime"][0]["status"], "pass");
 }
 
-/// Runs a future with its own runtime and log.
+/// Runs a future on a new runtime whose log is `log`.
 fn in_runtime<T>(log: BlockedLog, future: impl Future<Output = T>) -> T {
     let subscriber = tracing_subscriber::fmt().with_writer(move || log.clone());
     let _guard = tracing::subscriber::set_default(subscriber.finish());
@@ -100,7 +101,7 @@ fn in_runtime<T>(log: BlockedLog, future: impl Future<Output = T>) -> T {
     runtime.unwrap().block_on(future)
 }
 
-/// A log in memory.
+/// A log that is kept in memory.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -129,7 +130,7 @@ impl tracing_subscriber::fmt::MakeWriter<'_> for Log {
     }
 }
 
-/// A log that blocks at its first line until the test releases it.
+/// A log whose first write blocks until the test releases it.
 #[derive(Clone)]
 struct BlockedLog {
     entered: Arc<Barrier>,

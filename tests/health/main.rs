@@ -1,4 +1,4 @@
-//! Checks, heartbeats and routes, tested in process.
+//! Checks, heartbeats and routes, tested without sockets or child processes.
 
 mod checks;
 mod late_checks;

@@ -1,6 +1,7 @@
-//! Random services and events: every response matches the table on [`Health`].
+//! Generates random services and events, and asserts that every response matches the table on
+//! [`Health`].
 //!
-//! [`Model`] is a second implementation of that table, as simple as possible. Time is paused.
+//! [`Model`] is a second and simple implementation of that table. The clock is paused.
 
 use std::{
     future::pending,
@@ -20,16 +21,16 @@ use tower::ServiceExt;
 
 const CASES: u32 = 512;
 
-/// Behaviours with which a check passes.
+/// The behaviours with which a check passes.
 const PASSING: [Behaviour; 2] = [Behaviour::Pass, Behaviour::PassSlowly];
 
-/// Maximum age of a cached result, and the deadline of the checks.
+/// Maximum age of a cached result.
 const CACHED: Duration = Duration::from_secs(1);
 const DEADLINE: Duration = Duration::from_millis(800);
 
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// The behaviour of a check.
+/// What a check does when it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Behaviour {
     Pass,
@@ -41,7 +42,8 @@ enum Behaviour {
     Hang,
 }
 
-/// An event in the life of a service. An `Index` selects one of its checks or heartbeats.
+/// An event in the life of a service. An `Index` selects the check or heartbeat that the event is
+/// about.
 #[derive(Debug, Clone)]
 enum Event {
     Ready,
@@ -50,14 +52,14 @@ enum Event {
     Beat(Index),
     Finish(Index),
     Drop(Index),
-    /// Time passes, in milliseconds.
+    /// The time advances by this many milliseconds.
     Pass(u64),
     Probe(Probe),
 }
 
 #[derive(Debug, Clone)]
 struct Plan {
-    /// Whether each check is required, and its first behaviour.
+    /// For each check: whether it is required, and its first behaviour.
     checks: Vec<(bool, Behaviour)>,
     heartbeats: usize,
     events: Vec<Event>,
@@ -106,7 +108,7 @@ fn plan() -> impl Strategy<Value = Plan> {
     })
 }
 
-/// A response, as far as the model predicts it.
+/// The parts of a response that the model predicts.
 #[derive(Debug, PartialEq, Eq)]
 struct Response {
     code: u16,
@@ -116,16 +118,16 @@ struct Response {
     entries: Vec<(String, String)>,
 }
 
-/// Reason of a response, in the order in which a service goes through them.
+/// What a response is based on. A service goes through these in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Reason {
     Starting,
-    /// A check or heartbeat fails, or everything passes.
+    /// The service is ready, so its checks and heartbeats decide.
     Failing,
     Draining,
 }
 
-/// The service, with handles for the events.
+/// The service under test, and what the events need to change it.
 struct Service {
     health: Health,
     behaviours: Vec<Arc<Mutex<Behaviour>>>,
@@ -216,7 +218,7 @@ impl Service {
         });
         let mut entries: Vec<_> = entries.collect();
         entries.sort_unstable();
-        // There is a reason if and only if the status is not "pass".
+        // The report has an `output`, which is the reason, unless its status is "pass".
         assert_eq!(body["output"].is_string(), body["status"] != "pass");
         Response {
             code,
@@ -243,7 +245,7 @@ async fn behave(how: Behaviour) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The state that the table depends on.
+/// The part of a service's state that decides about its responses.
 struct Model {
     required: Vec<bool>,
     behaviours: Vec<Behaviour>,
@@ -251,7 +253,7 @@ struct Model {
     ready_set: bool,
     passed_once: bool,
     draining: bool,
-    /// When the last evaluation started, and which checks passed.
+    /// Start of the last evaluation, and for each check whether it passed.
     run: Option<(Instant, Vec<bool>)>,
 }
 
@@ -275,7 +277,8 @@ impl Model {
         }
     }
 
-    /// Called before the service handles the event, because that can advance the time.
+    /// Must be called before the service handles the event, because handling it can advance the
+    /// clock.
     fn apply(&mut self, event: &Event) {
         match event {
             Event::Ready => self.ready_set = true,
@@ -320,7 +323,7 @@ impl Model {
         checks.any(|(need, passed)| *need == required && !passed)
     }
 
-    /// Called after the service has responded.
+    /// Predicts the response. Must be called after the service has responded.
     fn response(&self, probe: Probe) -> Response {
         let ready = self.ready_set && (self.passed_once || !self.required.contains(&true));
         let broken = self.heartbeats.iter().any(|beat| !beat.is_healthy());
@@ -439,7 +442,8 @@ proptest! {
 
     #[test]
     fn the_state_never_goes_backwards(mut plan in plan()) {
-        // Heartbeats can break and repair a service in any state.
+        // A heartbeat can break the service, or repair it, in any state. So these services have
+        // none.
         plan.heartbeats = 0;
         in_paused_time(async {
             let mut service = Service::new(&plan, 0..plan.checks.len());

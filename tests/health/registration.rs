@@ -1,4 +1,4 @@
-//! Invalid names, paths and heartbeats.
+//! Names, paths and heartbeats that are refused.
 
 use std::{io, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Responses: exact bodies, headers, methods and paths.
+//! Exact bodies, headers, methods and paths of the routes.
 
 use std::{io, time::Duration};
 

@@ -1,4 +1,4 @@
-//! A service in process, and requests to its routes.
+//! Helpers that build a service and send requests to its routes without a socket.
 
 use std::{
     pin::Pin,
@@ -26,7 +26,7 @@ pub(crate) fn builder() -> HealthBuilder {
     Health::builder(build_info!())
 }
 
-/// A dependency that a test breaks and repairs.
+/// A dependency whose checks fail while the test has broken it.
 #[derive(Clone, Default)]
 pub(crate) struct Dependency {
     pub(crate) broken: Arc<AtomicBool>,
@@ -86,7 +86,7 @@ pub(crate) async fn fetch(health: &Health, path: &str) -> (u16, Value) {
     (code, serde_json::from_slice(&body).expect("JSON"))
 }
 
-/// Status code and status of each route, such as `200 pass`.
+/// Status code and status of the three routes, such as `200 pass`.
 pub(crate) async fn row(health: &Health) -> [String; 3] {
     let mut row = [const { String::new() }; 3];
     for (cell, path) in row.iter_mut().zip(ROUTES) {
@@ -97,7 +97,7 @@ pub(crate) async fn row(health: &Health) -> [String; 3] {
     row
 }
 
-/// Advances the time until cached results have expired.
+/// Advances the clock until cached results have expired.
 pub(crate) async fn next_second() {
     advance(Duration::from_millis(1001)).await;
 }

@@ -65,7 +65,7 @@ async fn starting_lasts_until_required_checks_have_passed_once() {
     next_second().await;
     assert_eq!(row(&health).await, ["200 pass", "200 pass", "200 pass"]);
 
-    // The start has ended for good. From now on, a failure is an outage.
+    // The service has started once and stays started. A failure is an outage from now on.
     db.set_broken(true);
     next_second().await;
     assert_eq!(row(&health).await, ["200 warn", "503 fail", "200 pass"]);

@@ -1,11 +1,14 @@
-//! Races on eight threads: thousands of services, each probed, made ready and drained at the same time.
+//! Races on eight threads: thousands of services are each probed, made ready and drained at the same
+//! time.
 //!
-//! | promise | bugs that it was seen to catch |
+//! The second column lists bugs that were put into the crate to see the test fail.
+//!
+//! | test | bugs that it detected |
 //! |---|---|
 //! | [`simultaneous_probes_share_one_run`] | releasing the lock between looking for a run and starting one; forgetting the run |
 //! | [`a_disconnecting_prober_does_not_cancel_the_run`] | ending the run with the prober that started it |
 //! | [`a_start_is_neither_lost_nor_undone`] | ending the start only at the end of a run; serving a cached body without comparing its state |
-//! | [`a_drain_is_seen_by_every_later_probe`] | storing the state instead of raising it; comparing and storing it separately; reading it before the heartbeats |
+//! | [`a_drain_is_seen_by_every_later_probe`] | overwriting a later state; comparing and storing the state in two steps; reading the state before the heartbeats |
 //! | [`no_result_is_older_than_the_cache`] | caching for 2 s |
 //! | [`short_lived_heartbeats_break_nothing`] | a drop that overwrites `finish`; freeing the name before `finish` |
 #![cfg(feature = "core")]
@@ -29,7 +32,7 @@ use tokio::{
     time::sleep_until,
 };
 
-/// Duration of each test. The number of services in that time depends on the machine.
+/// Duration of each test. How many services are tested in that time depends on the machine.
 const TIME: Duration = Duration::from_secs(2);
 
 const PROBERS: usize = 12;
@@ -67,7 +70,7 @@ impl Service {
     }
 }
 
-/// Races on one new service after another for [`TIME`].
+/// Runs a race on one new service after another, until [`TIME`] is over.
 async fn race_many<F: Future<Output = ()>>(mut race: impl FnMut(Service, usize) -> F) {
     let start = Instant::now();
     let mut count = 0;
@@ -79,7 +82,8 @@ async fn race_many<F: Future<Output = ()>>(mut race: impl FnMut(Service, usize) 
     assert!(count > 10, "only {count} services in {TIME:?}");
 }
 
-/// Starts acts together. Each is delayed by a small pseudo-random time, different in each round.
+/// Starts several actions together. Each is delayed by a small pseudo-random time that differs in
+/// each round.
 struct Race {
     acts: JoinSet<()>,
     start: Arc<Barrier>,
@@ -146,7 +150,8 @@ async fn a_disconnecting_prober_does_not_cancel_the_run() {
             race.enter(async move {
                 if prober % 2 == 0 {
                     let mut report = pin!(service.status(Probe::Health));
-                    // Polled once and then dropped.
+                    // The future is polled once and then dropped, like that of a prober that
+                    // disconnects.
                     poll_fn(|context| {
                         let _ = report.as_mut().poll(context);
                         Poll::Ready(())
@@ -219,7 +224,7 @@ async fn a_drain_is_seen_by_every_later_probe() {
         race.enter(async move {
             yield_now().await;
             health.begin_drain();
-            // A heartbeat that is dropped during the drain is no failure.
+            // Dropping a heartbeat during the drain is not a failure.
             drop(heartbeat);
             began.store(true, SeqCst);
         });
@@ -231,12 +236,12 @@ async fn a_drain_is_seen_by_every_later_probe() {
     .await;
 }
 
-/// When a dependency broke and recovered.
+/// The times at which a dependency broke and recovered.
 #[derive(Default)]
 struct History(Mutex<Vec<(Instant, bool)>>);
 
 impl History {
-    /// Whether the dependency was never in this state between two instants.
+    /// Whether the dependency was never broken, or never well, between two instants.
     fn excludes(&self, broken: bool, from: Instant, to: Instant) -> bool {
         let changes = self.0.lock().unwrap();
         let before = changes.iter().rposition(|(at, _)| *at <= from);
@@ -264,7 +269,8 @@ async fn no_result_is_older_than_the_cache() {
         health.set_ready();
         let changes = Arc::clone(&history);
         all.spawn(async move {
-            // Each service has its own pace, so that changes fall anywhere in a cached second.
+            // Each service changes at its own interval, so that changes fall at every moment of a
+            // cached second.
             let pace = Duration::from_millis(u64::from(150 + service * 7));
             let mut next = tokio::time::Instant::now();
             let mut broken = false;
@@ -272,7 +278,8 @@ async fn no_result_is_older_than_the_cache() {
                 next += pace;
                 sleep_until(next).await;
                 broken = !broken;
-                // Under the lock, so that no check sees a change before its timestamp.
+                // The lock is held during the change, so that no check sees the change before its
+                // time is recorded.
                 let mut changes = changes.0.lock().unwrap();
                 changes.push((Instant::now(), broken));
             }
@@ -309,7 +316,7 @@ async fn short_lived_heartbeats_break_nothing() {
             let (service, holders) = (service.clone(), Arc::clone(&holders));
             race.enter(async move {
                 for _ in 0..4 {
-                    // Three workers compete for each name.
+                    // Three workers try to register each name.
                     let name = format!("worker-{}", worker % 4);
                     let holders = &holders[worker % 4];
                     let within = Duration::from_secs(60);

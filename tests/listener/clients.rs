@@ -1,6 +1,7 @@
 //! The listener for services without axum: routes, timeouts, eviction, and malformed requests.
 //!
-//! The tables of requests are sent to axum's server, too. Where the responses differ, the table has both.
+//! The tables of requests are also sent to axum's server. Where the two servers differ, the table
+//! lists both responses.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -19,7 +20,7 @@ use tokio::{
     task::spawn_blocking,
 };
 
-/// Time limit of a read. Longer than any timeout of the listener.
+/// Time limit of a read. It is longer than any timeout of the listener.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 async fn serve(builder: HealthBuilder) -> (Health, SocketAddr) {
@@ -38,7 +39,7 @@ fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Sends a request and reads until the listener closes.
+/// Sends a request, and reads until the listener closes the connection.
 fn converse(address: SocketAddr, request: &str) -> String {
     let mut stream = connect(address);
     stream.write_all(request.as_bytes()).unwrap();
@@ -64,7 +65,7 @@ fn request(address: SocketAddr, method: &str, target: &str) -> String {
     converse(address, &request)
 }
 
-/// Asserts that a probe gets 200 in time.
+/// Asserts that a probe gets a 200 within the limit.
 fn passes_within(limit: Duration, address: SocketAddr) {
     let started = Instant::now();
     assert_eq!(code(&get(address, "/health")), "200");
@@ -187,7 +188,7 @@ async fn old_and_half_closing_clients_get_responses() {
     let (health, address) = serve(Health::builder(build_info!())).await;
     health.set_ready();
     spawn_blocking(move || {
-        // HAProxy's `option httpchk` without arguments sends this.
+        // This is the request of HAProxy's `option httpchk` without arguments.
         assert_eq!(
             code(&converse(address, "OPTIONS / HTTP/1.0\r\n\r\n")),
             "404"
@@ -196,7 +197,8 @@ async fn old_and_half_closing_clients_get_responses() {
             code(&converse(address, "GET /health HTTP/1.0\r\n\r\n")),
             "200"
         );
-        // `printf … | nc` shuts down its side after the request.
+        // `printf …
+        // nc` shuts its sending side down after the request.
         let mut stream = connect(address);
         stream
             .write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -256,7 +258,7 @@ async fn a_slow_head_has_the_same_deadline() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unread_response_closes_the_connection() {
-    // A body larger than the buffers of both sides.
+    // The body is larger than the buffers of both sides.
     let names = (0..5000).map(|n| format!("{n:0>64}"));
     let pass = async || Ok::<_, String>(());
     let builder = names.fold(Health::builder(build_info!()), |builder, name| {
@@ -313,11 +315,11 @@ async fn connections_are_bounded_and_probes_get_through() {
     let (health, address) = serve(Health::builder(build_info!())).await;
     health.set_ready();
     spawn_blocking(move || {
-        // The clients keep their connections and send nothing. The listener keeps 256 connections.
+        // The clients keep their connections open and send nothing. The listener keeps 256 of them.
         let since = Instant::now();
         let silent: Vec<_> = (0..400).map(|_| connect(address)).collect();
         passes_within(Duration::from_secs(1), address);
-        // Well before the head timeout of 4 s, which would close all of them.
+        // The time limit is below the connection timeout of 4 s, which would close all of them.
         loop {
             let closed = silent.iter().filter(|stream| is_closed(stream)).count();
             if closed >= 145 {
@@ -337,7 +339,7 @@ async fn connections_are_bounded_and_probes_get_through() {
 async fn a_flood_on_a_busy_runtime_does_not_lock_out_a_probe() {
     let (health, address) = serve(Health::builder(build_info!())).await;
     health.set_ready();
-    // Each poll loop of the only runtime thread takes two more milliseconds.
+    // The task occupies the only runtime thread for two milliseconds each time that it is polled.
     tokio::spawn(async {
         loop {
             let since = Instant::now();
@@ -367,18 +369,19 @@ async fn a_request_waiting_for_a_thread_is_not_evicted() {
         (first, others)
     });
     let (mut first, _others) = first.await.unwrap();
-    // All connections are accepted and have been polled once. No request has been sent yet.
+    // The listener accepts in order. A response to a later connection proves that the earlier ones
+    // were accepted and polled, when they had sent no request yet.
     let live = spawn_blocking(move || get(address, "/health/live")).await;
     assert_eq!(code(&live.unwrap()), "200");
     let refill = spawn_blocking(move || connect(address));
     let _one_more = refill.await.unwrap();
 
-    // From here on, the only runtime thread is this one.
+    // The code from here to the sleep does not await, so the only runtime thread does nothing else.
     let _and_more = connect(address);
     first
         .write_all(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         .unwrap();
-    // Blocks the runtime, so that the request waits.
+    // The sleep keeps the runtime from reading the request until the connection counts as idle.
     std::thread::sleep(Duration::from_millis(50));
 
     let response = spawn_blocking(move || read_to_close(&mut first)).await;
@@ -439,7 +442,7 @@ async fn a_flood_does_not_close_a_probe_in_flight() {
     let silent = silent.await.unwrap();
     flooded.notify_one();
 
-    // On a slow machine the check misses its deadline, and the response is a 503.
+    // On a slow machine, the check misses its deadline and the response is a 503.
     let response = probe.await.unwrap();
     assert!(matches!(code(&response), "200" | "503"), "{response}");
     drop(silent);
@@ -452,22 +455,23 @@ async fn an_unaccepted_flood_does_not_delay_a_probe() {
     let health = Health::builder(build_info!()).build().unwrap();
     let listener = health.listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
-    // The listener is not served, so it accepts nothing.
+    // Nobody calls `serve`, so no connection is accepted.
     let at_once = Duration::from_millis(500);
     let connect = |_| TcpStream::connect_timeout(&address, at_once);
     let flood: Result<Vec<_>, _> = (0..1000).map(connect).collect();
     assert_eq!(flood.unwrap().len(), 1000);
 }
 
-/// A table: a name, the request, and the responses in the notation of [`responses`]. The listener serves
-/// the first request like axum, or as stated before a `|`, and closes.
+/// Builds a table of names, requests, and expected responses in the notation of [`responses`]. If a
+/// row has a `|`, the listener's responses are on its left and axum's on its right. Without one,
+/// the listener serves the first request as axum does, and then closes.
 macro_rules! scenarios {
     ($($name:literal: $sent:expr => $ours:literal $(| $axums:literal)?),+ $(,)?) => {
         [$(($name, String::from($sent), $ours, [$ours $(, $axums)?].last().copied().unwrap())),+]
     };
 }
 
-/// A request head with these lines, followed by `rest`.
+/// A request with these header lines, followed by `rest`.
 fn get_with(lines: &str, rest: &str) -> String {
     format!("GET /health HTTP/1.1\r\nHost: x\r\n{lines}\r\n\r\n{rest}")
 }
@@ -476,10 +480,10 @@ fn post(lines: &str, rest: &str) -> String {
     get_with(lines, rest).replacen("GET", "POST", 1)
 }
 
-/// A request that is sent as the body of another request, and must not get a response.
+/// A request that is sent inside the body of another request, and must not get a response.
 const INNER: &str = "GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n";
 
-/// The length of [`INNER`] as a header, and as the size of a chunk.
+/// The length of [`INNER`] as a header, and below it as the size of a chunk.
 const LENGTH: &str = "Content-Length: 38";
 const CHUNK: &str = "26\r\n";
 
@@ -492,7 +496,7 @@ async fn no_body_is_treated_as_a_request() {
     let both = |first, second, body| post(&format!("{first}\r\n{second}"), body);
     let mega = &"x".repeat(1_000_000);
     both_servers(scenarios! {
-        // A body of known length is skipped, and the next request is served.
+        // The server skips a body of known length, and serves the next request.
         "a body": post(LENGTH, INNER) => "405",
         "a body of a GET": get_with(LENGTH, INNER) => "200",
         "a body, and a request": get_with(LENGTH, &INNER.repeat(2)) => "200 200",
@@ -501,7 +505,7 @@ async fn no_body_is_treated_as_a_request() {
         "chunks of something packed": post("Transfer-Encoding: gzip, chunked", end) => "405 200",
         "trailers": post(CHUNKED, &format!("0\r\n{LENGTH}\r\n\r\n{INNER}")) => "405 200",
         "the same length twice": both(LENGTH, LENGTH, INNER) => "405",
-        // If a proxy could see a different length, nothing more is read.
+        // A proxy could see a different length than the server. The server reads nothing more.
         "CL.TE": both("Content-Length: 43", CHUNKED, end) => "405 closed",
         "TE.CL": both(CHUNKED, "Content-Length: 5", end) => "405 closed",
         "TE.CL, in a chunk": both(CHUNKED, "Content-Length: 4", &chunk(CHUNK)) => "405 closed",
@@ -523,7 +527,7 @@ async fn no_body_is_treated_as_a_request() {
         "chunks in another": post("Transfer-Encoding: chunked, identity", end) => "400 closed",
         "two codings": both(CHUNKED, "Transfer-Encoding: identity", end) => "400 closed",
         "chunks in HTTP/1.0": post(CHUNKED, end).replacen("1.1", "1.0", 1) => "400 closed",
-        // The response does not wait for the body. An invalid body closes the connection.
+        // The server responds before it reads the body. An invalid body closes the connection.
         "a size that is no number": chunk("zz\r\n") => "405 closed",
         "a negative size": chunk("-26\r\n") => "405 closed",
         "a size with a prefix": chunk("0x26\r\n") => "405 closed",
@@ -537,7 +541,7 @@ async fn no_body_is_treated_as_a_request() {
         "1 MB": post("Content-Length: 1000000", mega) => "405 closed",
         "1 MB of a GET": get_with("Content-Length: 1000000", mega) => "200 closed",
         "1 MB in one chunk": post(CHUNKED, &format!("f4240\r\n{mega}\r\n{end}")) => "405 closed",
-        // No 100 (Continue) is sent.
+        // The server never sends 100 (Continue).
         "a body that waits": both("Expect: 100-continue", LENGTH, "") => "405 closed",
         "no body that waits": get_with("Expect: 100-continue", "") => "200",
         "an expectation beyond all": get_with("Expect: 200-ok", "") => "200",
@@ -567,14 +571,14 @@ async fn every_request_head_has_one_response() {
         "HAProxy": "OPTIONS / HTTP/1.0\r\n\r\n" => "404 closed",
         "the last of a connection": get_with("Connection: close", INNER) => "200 closed",
         "a good one and a bad one": INNER.to_owned() + &get("Bad Name: x") => "200 400 closed",
-        // The Host header is ignored, because requests by hand often have none.
+        // The servers ignore the Host header, because requests by hand often have none.
         "no host": "GET /health HTTP/1.1\r\n\r\n" => "200",
         "two hosts": get("Host: y") => "200",
         "no name of a host": get("Host: a b@/c") => "200",
-        // Allowed by RFC 9112, and common in requests by hand.
+        // RFC 9112 allows this, and requests by hand often need it.
         "LF only": "GET /health HTTP/1.1\nHost: x\n\n" => "200",
         "empty lines before": format!("\r\n\r\n{INNER}") => "200",
-        // Upgrades are not offered.
+        // The servers do not offer upgrades.
         "HTTP/2 instead": get_with("Connection: upgrade\r\nUpgrade: h2c", INNER) => "200 200",
         "a WebSocket": get("Connection: upgrade\r\nUpgrade: websocket") => "200",
         "a part, if it is new": get("Range: bytes=0-1\r\nIf-None-Match: *") => "200",
@@ -589,7 +593,7 @@ async fn a_head_of_more_than_8_kib_is_refused() {
     let path = |name| get(name, "Host: x");
     let value = |value| get("/health", &format!("X: {value}"));
     let lines = |count| get("/health", &vec!["A: b"; count].join("\r\n"));
-    // axum has hyper's default limit of 400 KiB.
+    // axum uses hyper's default limit of 400 KiB.
     both_servers(scenarios! {
         "a long value": value(long) => "431 closed" | "200 200",
         "a long name": get("/health", &format!("{long}: x")) => "431 closed" | "200 200",
@@ -613,7 +617,7 @@ async fn methods_and_targets_of_every_kind() {
         "GET HEAD POST PUT DELETE PATCH OPTIONS TRACE CONNECT PROPFIND get G !#$%&'*+-.^_`|~";
     let routes = "/health /health/ready /health/live /health? /health?x=/health/live /health#live \
                   http://x/health http://other:1/health https://user:secret@x/health";
-    // Paths are not decoded, so they cannot be decoded twice.
+    // Neither server decodes paths, so no path is decoded twice.
     let no_routes = "/ * //health /health/ /healthz /HEALTH /Health /health;x /%68ealth \
                      /health%2fready /health%00 /../health /health/../health /./health /h\u{e9}alth \
                      /{health} http://x http://x/ http://x//health x:80";
@@ -674,7 +678,7 @@ async fn head_is_get_without_the_body() {
     .unwrap();
 }
 
-/// Sends each request to both servers.
+/// Sends each request to the listener and to axum's server.
 async fn both_servers<const N: usize>(
     scenarios: [(&'static str, String, &'static str, &'static str); N],
 ) {
@@ -711,11 +715,12 @@ async fn serve_axum(health: &Health) -> SocketAddr {
     address
 }
 
-/// The status codes of the responses in order, and whether the connection is closed then, such as
-/// "405 closed".
+/// Returns the status codes of the responses in order, followed by "closed" if the server closes
+/// the connection, such as "405 closed".
 fn responses(address: SocketAddr, request: &str, expected: &str) -> String {
     let mut stream = connect(address);
-    // The listener can refuse the request and close before everything is sent.
+    // A write error is ignored: the listener can refuse a request and close before all of it is
+    // sent.
     let _ = stream.write_all(request.as_bytes());
     if expected.ends_with("closed") {
         return codes(&read_to_close(&mut stream)) + "closed";
@@ -728,7 +733,8 @@ fn responses(address: SocketAddr, request: &str, expected: &str) -> String {
             count => responses += str::from_utf8(&part[..count]).unwrap(),
         }
     }
-    // After all responses, one more request must get the next and last response.
+    // The connection is still open if one more request gets a response. Its 404 is the last status
+    // code.
     stream
         .write_all(b"GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         .unwrap();
@@ -736,7 +742,7 @@ fn responses(address: SocketAddr, request: &str, expected: &str) -> String {
     codes.strip_suffix(" 404 ").unwrap_or(&codes).to_owned()
 }
 
-/// The status codes of responses. Only a status line contains a version.
+/// Returns the status codes of responses. The text "HTTP/1." only occurs in status lines.
 fn codes(responses: &str) -> String {
     let responses = responses.split("HTTP/1.").skip(1);
     responses
@@ -744,7 +750,7 @@ fn codes(responses: &str) -> String {
         .collect()
 }
 
-/// Whether the peer has closed, without waiting.
+/// Whether the peer has closed the connection. Does not wait.
 fn is_closed(mut stream: &TcpStream) -> bool {
     stream.set_nonblocking(true).unwrap();
     match stream.read(&mut [0]) {

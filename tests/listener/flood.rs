@@ -19,16 +19,17 @@ use tokio::{io::AsyncWriteExt, runtime::Builder, task::JoinSet, time::interval};
 
 use crate::support;
 
-/// The probe's default timeout. A machine with an idle core is ten times faster.
+/// The probe's default timeout. An idle machine needs less than a tenth of it.
 const DEADLINE: Duration = Duration::from_secs(3);
 
-/// Interval at which a slow client sends a byte.
+/// Interval at which a slow client sends one byte.
 const PERIOD: Duration = Duration::from_secs(2);
 
 /// Maximum number of connections of the listener.
 const CONNECTIONS: u64 = 256;
 
-/// Maximum memory of a connection, in KiB: a buffer of 8 KiB for each direction, twice.
+/// Maximum memory of a connection, in KiB. The buffers for the two directions hold 8 KiB each. The
+/// limit is twice that.
 const COST: u64 = 32;
 
 const PROBE: &[u8] = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
@@ -40,7 +41,7 @@ fn five_thousand_slow_connections_do_not_lock_out_a_probe() {
     const DRIPS: u32 = 5000;
     let worker = Worker::start();
     raise_descriptor_limit();
-    // One thread, so that the listener has the other core.
+    // The clients use one thread, so that the listener has the other core.
     let mut attack = Builder::new_multi_thread();
     let attack = attack.worker_threads(1).enable_all().build();
     let attack = attack.expect("a runtime");
@@ -55,7 +56,8 @@ fn five_thousand_slow_connections_do_not_lock_out_a_probe() {
         drips.join_all().await
     });
 
-    // The clients connect during the first period. Then each sends a byte in every period.
+    // All clients have connected after the first period. From then on, each sends a byte in every
+    // period.
     let (since, mut slowest, mut responses) = (Instant::now(), Duration::ZERO, 0);
     while since.elapsed() < 3 * PERIOD {
         let started = Instant::now();
@@ -71,7 +73,7 @@ fn five_thousand_slow_connections_do_not_lock_out_a_probe() {
         "{responses} responses, the slowest in {slowest:?}; {open} more descriptors, {grown} KiB"
     );
     assert!(slowest < DEADLINE, "{slowest:?}");
-    // The listener accepts up to 128 connections before it has evicted others.
+    // Up to 128 evicted connections can still be open.
     let bounds = CONNECTIONS - 10..=CONNECTIONS + 128;
     assert!(bounds.contains(&open), "{open}");
     assert!(grown <= CONNECTIONS * COST, "{grown} KiB");
@@ -115,7 +117,7 @@ fn without_a_descriptor_it_warns_once_and_recovers() {
     let mut lines = BufReader::new(&log).lines();
     let ready = lines.next().expect("a line").expect("text");
     let said = lines.next().expect("a line").expect("it says so");
-    // The listener retries twenty times in that second.
+    // The listener retries about twenty times in this second, and must not warn again.
     timeout(Duration::from_secs(1));
     let more = lines.next().expect("no end").expect_err("only once");
     waiting.set_nonblocking(true).expect("an option");
@@ -138,7 +140,7 @@ fn without_a_descriptor_it_warns_once_and_recovers() {
     assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response:?}");
 }
 
-/// Sends a request head that never ends, on one connection after another.
+/// Sends an endless request head, and reconnects whenever the listener closes.
 async fn drip(address: SocketAddr) {
     let mut due = interval(PERIOD);
     loop {
@@ -158,7 +160,8 @@ async fn drip(address: SocketAddr) {
 fn requests_after_the_first_are_not_buffered() {
     let worker = Worker::start();
     let stream = Socket::new(Domain::IPV4, Type::STREAM, None).expect("sockets are left");
-    // With small buffers on this side, nearly everything that is accepted is on the other side.
+    // The client's buffers are small, so nearly all bytes that it can send are in the listener's
+    // buffers.
     let small = stream.set_send_buffer_size(4096);
     small
         .and_then(|()| stream.set_recv_buffer_size(4096))
@@ -182,7 +185,7 @@ fn requests_after_the_first_are_not_buffered() {
     let grown = worker.grown();
     println!("{sent} bytes of requests accepted, {grown} KiB more");
     assert!(grown <= 4 * COST, "{grown} KiB");
-    // Linux doubles the configured buffer size, and counts its overhead for each packet.
+    // Linux doubles the configured buffer size, and counts its own overhead for each packet.
     assert!(sent < 8 * 16 * 1024, "{sent}");
 }
 
@@ -195,7 +198,7 @@ fn unread_bodies_are_not_buffered() {
     for _ in 0..100 {
         let mut stream = worker.connect();
         stream.write_all(head.as_bytes()).expect("it is sent");
-        // The listener closes before the end of the body.
+        // The write fails, because the listener closes before the end of the body.
         let _ = stream.write_all(&body);
         let mut response = [0; 24];
         stream.read_exact(&mut response).expect("a response");
@@ -219,8 +222,8 @@ fn probe(address: SocketAddr) -> String {
     conversation().unwrap_or_else(|error| error.to_string())
 }
 
-/// Allows this process enough descriptors for the connections of concurrent tests. The default soft limit
-/// of many systems is 1024.
+/// Raises this process's limit of descriptors, for the connections of tests that run at the same
+/// time. Many systems allow 1024 by default.
 pub(crate) fn raise_descriptor_limit() {
     limit_descriptors(process::id(), 10_000);
 }
@@ -236,15 +239,15 @@ fn limit_descriptors(pid: u32, count: u32) {
     );
 }
 
-/// `examples/worker.rs` in a child process.
+/// `examples/worker.rs`, running in a child process.
 struct Worker {
     process: Child,
     address: SocketAddr,
-    /// Floods run one at a time, because each needs both cores.
+    /// Holds a lock while the worker runs, because each flood needs both cores.
     _alone: File,
     /// The number of the lowest free descriptor.
     free: u32,
-    /// Memory in KiB and number of descriptors at rest.
+    /// Memory in KiB, and number of descriptors, before the flood.
     at_rest: (u64, u64),
 }
 
@@ -279,7 +282,7 @@ impl Worker {
             free,
             at_rest: (0, 0),
         };
-        // Memory that the first response needs is not growth.
+        // The first response allocates memory once, which must not count as growth.
         while !probe(address).starts_with("HTTP/1.1 200 OK\r\n") {
             thread::yield_now();
         }
@@ -287,7 +290,7 @@ impl Worker {
         worker
     }
 
-    /// Limits the worker to this many more descriptors.
+    /// Allows the worker this many more descriptors than it has open.
     fn leave(&self, spare: u32) {
         limit_descriptors(self.process.id(), self.free + spare);
     }
@@ -299,12 +302,12 @@ impl Worker {
         stream
     }
 
-    /// Growth of its peak memory since it was at rest, in KiB.
+    /// How much the worker's peak memory has grown since it started, in KiB.
     fn grown(&self) -> u64 {
         self.memory() - self.at_rest.0
     }
 
-    /// Number of descriptors beyond those at rest.
+    /// How many descriptors the worker has opened since it started.
     fn descriptors(&self) -> u64 {
         let all = fs::read_dir(format!("/proc/{}/fd", self.process.id()));
         let all = all.expect("it lives").count();

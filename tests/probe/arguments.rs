@@ -1,4 +1,4 @@
-//! Command-line arguments that are accepted, and those that are refused.
+//! Command-line arguments that the probe accepts, and those that it refuses.
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
 
@@ -268,7 +268,7 @@ fn a_password_is_refused_and_redacted() {
         assert!(line.ends_with(expected), "{line}");
         assert!(!line.contains("hunter2"), "{line}");
     }
-    // It is redacted in other errors, too.
+    // Other errors do not print the password either.
     for args in [
         &["postgres://me:hunter2@127.0.0.1/"][..],
         &["me:hunter2@127.0.0.1:1"],
@@ -292,7 +292,7 @@ fn a_password_is_refused_and_redacted() {
         &["--timeout", "hunter2"],
         &["--header", "hunter2"],
         &["--header", "hunter2 X: y"],
-        // If the value of an option is missing, the URL is taken as the value.
+        // The option `--timeout` has no value here, so the probe takes the URL for its value.
         &["--timeout", url],
     ] {
         let line = printed_line(&run(&mut healthcheck(args)));

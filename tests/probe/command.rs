@@ -1,4 +1,5 @@
-//! Runs the probe as a child process, and checks its exit code, its line and its duration.
+//! Runs the probe as a child process, and checks its exit code, the line that it prints, and its
+//! duration.
 
 use std::{
     env,
@@ -25,16 +26,18 @@ use crate::support::{
     run, serve, serve_on,
 };
 
-/// Well before the default deadline, even on a busy machine.
+/// Expected duration of a probe that does not wait for its deadline. Long enough for a busy
+/// machine.
 pub(crate) const AT_ONCE: Range<Duration> = Duration::ZERO..Duration::from_secs(2);
 
-/// The deadline after `--timeout 500ms`.
+/// The deadline of probes with `--timeout 500ms`.
 pub(crate) const SHORT: Duration = Duration::from_millis(500);
 
-/// The deadline by default.
+/// The default deadline of a probe.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(3);
 
-/// Maximum delay beyond the deadline, besides the eighth by which Linux may fire a socket timeout late.
+/// How late a probe may end after its deadline, besides the eighth by which Linux may fire a socket
+/// timeout late.
 pub(crate) const TOLERANCE: Duration = Duration::from_millis(100);
 
 /// Time limit for events that are certain to happen.
@@ -43,7 +46,7 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) const URL: &str = "expected http://ADDRESS:PORT/PATH, https://… or unix:/SOCKET";
 pub(crate) const HOST: &str = "expected an IP address or localhost as host: names are not resolved";
 
-/// Runs all scenarios of a table concurrently, and panics with those that fail.
+/// Runs all scenarios of a table at the same time, and panics with a list of those that fail.
 pub(crate) fn check(Table { pace, cases }: Table) {
     let failure = |Case { name, stage, line }: Case| {
         if Scene::set(&stage).is_none() {
@@ -89,17 +92,19 @@ pub(crate) fn ends_at_the_deadline(url: &str, expected: &str) {
     });
 }
 
-/// Asserts that a probe with this deadline prints the expected line and ends in time. An attempt returns
-/// its outcome and the expected line.
+/// Asserts that a probe with this deadline prints the expected line and ends in time. `attempt`
+/// runs the probe, and returns its outcome and the expected line.
 pub(crate) fn ends_in_time(deadline: Duration, attempt: impl FnMut() -> (Outcome, String)) {
     if let Some(mismatch) = late(deadline, attempt) {
         panic!("\n{mismatch}");
     }
 }
 
-/// Returns what is wrong with a probe that ends at its deadline: its line, or in each of three attempts
-/// a delay of more than an eighth plus [`TOLERANCE`]. A `sleep` of the same length runs beside it and
-/// shows how late a busy machine wakes processes.
+/// Returns a description if the probe prints the wrong line, or if it ends too late in each of
+/// three attempts.
+///
+/// Too late means more than an eighth plus [`TOLERANCE`] after the deadline. A `sleep` of the same
+/// length runs beside the probe, and replaces the deadline if a busy machine wakes it late.
 pub(crate) fn late(
     deadline: Duration,
     mut attempt: impl FnMut() -> (Outcome, String),
@@ -133,7 +138,7 @@ pub(crate) fn assert_ends(outcome: &Outcome, expected: &str, pace: &Range<Durati
     }
 }
 
-/// Returns what is wrong with the line or the duration of a probe.
+/// Returns a description if a probe's line or duration is wrong.
 pub(crate) fn mismatch(
     outcome: &Outcome,
     expected: &str,
@@ -148,7 +153,7 @@ pub(crate) fn mismatch(
     wrong.then(|| format!("  expected {expected}\n       got {got}\n     after {took:?}"))
 }
 
-/// Asserts that each argument alone is refused, and echoed in the line.
+/// Asserts that the probe refuses each of the arguments, and prints it.
 pub(crate) fn refuses(arguments: &[&str], expected: &str) {
     for argument in arguments {
         let expected = format!("unhealthy: argument {argument:?}: {expected}");
@@ -156,7 +161,8 @@ pub(crate) fn refuses(arguments: &[&str], expected: &str) {
     }
 }
 
-/// Asserts that each argument alone is refused, and not echoed because it may be a secret.
+/// Asserts that the probe refuses each of the arguments. It must not print them, because they may
+/// be secrets.
 pub(crate) fn refuses_unshown(arguments: &[&str], expected: &str) {
     for argument in arguments {
         let line = printed_line(&run_probe(argument));
@@ -164,8 +170,10 @@ pub(crate) fn refuses_unshown(arguments: &[&str], expected: &str) {
     }
 }
 
-/// Returns the line of a probe without the elapsed time. If the probe breaks a promise that all probes
-/// keep, returns its whole outcome, which no test expects.
+/// Returns the line that a probe has printed, without the elapsed time.
+///
+/// Every probe exits with 0 or 1 and prints one line. If this one does not, the function returns
+/// its whole outcome, which no test expects.
 pub(crate) fn printed_line(outcome: &Outcome) -> String {
     let line = match printed(outcome) {
         (Some(0), line, "") if line.starts_with("healthy: ") => line,
@@ -182,7 +190,7 @@ pub(crate) fn printed(outcome: &Outcome) -> (Option<i32>, &str, &str) {
     (outcome.code, &outcome.stdout, &outcome.stderr)
 }
 
-/// Replaces the number in `healthy: pass in 0.4 ms` by `#`.
+/// Replaces the elapsed time in `healthy: pass in 0.4 ms` by `#`.
 pub(crate) fn timeless(line: &str) -> String {
     if line.starts_with("healthy: ")
         && let Some((before, after)) = line.split_once(" in ")
@@ -198,7 +206,7 @@ pub(crate) fn timeless(line: &str) -> String {
 
 pub(crate) const NOTHING: [&str; 0] = [];
 
-/// `service healthcheck …` without the environment variables that configure a probe.
+/// The command `service healthcheck …`, without the environment variables that configure a probe.
 pub(crate) fn healthcheck<I: IntoIterator<Item: AsRef<OsStr>>>(args: I) -> Command {
     probe("service", args)
 }
@@ -207,8 +215,8 @@ pub(crate) fn run_probe(argument: &str) -> Outcome {
     run(&mut healthcheck([argument]))
 }
 
-/// `worker healthcheck` for tests without an advertisement. Where it is permitted, the probe runs in a
-/// mount namespace of its own, where it does not see the advertisements of other workers.
+/// The command `worker healthcheck`, for tests without an advertisement. If possible, it runs in a
+/// mount namespace of its own, because it would find the workers of other tests.
 pub(crate) fn worker() -> Command {
     static NAMESPACES: LazyLock<bool> =
         LazyLock::new(|| works(Command::new("unshare").args(["-r", "-m", "true"])));
@@ -232,7 +240,7 @@ pub(crate) fn probe<I: IntoIterator<Item: AsRef<OsStr>>>(name: &str, args: I) ->
     probe
 }
 
-/// `service healthcheck` with its streams redirected by a shell.
+/// The command `service healthcheck`, whose streams a shell redirects.
 pub(crate) fn shell(redirection: &str) -> Command {
     let mut probe = Command::new("sh");
     probe.args(["-c", &format!("exec \"$@\" {redirection}"), "sh"]);
@@ -240,7 +248,7 @@ pub(crate) fn shell(redirection: &str) -> Command {
     probe
 }
 
-/// `NAME healthcheck` with resource limits set by a shell.
+/// The command `NAME healthcheck`, with resource limits that a shell sets.
 pub(crate) fn limited(limits: &str, name: &str) -> Command {
     let mut probe = Command::new("sh");
     probe.args(["-c", &format!("{limits} && exec \"$@\""), "sh"]);
@@ -257,8 +265,8 @@ pub(crate) fn skipped(why: &str) {
     eprintln!("skipped: {why}");
 }
 
-/// Waits until a process sleeps in a system call, then stops it. `docker pause` can freeze a process
-/// at the same point.
+/// Waits until a process sleeps in a system call, and then stops it. `docker pause` can freeze a
+/// process at such a point.
 pub(crate) fn freeze(pid: u32) {
     await_state(pid, 'S');
     signal(pid, "STOP");
@@ -284,7 +292,8 @@ pub(crate) fn await_state(pid: u32, state: char) {
     }
 }
 
-/// Returns the request of a probe, with `PORT` instead of the port. The server responds with 200.
+/// Returns the request that a probe sends, with `PORT` in place of the port. The server responds
+/// with 200.
 pub(crate) fn captured_request(probe: impl FnOnce(SocketAddr) -> Command) -> String {
     captured_request_on(listener(), probe)
 }
@@ -306,7 +315,7 @@ pub(crate) fn captured_request_on(
     request.replace(&format!(":{}", address.port()), ":PORT")
 }
 
-/// A server that first reads the request and sends it to the channel.
+/// A server that reads the request, sends it to the channel, and then calls `behaviour`.
 pub(crate) fn serve_reporting(
     behaviour: impl FnOnce(TcpStream) + Send + 'static,
 ) -> (SocketAddr, Receiver<String>) {
@@ -318,7 +327,7 @@ pub(crate) fn serve_reporting(
     (address, requests)
 }
 
-/// A server on a Unix socket for one connection, which sends the request to the channel.
+/// A server on a Unix socket that accepts one connection and sends the request to the channel.
 pub(crate) fn serve_unix(
     socket: &Path,
     behaviour: impl FnOnce(&mut UnixStream) + Send + 'static,
@@ -334,7 +343,7 @@ pub(crate) fn serve_unix(
     requests
 }
 
-/// A directory for sockets, whose paths must be short.
+/// A directory for sockets, which is removed when dropped. A socket's path must be short.
 pub(crate) struct TemporaryDirectory(pub(crate) PathBuf);
 
 impl TemporaryDirectory {

@@ -1,4 +1,4 @@
-//! The probe has one deadline, even if it is stopped, signalled, or the clock changes.
+//! The probe keeps its deadline if it is stopped, if it gets signals, and if the clock changes.
 
 use std::{fs, io::Write, net::TcpListener, process::Command, sync::mpsc, thread, time::Duration};
 
@@ -88,8 +88,8 @@ fn a_freeze_beyond_the_deadline_is_unhealthy() {
 
 #[test]
 fn a_response_completed_after_the_deadline_is_late() {
-    // Linux rounds timeouts up by some milliseconds. Of several probes, at least one then receives the
-    // whole response after its deadline, and must not accept it.
+    // Linux rounds timeouts up by some milliseconds. At least one of several probes then receives
+    // the whole response after its deadline, and must not accept the response.
     let late = || {
         let (address, _requests) = serve_reporting(|mut stream| {
             thread::sleep(Duration::from_secs(3));
@@ -128,8 +128,8 @@ fn sigpipe_does_no_harm() {
 
 #[test]
 fn a_clock_that_is_set_back_again_and_again_changes_nothing() {
-    // A preloaded library replaces the clock, because a test cannot set the machine's. The kernel's own
-    // timeouts are monotonic anyway.
+    // A test cannot set the machine's clock, so a preloaded library replaces the function that
+    // reads it. The kernel's own timeouts use a monotonic clock anyway.
     let directory = TemporaryDirectory::new("clock");
     let [source, library] = ["back.c", "back.so"].map(|name| directory.0.join(name));
     fs::write(&source, CLOCK_THAT_IS_SET_BACK).expect("a file can be made");
@@ -156,7 +156,7 @@ fn a_clock_that_is_set_back_again_and_again_changes_nothing() {
     assert!(took.is_ok_and(|took| took >= 300.0), "{said}");
 }
 
-/// Sets the wall clock back by an hour at each call.
+/// Replaces `clock_gettime`: the wall clock goes back by an hour at each call.
 const CLOCK_THAT_IS_SET_BACK: &str = "
 #define _GNU_SOURCE
 #include <sys/syscall.h>

@@ -1,8 +1,9 @@
-//! The probe through its front door: `service healthcheck …` as a child process, against servers that
-//! misbehave in every way we know of.
+//! Runs `service healthcheck …` as a child process, against servers that misbehave in every way we
+//! know of.
 //!
-//! All tests go through [`printed_line`](command::printed_line), which checks what every probe promises: exit code 0
-//! or 1, one line of at most 400 bytes, on stdout when healthy and on stderr when not.
+//! All tests use [`printed_line`](command::printed_line), which checks what every probe must do:
+//! exit with 0 or 1, and print one line of at most 400 bytes, on stdout when healthy and on stderr
+//! when not.
 #![cfg(all(target_os = "linux", feature = "axum", feature = "listener"))]
 
 mod arguments;

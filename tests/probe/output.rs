@@ -1,4 +1,4 @@
-//! Streams that the line is printed to, and those that cannot be written.
+//! The streams that the probe prints to, and streams that it cannot write to.
 
 use std::{
     io::Read,
@@ -54,7 +54,7 @@ fn an_unread_pipe_holds_the_line() {
         let mut probe = start(&mut healthcheck([format!("http://{address}")]));
         let ended = probe.child.wait().expect("a child can be waited for");
         assert_eq!(ended.code(), Some(code));
-        // The line is read after the probe has ended.
+        // Nobody reads the line before the probe has ended.
         assert!(printed_line(&probe.finish()).contains("healthy: "));
     }
 }

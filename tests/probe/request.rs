@@ -1,4 +1,4 @@
-//! The request, byte for byte.
+//! The exact bytes of the request.
 
 use std::{
     env,
@@ -105,7 +105,8 @@ fn each_probe_has_its_path() {
 
 #[test]
 fn the_request_is_one_write() {
-    // A reader that polls sees most writes separately. With two writes, one of 20 rounds would show it.
+    // The reader polls, so it sees most writes separately. If the probe wrote twice, one of 20
+    // rounds would show it.
     for _ in 0..20 {
         let (sender, first) = mpsc::channel();
         let address = serve(move |mut stream| {

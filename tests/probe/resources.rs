@@ -1,4 +1,4 @@
-//! Resource limits of a probe: stack, memory, descriptors, a long environment.
+//! The probe with little stack, little memory, few descriptors, and a long environment.
 
 use crate::{
     command::{URL, captured_request, healthcheck, limited, printed_line, run_probe, worker},
@@ -11,13 +11,14 @@ use crate::{
 
 #[test]
 fn little_stack_memory_and_few_descriptors_are_enough() {
-    // A debug build is large. `tests/e2e/tests/limits.rs` limits a release build to 8 MiB.
+    // A debug build needs much memory. `tests/e2e/tests/limits.rs` limits a release build to 8 MiB.
     let memory = if cfg!(feature = "https") {
         65536
     } else {
         16384
     };
-    // KiB of stack, KiB of address space with shared libraries, and number of descriptors.
+    // The stack in KiB, the address space in KiB, which includes shared libraries, and the number
+    // of descriptors.
     let limits = ["-s 64", &format!("-v {memory}"), "-n 4"].map(|limit| format!("ulimit {limit}"));
     for limit in limits.iter().chain([&limits.join(" && ")]) {
         for (response, expected) in [(OK.into(), HEALTHY), (response("503 X", REPORT), WAITING)] {
@@ -32,7 +33,7 @@ fn little_stack_memory_and_few_descriptors_are_enough() {
 #[test]
 fn a_probe_without_descriptors_is_unhealthy() {
     let _worker = exclusive("worker");
-    // The dynamic loader needs one descriptor for reading libraries.
+    // The dynamic loader needs one descriptor to read libraries.
     let none = "exec <&- && ulimit -n 3";
     assert_eq!(
         printed_line(&run(limited(none, "worker").arg("http://127.0.0.1:1"))),
@@ -69,7 +70,7 @@ fn a_one_megabyte_environment_changes_nothing() {
 
 #[test]
 fn an_argument_of_any_length_is_sent_or_refused() {
-    // Longer than the buffer of one write.
+    // The path is longer than the buffer of one write.
     let path = format!("/{}", "x".repeat(20_000));
     let request = captured_request(|address| healthcheck([format!("http://{address}{path}")]));
     assert!(request.starts_with(&format!("GET {path} HTTP/1.1\r\nHost: ")));

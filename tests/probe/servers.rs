@@ -1,4 +1,5 @@
-//! The tables of `support/scenarios.rs`: misbehaving servers, and the line about each.
+//! The scenarios of `support/scenarios.rs`: servers that misbehave, and the line that the probe
+//! prints about each.
 
 use std::{env, fs, path::Path};
 

@@ -1,4 +1,4 @@
-//! The address that is probed: hosts and ports, environment variables, the default.
+//! The address that the probe connects to: from arguments, environment variables, or by default.
 
 use std::{ffi::OsStr, net::Ipv4Addr, os::unix::ffi::OsStrExt, process::Command};
 
@@ -66,7 +66,7 @@ fn the_ipv4_wildcard_is_not_tried_on_ipv6() {
 
 #[test]
 fn a_port_that_is_connected_to_itself_is_unhealthy() {
-    // The only ephemeral port is the target itself, so the kernel connects the socket to itself.
+    // The probed port is also the only ephemeral port, so the kernel connects the socket to itself.
     let script = "ip link set lo up &&
         echo '40000 40000' >/proc/sys/net/ipv4/ip_local_port_range && exec \"$@\"";
     let namespace = ["-r", "-n", "sh", "-c", script, "sh"];
@@ -83,7 +83,7 @@ fn a_port_that_is_connected_to_itself_is_unhealthy() {
 
 #[test]
 fn a_machine_without_any_network_is_unhealthy_at_once() {
-    // In a new network namespace the loopback interface is down.
+    // The loopback interface of a new network namespace is down.
     let namespace = ["-r", "-n"];
     if !works(Command::new("unshare").args(namespace).arg("true")) {
         return skipped("there are no network namespaces to be had here");
@@ -110,8 +110,9 @@ fn a_link_local_address_needs_its_interface() {
         "http://[fe80::1]:80",
         "unhealthy: connect to [fe80::1]:80: invalid argument",
     );
-    // Adds a link-local address to the loopback interface. The kernel takes some time to use it, so the
-    // script probes until it succeeds. The service ends with the probe, which is process 1.
+    // Adds a link-local address to the loopback interface. The script repeats the probe until it
+    // succeeds, because the kernel only uses the address after some time. The last probe is process
+    // 1 of its namespace, so the service ends with it.
     let set = "mount -t tmpfs tmpfs /dev/shm && ip link set lo up &&
         ip address add fe80::1/64 dev lo nodad";
     let run_probe = "mkfifo \"$1\" && { HOST=:: PORT=40000 \"$0\" >\"$1\" 2>/dev/null & } &&
@@ -224,7 +225,7 @@ fn an_invalid_lifesign_url_is_reported() {
     for (value, shown, expected) in [
         (&b"nonsense"[..], "", URL),
         (b" http://127.0.0.1:1", "", URL),
-        // Unlike in an argument, a path does not name a server.
+        // An argument can be a path. `HEALTHCHECK_URL` needs a server, so a path is an error there.
         (b"/health", " \"/health\"", URL),
         (b"http://service:8080", " \"http://service:8080\"", HOST),
         (b"http://\xff", " \"http://\u{fffd}\"", "expected UTF-8"),
@@ -286,7 +287,7 @@ fn an_invalid_port_variable_is_reported_not_ignored() {
 
 #[test]
 fn port_8080_is_the_default() {
-    // Another test that runs the example would listen on the port and advertise it.
+    // Another test that runs this example would listen on the same port and advertise it.
     let _hello = exclusive("hello");
     let hello = || probe("hello", NOTHING);
     let socket = match bound((Ipv4Addr::LOCALHOST, 8080).into()) {

@@ -23,7 +23,7 @@ use crate::{
 
 const PAGE: &str = include_str!("../../docs/troubleshooting.md");
 
-/// Returns the lines in the headings of a section, without elapsed times.
+/// Returns the lines in the headings of a section, with `#` in place of the elapsed time.
 fn headings(section: &str) -> Vec<String> {
     let (_, rest) = PAGE
         .split_once(&format!("## {section}\n"))
@@ -36,7 +36,7 @@ fn headings(section: &str) -> Vec<String> {
         .collect()
 }
 
-/// Replaces the port of 127.0.0.1 by 8080, as on the page.
+/// Replaces a port of 127.0.0.1 by 8080, the port in the page's examples.
 fn line_of_the_page(line: &str) -> String {
     match line.split_once("127.0.0.1:") {
         Some((before, after)) => {
@@ -51,7 +51,7 @@ fn started() -> HealthBuilder {
     Health::builder(build_info!())
 }
 
-/// Serves a router, and probes a path of it.
+/// Serves a router, and returns the line of a probe of this path.
 async fn ask(router: Router, path: &str) -> String {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let url = format!("http://{}{path}", listener.local_addr().unwrap());
@@ -101,7 +101,7 @@ fn the_page_has_the_lines_of_services_that_respond() {
         draining.set_ready();
         draining.begin_drain();
 
-        // Results are cached for a second.
+        // Waits until the cached result has expired.
         tokio::time::sleep(Duration::from_millis(1001)).await;
         let page = [("content-type", "text/html")];
         [
@@ -138,7 +138,8 @@ fn the_page_has_the_lines_of_services_that_respond() {
 
 type Check = Pin<Box<dyn Future<Output = Result<(), &'static str>> + Send>>;
 
-/// A check that passes at its first run, so that the service becomes ready.
+/// A check that passes at its first run, so that the service becomes ready, and then returns what
+/// `then` returns.
 fn passes_once<F, Fut>(then: F) -> impl Fn() -> Check + Send + Sync
 where
     F: Fn() -> Fut + Send + Sync + 'static,
@@ -156,7 +157,7 @@ where
 
 #[test]
 fn the_page_has_the_lines_of_services_that_do_not_respond() {
-    // Other tests that run these examples would listen and advertise.
+    // Other tests that run these examples would listen on the same ports and advertise them.
     let (_hello, _worker) = (exclusive("hello"), exclusive("worker"));
     let default = match bound((Ipv4Addr::LOCALHOST, 8080).into()) {
         Ok(socket) => socket,

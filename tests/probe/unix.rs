@@ -129,7 +129,7 @@ fn a_unix_socket_without_permission_is_unhealthy() {
     let url = format!("unix:{}", socket.display());
     let mut probe = healthcheck([&*url]);
     if UnixStream::connect(&socket).is_ok() {
-        // Root bypasses file permissions, unless it drops the capability.
+        // Root bypasses file permissions, unless it drops the capability to do so.
         let mut weak = Command::new("setpriv");
         weak.args(["--bounding-set=-dac_override", "--"]);
         if !works(Command::new("setpriv").args(weak.get_args()).arg("true")) {
@@ -179,7 +179,7 @@ fn a_request_that_is_read_too_slowly_ends_at_the_deadline() {
             }
         }
     });
-    // More than the buffers of a socket hold.
+    // The header is longer than the buffers of a socket.
     let header = format!("--header=X: {}", "x".repeat(100_000));
     let socket = socket.display();
     ends_in_time(SHORT, || {
