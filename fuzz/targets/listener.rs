@@ -147,6 +147,7 @@ fn expected(input: &[u8], code: u16) -> Option<u16> {
     if length >= HEAD_MAX || !is_plain(&request) || !literal || !path.starts_with('/') {
         return None;
     }
+    let path = path.strip_suffix('/').unwrap_or(path);
     Some(match (request.method?, path) {
         ("GET" | "HEAD", "/health" | "/health/ready") => code,
         ("GET" | "HEAD", "/health/live") => 200,

@@ -235,7 +235,12 @@ impl HealthBuilder {
         let routes = &mut self.settings.routes;
         for i in 0..routes.len() {
             validate_path(&routes[i].path)?;
-            if routes[..i].iter().any(|route| route.path == routes[i].path) {
+            // Each route is served with and without a trailing slash.
+            let trimmed = |route: &Route| route.path.trim_end_matches('/').to_owned();
+            if routes[..i]
+                .iter()
+                .any(|route| trimmed(route) == trimmed(&routes[i]))
+            {
                 return Err(Mistake::SamePath(routes[i].path.clone()).into());
             }
             routes[i].outer_path = join(&self.nested_under, &routes[i].path);

@@ -17,13 +17,15 @@ pub use self::listener::Listener;
 use crate::Health;
 
 impl Health {
-    /// Responds to a request for one of the routes. Returns `None` for other paths.
+    /// Responds to a request for one of the routes, with or without a trailing slash. Returns `None`
+    /// for other paths.
     async fn respond<B>(&self, method: &Method, path: &str) -> Option<Response<B>>
     where
         B: From<Bytes> + Default,
     {
         let mut routes = self.inner.settings.routes.iter();
-        let route = routes.find(|route| route.outer_path == path)?;
+        let path = without_slash(path);
+        let route = routes.find(|route| without_slash(&route.outer_path) == path)?;
         if matches!(*method, Method::GET | Method::HEAD) {
             return Some(self.report(route.probe).await.into());
         }
@@ -33,4 +35,8 @@ impl Health {
         response.headers_mut().insert(header::ALLOW, allow);
         Some(response)
     }
+}
+
+fn without_slash(path: &str) -> &str {
+    path.strip_suffix('/').unwrap_or(path)
 }

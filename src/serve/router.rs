@@ -2,6 +2,7 @@
 
 use axum::{Router, routing::get};
 
+use super::without_slash;
 use crate::Health;
 
 impl Health {
@@ -13,7 +14,8 @@ impl Health {
     /// | `/health/ready` | [traffic?](crate::Probe::Readiness) | load balancers, Kubernetes readiness |
     /// | `/health/live` | [restart?](crate::Probe::Liveness) | Kubernetes liveness and startup |
     ///
-    /// The routes accept `GET` and `HEAD`. A layer that is added before the merge does not apply to
+    /// The routes accept `GET` and `HEAD`, and a trailing slash, which a catch-all route of the service
+    /// would otherwise get. A layer that is added before the merge does not apply to
     /// them: probes should not be authenticated, traced or shed.
     ///
     /// ```
@@ -32,7 +34,13 @@ impl Health {
         let routes = &self.inner.settings.routes;
         routes.iter().fold(Router::new(), |router, route| {
             let (health, probe) = (self.clone(), route.probe);
-            router.route(&route.path, get(async move || health.report(probe).await))
+            let get = get(async move || health.report(probe).await);
+            match without_slash(&route.path) {
+                "" => router.route("/", get),
+                path => router
+                    .route(path, get.clone())
+                    .route(&format!("{path}/"), get),
+            }
         })
     }
 }

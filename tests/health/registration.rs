@@ -44,6 +44,14 @@ fn invalid_registrations_fail_the_build() {
             "two routes have the path \"/a\"".to_owned(),
         ),
         (
+            paths("/a/", "/b", "/a"),
+            "two routes have the path \"/a\"".to_owned(),
+        ),
+        (
+            paths("/b", "/a/", "/a//"),
+            "two routes have the path \"/a//\"".to_owned(),
+        ),
+        (
             paths("a", "/b", "/c"),
             "path \"a\": expected '/' and then letters, digits, '/', '-', '_', '.' or '~'"
                 .to_owned(),

@@ -7,6 +7,7 @@ use axum::{
     body::to_bytes,
     http::{Method, StatusCode, header},
     middleware,
+    response::Html,
     routing::get,
 };
 use lifesign::{Probe, build_info};
@@ -111,6 +112,59 @@ async fn earlier_layers_do_not_apply_to_the_routes() {
     let probe = send(app, Method::GET, "/health").await;
     assert_eq!(root.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(probe.status(), StatusCode::OK);
+}
+
+/// A single-page application serves its page at every path without a route of its own.
+#[tokio::test(start_paused = true)]
+async fn a_catch_all_route_gets_no_probe() {
+    let page = || Router::new().fallback(async || Html("<!doctype html>"));
+    let wildcard = || Router::new().route("/{*path}", get(async || Html("<!doctype html>")));
+    let health = builder().build().unwrap();
+    let nested = Router::new().nest("/api", health.routes());
+    for (app, prefix) in [
+        (page().merge(health.routes()), ""),
+        (wildcard().merge(health.routes()), ""),
+        (page().merge(nested.clone()), "/api"),
+        (wildcard().merge(nested), "/api"),
+    ] {
+        for (path, code) in ROUTES.into_iter().zip([503, 503, 200]) {
+            for path in [format!("{prefix}{path}"), format!("{prefix}{path}/")] {
+                let response = send(app.clone(), Method::GET, &path).await;
+                assert_eq!(response.status(), code, "{path}");
+                let media_type = &response.headers()[header::CONTENT_TYPE];
+                assert_eq!(media_type, "application/health+json", "{path}");
+            }
+        }
+        let response = send(app, Method::GET, "/health/other/").await;
+        assert_eq!(
+            response.headers()[header::CONTENT_TYPE],
+            "text/html; charset=utf-8"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_path_may_end_in_a_slash() {
+    let health = builder()
+        .path(Probe::Health, "/")
+        .path(Probe::Readiness, "/ready/")
+        .path(Probe::Liveness, "/a//")
+        .build()
+        .unwrap();
+    let nested = Router::new().nest("/api", health.routes());
+    for (app, path, code) in [
+        (health.routes(), "/", 503),
+        (health.routes(), "/ready", 503),
+        (health.routes(), "/ready/", 503),
+        (health.routes(), "/a/", 200),
+        (health.routes(), "/a//", 200),
+        (health.routes(), "/a", 404),
+        (nested.clone(), "/api", 503),
+        (nested, "/api/ready/", 503),
+    ] {
+        let response = send(app, Method::GET, path).await;
+        assert_eq!(response.status(), code, "{path}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -228,7 +228,13 @@ async fn routes_are_where_the_probe_looks() -> Result {
     };
     let mut client = served.connect().await?;
 
-    for (path, status) in [("/api/health", 200), ("/api/alive", 200), ("/health", 404)] {
+    for (path, status) in [
+        ("/api/health", 200),
+        ("/api/health/ready/", 200),
+        ("/api/alive", 200),
+        ("/api/alive/", 200),
+        ("/health", 404),
+    ] {
         let response = ask(&mut client, path).await?;
         assert!(
             response.starts_with(&format!("HTTP/1.1 {status} ")),
