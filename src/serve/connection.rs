@@ -67,7 +67,9 @@ where
             }))
         }
     });
-    let builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    // WebSocket over HTTP/2 (RFC 8441), as in axum's own server.
+    builder.http2().enable_connect_protocol();
     let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
 
     let mut goaway = pin!(async {
@@ -117,6 +119,18 @@ where
     })
     .await;
 }
+
+/// HTTP/2 settings, for a build without HTTP/2. If axum's feature `http2` is enabled, the builder has
+/// a method of the same name, which takes precedence over the trait's.
+#[allow(dead_code, reason = "unused if the build has HTTP/2")]
+trait WithoutHttp2 {
+    fn http2(&mut self) -> &mut Self {
+        self
+    }
+    fn enable_connect_protocol(&mut self) {}
+}
+
+impl<E> WithoutHttp2 for auto::Builder<E> {}
 
 /// Asks an HTTP/1 client not to send its next request here.
 fn ask_to_leave(mut response: Response, version: Version, shutdown: &Shutdown) -> Response {

@@ -51,10 +51,14 @@ impl Health {
     ///    [shutdown timeout](crate::HealthBuilder::shutdown_timeout). What remains is cut, and a line in the
     ///    log counts the connections.
     ///
-    /// It takes what `axum::serve` takes, and serves HTTP/1, and HTTP/2 if axum's feature `http2` is
-    /// enabled (without RFC 8441, `WebSocket` over HTTP/2). Handlers can extract `ConnectInfo<L::Addr>`. A client that takes longer than 30 s to
-    /// send the head of a request is disconnected. Use the [shutdown handle](Shutdown) instead for TLS, for two
-    /// ports, or for a server of another framework.
+    /// It takes what `axum::serve` takes, and serves HTTP/1. If axum's feature `http2` is enabled, it
+    /// also serves HTTP/2, and WebSocket over HTTP/2 (RFC 8441). Handlers can extract
+    /// `ConnectInfo<L::Addr>`. A client that takes longer than 30 s to send the head of a request is
+    /// disconnected. Use the [shutdown handle](Shutdown) instead for TLS, for two ports, or for a
+    /// server of another framework.
+    ///
+    /// A WebSocket is not a request in flight: its handler awaits [`Shutdown::started`], and says
+    /// goodbye.
     ///
     /// ```no_run
     /// # use axum::{Router, routing::get};

@@ -9,7 +9,7 @@ use crate::process::connect;
 
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
-const SETTINGS: u8 = 4;
+pub(crate) const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 pub(crate) const GOAWAY: u8 = 7;
 
@@ -52,6 +52,30 @@ impl Http2 {
         block.extend(b"test");
         self.send(HEADERS, END_STREAM | END_HEADERS, stream, &block)
             .expect("a request");
+    }
+
+    /// Opens a WebSocket on a stream with this number (RFC 8441).
+    pub(crate) fn websocket(&mut self, stream: u32, path: &str) {
+        let mut block = vec![0x86];
+        // Literally, with the index of a name in the static table.
+        for (name, value) in [(0x02, "CONNECT"), (0x04, path), (0x01, "test")] {
+            block.extend([name, value.len() as u8]);
+            block.extend(value.bytes());
+        }
+        for (name, value) in [(":protocol", "websocket"), ("sec-websocket-version", "13")] {
+            block.extend([0, name.len() as u8]);
+            block.extend(name.bytes());
+            block.push(value.len() as u8);
+            block.extend(value.bytes());
+        }
+        self.send(HEADERS, END_HEADERS, stream, &block)
+            .expect("a request");
+    }
+
+    /// Sends data on a stream that is open.
+    pub(crate) fn data(&mut self, stream: u32, payload: &[u8]) {
+        self.send(DATA, 0, stream, payload)
+            .expect("an open connection");
     }
 
     /// Reads a frame, and acknowledges settings and pings as every client does.

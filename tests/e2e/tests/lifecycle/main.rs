@@ -17,3 +17,4 @@ mod load;
 mod process;
 mod rows;
 mod support;
+mod websocket;

@@ -1,0 +1,46 @@
+//! A WebSocket over HTTP/2, which browsers open on a connection that they have.
+
+use axum::{Router, extract::WebSocketUpgrade, routing::any};
+use lifesign::{Health, build_info};
+use tokio::{net::TcpListener, runtime::Runtime};
+
+use crate::http2::{DATA, HEADERS, Http2, SETTINGS};
+
+/// `SETTINGS_ENABLE_CONNECT_PROTOCOL = 1`
+const ENABLE_CONNECT_PROTOCOL: [u8; 6] = [0, 8, 0, 0, 0, 1];
+
+/// The header field `:status: 200` of HPACK's static table.
+const STATUS_200: u8 = 0x88;
+
+#[test]
+fn websocket_over_http2_is_served() {
+    let runtime = Runtime::new().expect("a runtime");
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"));
+    let listener = listener.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let health = Health::builder(build_info!()).build().expect("no checks");
+    let echo = any(async |upgrade: WebSocketUpgrade| {
+        upgrade.on_upgrade(async |mut socket| {
+            while let Some(Ok(message)) = socket.recv().await {
+                let _ = socket.send(message).await;
+            }
+        })
+    });
+    runtime.spawn(async move {
+        let app = Router::new().route("/echo", echo);
+        health.serve(listener, app).await
+    });
+
+    let mut client = Http2::connect(address);
+    let settings = client.read_until(SETTINGS).payload;
+    client.websocket(1, "/echo");
+    let response = client.read_until(HEADERS);
+    // A text message, with a mask of zeros.
+    client.data(1, b"\x81\x84\0\0\0\0ping");
+    let echo = client.read_until(DATA);
+
+    let mut settings = settings.chunks_exact(ENABLE_CONNECT_PROTOCOL.len());
+    assert!(settings.any(|setting| setting == ENABLE_CONNECT_PROTOCOL));
+    assert_eq!(response.payload.first(), Some(&STATUS_200), "{response:?}");
+    assert_eq!(echo.payload, b"\x81\x04ping");
+}
