@@ -1,4 +1,4 @@
-// get URL: asks with the standard library's client, within 3 s, as services written in Go probe themselves.
+// get URL: a health check as services written in Go have it, with the standard library's client and a timeout of 3 s.
 package main
 
 import (

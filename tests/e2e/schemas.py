@@ -19,10 +19,10 @@ said = {}
 for name in ["kubernetes.yaml", "kubernetes-exec.yaml"]:
     said[name] = list(yaml.safe_load_all((folder / name).read_text()))
     for document in said[name]:
-        # Strict: a field with a typing error is an error.
+        # In strict mode, an unknown field is an error.
         kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
 
-# What `aws ecs register-task-definition --cli-input-json` checks before it asks anyone.
+# `aws ecs register-task-definition --cli-input-json` makes the same checks before it sends a request.
 task = json.loads((folder / "ecs-task.json").read_text())
 ecs = botocore.session.get_session().get_service_model("ecs")
 shape = ecs.operation_model("RegisterTaskDefinition").input_shape
@@ -31,7 +31,7 @@ if report.has_errors():
     sys.exit(report.generate_report())
 said["ecs-task.json"] = task
 
-# No package has the schema of a job: only its syntax.
+# No package contains a schema of Nomad's jobs, so only the syntax is checked.
 with open(folder / "nomad.hcl") as file:
     said["nomad.hcl"] = hcl2.load(file)
 

@@ -1,4 +1,4 @@
-//! Helpers of the end-to-end tests.
+//! Helpers for the end-to-end tests.
 
 #[path = "../../support/mod.rs"]
 pub mod support;
@@ -18,7 +18,7 @@ use serde_json::Value;
 /// The root of the repository.
 pub const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
-/// A field of the crate's own Cargo.toml.
+/// Returns a field of the crate's Cargo.toml.
 pub fn manifest_field(name: &str) -> String {
     let manifest = fs::read_to_string(format!("{REPOSITORY}/Cargo.toml")).expect("a manifest");
     let value = manifest.split(&format!("\n{name} = \"")).nth(1);
@@ -31,7 +31,7 @@ pub fn docker<'a>(arguments: impl IntoIterator<Item = &'a str>) -> String {
     output(Command::new("docker").args(arguments))
 }
 
-/// Runs a program that must succeed, and returns its output.
+/// Runs a program and returns its output. Panics if the program fails.
 pub fn output(command: &mut Command) -> String {
     let output = command
         .output()
@@ -42,12 +42,13 @@ pub fn output(command: &mut Command) -> String {
     stdout.trim_end().to_owned()
 }
 
-/// Removes something and ignores errors, because it also runs while a test panics.
+/// Removes something from the engine. Errors are ignored, because this also runs while a test
+/// panics.
 pub fn remove<const N: usize>(arguments: [&str; N]) {
     let _ = Command::new("docker").args(arguments).output();
 }
 
-/// Polls until there is a result.
+/// Polls until there is a result. Panics with `what` after the limit.
 pub fn eventually<T>(what: &str, limit: Duration, mut poll: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
@@ -59,7 +60,7 @@ pub fn eventually<T>(what: &str, limit: Duration, mut poll: impl FnMut() -> Opti
     }
 }
 
-/// The status code and body of a `GET`, or 0 and the error.
+/// Sends a `GET` and returns the status code and the body, or 0 and the error.
 pub fn get(address: SocketAddr, path: &str) -> (u16, String) {
     let response = || -> io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
@@ -82,12 +83,12 @@ pub fn get(address: SocketAddr, path: &str) -> (u16, String) {
     }
 }
 
-/// Parses JSON.
+/// Parses JSON. Panics with the text if it is invalid.
 pub fn parse(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-/// A name that no other test of this machine has.
+/// Returns a name that no other test on this machine uses.
 pub fn unique() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);

@@ -1,7 +1,8 @@
-//! Limits of what one `healthcheck` costs, in figures that do not depend on the load of the machine.
+//! Limits on the cost of one `healthcheck`, in figures that do not depend on how busy the machine
+//! is.
 //!
-//! Measured with a release build of the reference service for musl, as in its image. The service is PID 1
-//! of a container. `benches/` measures the time.
+//! The figures are those of a release build of the reference service for musl, as in its image. The
+//! service is PID 1 of a container. `benches/` measures the time.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
 use std::{
@@ -27,9 +28,9 @@ fn instructions_over_an_empty_main() {
 
     println!("instructions: empty main {empty}, in the service {idle}, probe {probe}");
     assert!(probe > idle && idle > empty);
-    // Beyond the start of the same binary, which is mostly relocation.
+    // Without the cost of starting the same binary, which is mostly relocation.
     assert!(probe - idle <= 21_500, "{}", probe - idle);
-    // Relocation alone needs 34,000, and grows with the service.
+    // Relocation alone costs 34,000, and more in a larger service.
     assert!(probe - empty <= 55_500, "{}", probe - empty);
 }
 
@@ -45,12 +46,12 @@ fn system_calls_and_processes() {
     let calls = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{calls}");
 
-    // Without execve, which is a call of the parent.
+    // `execve` is not counted, because it is a call of the parent process.
     let count = calls.lines().count() - 1;
 
     println!("{count} system calls:\n{calls}");
     assert!(calls.starts_with("execve("), "{calls}");
-    // benches/README.md explains them.
+    // benches/README.md lists these calls.
     assert!(count <= 40, "{count}:\n{calls}");
     for call in ["clone", "fork"] {
         assert!(
@@ -63,7 +64,7 @@ fn system_calls_and_processes() {
 #[test]
 fn page_faults_over_an_empty_main() {
     let container = Container::start();
-    // The number varies by one or two with the addresses of mappings.
+    // The number depends on the addresses of mappings, and varies by one or two.
     let least = |name, arguments: &[&str]| {
         (0..9)
             .map(|_| container.page_faults(name, arguments))
@@ -80,7 +81,8 @@ fn page_faults_over_an_empty_main() {
 
 #[test]
 fn peak_memory_and_threads() {
-    // The kernel maps a varying number of pages around each fault: 992 to 1,096 KiB were measured.
+    // The kernel maps a varying number of pages around each fault. The measured figures were 992 to
+    // 1,096 KiB.
     let least = (0..9).map(|_| memory_of_a_waiting_probe()).min();
 
     let least = least.expect("nine runs");
@@ -91,7 +93,7 @@ fn peak_memory_and_threads() {
 #[test]
 fn eight_mib_of_memory_and_64_kib_of_stack_are_enough() {
     let container = Container::start();
-    // With a tenth of the memory, the probe fails, so the limit is in effect.
+    // With a tenth of the memory the probe fails, which proves that the limit is in effect.
     for (kib, enough) in [(8192, true), (819, false)] {
         let limits = format!("ulimit -s 64 && ulimit -v {kib} && exec \"$@\"");
         let said = container
@@ -104,7 +106,7 @@ fn eight_mib_of_memory_and_64_kib_of_stack_are_enough() {
     }
 }
 
-/// Peak memory in KiB of a probe that has sent its request and waits for the response.
+/// Returns the peak memory in KiB of a probe that has sent its request and waits for the response.
 fn memory_of_a_waiting_probe() -> u64 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("it is bound");
@@ -139,8 +141,8 @@ fn bytes_added_to_the_binary() {
     assert!(service - plain <= 71_000, "{}", service - plain);
 }
 
-/// Returns the number of bytes that the kernel loads from an executable: the size of the file is
-/// rounded to whole pages for each segment.
+/// Returns the number of bytes that the kernel loads from an executable, which is the size of its
+/// segments in whole pages.
 fn loaded_bytes(path: &Path) -> u64 {
     const PROGRAM_HEADERS: usize = 32;
     const HEADER_SIZE: usize = 54;
@@ -160,12 +162,12 @@ fn loaded_bytes(path: &Path) -> u64 {
         .sum()
 }
 
-/// The reference service in a container.
+/// The reference service as PID 1 of a container.
 struct Container {
     service: Child,
-    /// Kept open, because a service fails if its log is closed.
+    /// Must stay open, because a service cannot log to a closed pipe.
     _log: BufReader<ChildStderr>,
-    /// The PID outside the container.
+    /// The service's PID outside the container.
     process: u32,
 }
 
@@ -183,7 +185,7 @@ impl Container {
             .spawn()
             .expect("unshare starts");
         let children = format!("/proc/{0}/task/{0}/children", service.id());
-        // The service logs this after it has advertised its address.
+        // The service logs this line after it has advertised its address.
         let mut log = BufReader::new(service.stderr.take().expect("it is piped"));
         let mut line = String::new();
         while !line.contains("waiting for the required checks") {
@@ -204,7 +206,7 @@ impl Container {
         container
     }
 
-    /// A command in the container, with the same environment on every machine.
+    /// A command that runs in the container, with the same environment on every machine.
     fn enter(&self, wrapper: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
         command
@@ -241,7 +243,7 @@ impl Container {
             .stdout(Stdio::null())
             .spawn()
             .expect("nsenter starts");
-        // The figures of a process that has ended can be read until it is waited for.
+        // The figures of an ended process can be read until its parent waits for it.
         let deadline = Instant::now() + Duration::from_secs(10);
         let faults = loop {
             let stat = fs::read_to_string(format!("/proc/{}/stat", child.id()));
@@ -249,7 +251,7 @@ impl Container {
             let (_, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
             let fields: Vec<_> = fields.split(' ').collect();
             if fields[0] == "Z" {
-                // The page faults of the children that nsenter has waited for.
+                // The field counts the page faults of the children that nsenter has waited for.
                 break fields[8].parse().expect("a number");
             }
             assert!(Instant::now() < deadline, "{name} does not end");
@@ -267,7 +269,7 @@ impl Drop for Container {
     }
 }
 
-/// The path of a program in `benches/variants`, which are built once.
+/// Returns the path of a program in `benches/variants`. All of them are built once.
 fn program(name: &str) -> PathBuf {
     static RELEASE: LazyLock<PathBuf> = LazyLock::new(|| {
         let root = Path::new(lifesign_e2e::REPOSITORY);

@@ -1,5 +1,5 @@
-//! The README's instructions, followed with a copy of this repository, and the tests of the examples that
-//! are workspaces of their own.
+//! Follows the README's instructions in a copy of this repository, and runs the tests of the
+//! examples that are workspaces of their own.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ use lifesign_e2e::{
 const README: &str = include_str!("../../../README.md");
 const METADATA: &str = include_str!("../../../docs/metadata.md");
 
-/// The first code block of a page with this info string.
+/// The first code block of a page whose fence has this text.
 fn block<'a>(page: &'a str, fence: &str) -> &'a str {
     let (_, rest) = page.split_once(&format!("```{fence}\n")).expect("a block");
     rest.split("```").next().expect("its end")
@@ -64,7 +64,8 @@ fn a_newcomer_gets_a_service_that_names_its_failing_check() {
     let service = directory.join("my-service");
     fs::create_dir_all(service.join("src")).unwrap();
 
-    // As in the pages, except for the addresses of the repository and of the service.
+    // The commands are those of the pages, except for the addresses of the repository and of the
+    // service.
     let manifest = [
         "[package]\nname = \"my-service\"\nversion = \"1.4.2\"\nedition = \"2024\"\n",
         block(README, "toml"),
@@ -106,7 +107,8 @@ fn a_newcomer_gets_a_service_that_names_its_failing_check() {
     );
 }
 
-/// Copies the files of this repository, uncommitted changes included, to a new one.
+/// Copies the files of this repository to a new one, including uncommitted changes. Returns its
+/// path.
 fn repository(directory: &Path) -> PathBuf {
     let repository = directory.join("lifesign");
     let list = [
@@ -119,7 +121,7 @@ fn repository(directory: &Path) -> PathBuf {
     let files = run(Command::new("git").current_dir(REPOSITORY).args(list));
     for file in files.split_terminator('\0') {
         let (from, to) = (Path::new(REPOSITORY).join(file), repository.join(file));
-        // A file that was deleted, but not in a commit, is listed too.
+        // The list contains deleted files whose deletion is not committed.
         if from.is_file() {
             fs::create_dir_all(to.parent().unwrap()).unwrap();
             fs::copy(from, to).unwrap();
@@ -144,7 +146,8 @@ fn commit_all(directory: &Path) -> String {
     git(&["rev-parse", "HEAD"])
 }
 
-/// Cargo with its own target directory and without the variables of build metadata.
+/// Cargo with its own target directory, and without the environment variables that set build
+/// metadata.
 fn cargo(directory: &Path) -> Command {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.env("CARGO_TARGET_DIR", directory.join("target"));
@@ -167,7 +170,7 @@ struct Service(Child);
 impl Service {
     fn start(app: &Path) -> Self {
         let child = Command::new(app)
-            // No database listens on this port.
+            // Nothing listens on this port, so the service stays without a database.
             .env("DATABASE_URL", "postgres://service@127.0.0.1:1/service")
             .stdout(Stdio::piped())
             .spawn()
@@ -180,7 +183,7 @@ impl Drop for Service {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
-        // The output of the service, for a failing test.
+        // A failing test shows what the service has printed.
         if let Some(stdout) = self.0.stdout.take() {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
                 println!("{line}");

@@ -1,7 +1,7 @@
-//! The scenarios of `tests/probe`, with other programs that are used as health checks.
+//! Runs the scenarios of `tests/probe` with other programs that are used as health checks.
 //!
-//! Takes one or two minutes, and writes `docs/hostile.md`. Asserts that our own probe is right in every
-//! scenario, and that all programs distinguish healthy from unhealthy in the simple ones.
+//! Takes one or two minutes, and writes `docs/hostile.md`. Asserts that our own probe is right in
+//! every scenario, and that all programs distinguish healthy from unhealthy in the simple ones.
 #![cfg(target_os = "linux")]
 
 use std::{
@@ -25,16 +25,16 @@ use lifesign_e2e::{
     },
 };
 
-/// Time after which a program counts as hanging. All have a timeout of 3 s.
+/// Time after which a program counts as hanging. All programs have a timeout of 3 s.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Time until which a program counts as in time. A busy machine delays curl by a second at most.
+/// Time limit for a program that ends in time. A busy machine delays curl by up to a second.
 const IN_TIME: Duration = Duration::from_secs(6);
 
-/// Number of concurrent scenarios. They mostly wait.
+/// Number of scenarios that run at the same time. They mostly wait, so two cores are enough.
 const WORKERS: usize = 16;
 
-/// The programs. The first one is ours.
+/// The compared programs. The first one is our own probe.
 const PEERS: [&str; 6] = [
     "`healthcheck`",
     "`curl -fsS --max-time 3`",
@@ -48,7 +48,7 @@ const PEERS: [&str; 6] = [
 enum Verdict {
     Healthy,
     Unhealthy,
-    /// Ended by itself, but too late.
+    /// The program ended by itself, but too late.
     Late,
     Hung,
 }
@@ -88,7 +88,7 @@ fn the_probe_is_right_where_its_peers_differ() {
     }
 }
 
-/// Runs each of [`PEERS`] in each scenario.
+/// Runs each of [`PEERS`] in each scenario, and returns the verdicts.
 fn judge(cases: &[(&str, Case)], go: &Path) -> Vec<[Verdict; PEERS.len()]> {
     let next = AtomicUsize::new(0);
     let work = || {
@@ -127,7 +127,7 @@ fn command(peer: usize, url: &str, go: &Path) -> Command {
         _ => command.args(words.skip(1)),
     };
     command.arg(url).env_clear();
-    // wget can write a file there.
+    // wget writes files to its home directory.
     command.env("HOME", env!("CARGO_TARGET_TMPDIR"));
     command.env("PATH", env::var_os("PATH").unwrap_or_default());
     command
@@ -168,7 +168,7 @@ fn expected(case: &Case) -> Verdict {
     }
 }
 
-/// Compiles `get.go`.
+/// Compiles `get.go`, and returns the path of the executable.
 fn go() -> PathBuf {
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("get");
     let source = Path::new(REPOSITORY).join("tests/e2e/get.go");
@@ -179,10 +179,11 @@ fn go() -> PathBuf {
     program
 }
 
-/// A table, and some of its scenarios. An empty list means all.
+/// A table, and the names of some of its scenarios. An empty list means all of them.
 type Scenarios = (&'static str, &'static [&'static str]);
 
-/// Scenarios in which another verdict is as defensible as ours, with the reason. Being late never is.
+/// Scenarios in which another verdict is as defensible as ours, each with the reason. A verdict
+/// that is late is never defensible.
 const POLICIES: [(&str, &[Scenarios]); 6] = [
     (
         "It reads the body, as most of its users want, and RFC 9112 has clients discard a response whose \
@@ -281,7 +282,7 @@ fn page(cases: &[(&str, Case)], verdicts: &[[Verdict; PEERS.len()]]) -> String {
             .zip(&mut counts)
             .map(|(verdict, count)| count.add(*verdict, expected(case), policy))
             .collect();
-        // Skip scenarios in which all programs agree.
+        // Scenarios in which all programs agree are left out.
         if cells.iter().all(String::is_empty) {
             continue;
         }
@@ -328,7 +329,7 @@ fn page(cases: &[(&str, Case)], verdicts: &[[Verdict; PEERS.len()]]) -> String {
         .replace("{notes}", notes.trim_end())
 }
 
-/// How often a program differed, and how.
+/// How often a program's verdict differed from the expected one, and how.
 #[derive(Debug, Default, Clone, Copy)]
 struct Count {
     healthy: u32,
@@ -361,7 +362,7 @@ impl Count {
     }
 }
 
-/// Versions of the programs, as they print them.
+/// Returns the versions of the programs, as each program prints its own.
 fn versions() -> String {
     let version = |words: &[&str], count| {
         let output = Command::new(words[0]).args(&words[1..]).output();

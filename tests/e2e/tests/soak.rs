@@ -54,31 +54,32 @@ use tokio::{
 
 const ROUTES: [&str; 3] = ["/health", "/health/ready", "/health/live"];
 
-/// Maximum response time, which is the kubelet's default timeout.
+/// Maximum response time of a probe. It is the kubelet's default timeout.
 const IN_TIME: Duration = Duration::from_secs(1);
 
-/// Maximum share of probes that are late.
+/// Maximum share of probes that exceed [`IN_TIME`].
 const LATE: f64 = 0.005;
 
 /// Time after which a probe counts as lost.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Duration of the warm-up, in which some checks hang and all probes wait at the same time. Memory is
-/// stable afterwards.
+/// Duration of the warm-up. Memory is stable afterwards, because some checks have hung by then, and
+/// all probes have waited at the same time.
 const WARM_UP: Duration = Duration::from_secs(20);
 
-/// Number of connections in a burst at the start. The allocator keeps the memory of the highest number of
-/// open connections, which must not occur later. Most systems allow 1024 descriptors.
+/// Number of connections in a burst at the start. The allocator keeps the memory for the highest
+/// number of connections that were ever open. The burst makes that number occur before memory is
+/// measured. Most systems allow 1024 descriptors.
 const BURST: usize = 800;
 
-/// Maximum growth of memory, in KiB. The allocator's fluctuation was up to two thirds of it. Detects a leak
-/// of 200 bytes per probe in 20 s, and of one byte per probe in an hour.
+/// Maximum growth of memory, in KiB. The allocator's own fluctuation was up to two thirds of it.
+/// The limit detects a leak of 200 bytes per probe in 20 s, or of one byte per probe in an hour.
 const MEMORY_TOLERANCE: u64 = 4096;
 
-/// One of this many connections is with the listener.
+/// One of this many connections goes to the listener, and the others go to axum.
 const SHARE: u32 = 5;
 
-/// New connections per second, and also probes per second on kept connections.
+/// Number of new connections per second. On kept connections, the same number of probes is sent.
 const RATE: u32 = 500;
 
 const KEPT: u32 = 100;
@@ -123,8 +124,8 @@ fn a_thousand_probes_a_second_leak_nothing() {
     println!("{tally}, sent in {:.1} s", took.as_secs_f64());
 
     assert_eq!(tally.lost, [] as [String; 0]);
-    // A hanging check takes 0.8 s of the second. If a shared machine stalls for the rest, all probes of that
-    // moment are late.
+    // A hanging check takes 0.8 s of the second that a probe may take. If a shared machine stalls
+    // for the rest, all probes at that moment are late.
     let waited = after.waited.saturating_sub(before.waited);
     let late = tally.late as f64 / tally.answered() as f64;
     assert!(
@@ -133,26 +134,25 @@ fn a_thousand_probes_a_second_leak_nothing() {
         late * 100.0
     );
     assert_eq!(u64::from(2 * RATE + 1) * seconds, tally.answered());
-    // A kept connection sends its last probe after the response to the previous one.
+    // All probes were sent on time. On a kept connection, the last one can wait for the previous
+    // response.
     assert!(
         took <= duration + IN_TIME,
         "{took:?}: the rate was not held"
     );
-    // `settle` has compared tasks, descriptors and threads with those at rest.
+    // `settle` has asserted that tasks, descriptors and threads are the same as at rest.
     let memory = after.memory.saturating_sub(before.memory);
     assert!(memory <= MEMORY_TOLERANCE, "{memory} KiB more than before");
 }
 
-// The probes.
-
-/// Results of the probes.
+/// The results of all probes.
 #[derive(Debug, Default)]
 struct Tally {
     ok: u64,
     unavailable: u64,
     late: u64,
     slowest: Duration,
-    /// Errors of the probes without a valid response.
+    /// The errors of probes that got no valid response.
     lost: Vec<String>,
 }
 
@@ -184,7 +184,7 @@ impl Display for Tally {
     }
 }
 
-/// Sends a request on each of [`BURST`] connections, and closes none before all responses have arrived.
+/// Opens [`BURST`] connections, sends a request on each, and closes them after all have a response.
 async fn burst(place: SocketAddr) {
     let all_asked = Arc::new(Barrier::new(BURST));
     let mut probes = JoinSet::new();
@@ -201,7 +201,7 @@ async fn burst(place: SocketAddr) {
     probes.join_all().await;
 }
 
-/// Sends all probes on time, regardless of the response times. Returns the time until the last was sent.
+/// Sends all probes on time, even if responses are late. Returns when the last one was sent.
 async fn soak(
     [listener, axum]: [SocketAddr; 2],
     healthcheck: std::path::PathBuf,
@@ -285,11 +285,13 @@ async fn request(stream: &mut TcpStream, n: u32, connection: &str) -> io::Result
 }
 
 fn route(n: u32) -> &'static str {
-    // Out of step with the listener's share, so that each server gets each route.
+    // The routes are out of step with the listener's share, so that each server gets probes of each
+    // route.
     ROUTES[(n / SHARE + n) as usize % ROUTES.len()]
 }
 
-/// Parses a response if it is complete. The status code must match the body.
+/// Parses a response if it is complete. Returns an error if the status code does not match the
+/// body.
 fn whole(response: &[u8]) -> io::Result<Option<Response>> {
     let text = str::from_utf8(response).map_err(io::Error::other)?;
     let Some((head, body)) = text.split_once("\r\n\r\n") else {
@@ -321,8 +323,6 @@ async fn execute(program: &std::path::Path, place: SocketAddr, n: u32) -> io::Re
     }
 }
 
-// The service, seen from outside.
-
 struct Service {
     process: Child,
     probe: ChildStdin,
@@ -337,7 +337,8 @@ impl Service {
         let mut process = std::process::Command::new(this)
             .args(["--nocapture", "--test-threads=1"])
             .env("SOAK_SERVICE", "yes")
-            // Freed memory is returned to the system, so that the figure is the memory in use.
+            // With one arena, the allocator returns freed memory to the system. Resident memory is
+            // then the memory in use.
             .env("MALLOC_ARENA_MAX", "1")
             .env("MALLOC_TRIM_THRESHOLD_", "65536")
             .stdin(Stdio::piped())
@@ -377,7 +378,7 @@ impl Service {
         }
     }
 
-    /// Waits until tasks, descriptors and threads are those at rest.
+    /// Waits until the numbers of tasks, descriptors and threads are the same as at rest.
     fn settle(&mut self, at_rest: &Figures) -> Figures {
         let since = Instant::now();
         loop {
@@ -394,7 +395,7 @@ impl Service {
         }
     }
 
-    /// Reads the numbers after a word, and skips lines of the test harness.
+    /// Reads the numbers after a word. Skips lines that the test harness prints.
     fn read_numbers(&mut self, word: &str) -> Vec<u64> {
         let line = self.responses.find_map(|line| {
             let line = line.expect("the service prints text");
@@ -415,12 +416,13 @@ impl Drop for Service {
 
 #[derive(Debug)]
 struct Figures {
-    /// Resident anonymous memory, in KiB.
+    /// Resident anonymous memory in KiB.
     memory: u64,
     tasks: u64,
     descriptors: u64,
     threads: u64,
-    /// Total time that threads waited for a core, which explains late responses on a busy machine.
+    /// Total time for which threads waited for a core. It explains late responses on a busy
+    /// machine.
     waited: Duration,
 }
 
@@ -438,10 +440,8 @@ impl Display for Figures {
     }
 }
 
-// The service itself.
-
 fn serve() {
-    // Some thousand panics of checks are not printed.
+    // The checks panic thousands of times, so their panics are not printed.
     let panics = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
         if panic.payload().downcast_ref() != Some(&ON_PURPOSE) {
@@ -452,7 +452,7 @@ fn serve() {
     log.init();
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
-        // Blocking threads end before the service is at rest.
+        // The service is only at rest when the threads of blocking tasks have ended.
         .thread_keep_alive(Duration::from_millis(100))
         .enable_all()
         .build()
@@ -483,14 +483,14 @@ fn serve() {
 fn waited() -> u64 {
     let threads = fs::read_dir("/proc/self/task").expect("Linux has it");
     let times = threads.filter_map(|thread| {
-        // A thread that has just ended has no such file.
+        // The file does not exist if the thread has just ended.
         let times = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
         times.split(' ').nth(1)?.parse::<u64>().ok()
     });
     times.sum()
 }
 
-/// The ports of the listener and of axum.
+/// Starts both servers, and returns the ports of the listener and of axum.
 async fn routes() -> [u16; 2] {
     let dice = Arc::new(Dice(AtomicU64::new(6)));
     let mut builder = Health::builder(build_info!());
@@ -510,8 +510,8 @@ async fn routes() -> [u16; 2] {
     let listener = health.listen(any).expect("a port");
     let port = listener.local_addr().expect("it is bound").port();
     tokio::spawn(listener.serve());
-    // Tokio's default backlog of 128 overflows if the process gets no core for 0.3 s, and clients retry a
-    // dropped SYN after one second.
+    // Tokio's default backlog of 128 overflows if the process gets no core for 0.3 s. A client
+    // whose SYN was dropped retries after one second, which is too late.
     let axum = TcpSocket::new_v4().and_then(|socket| {
         socket.bind(any)?;
         socket.listen(4096)
@@ -536,12 +536,12 @@ async fn check(dice: Arc<Dice>) -> Result<(), String> {
             thread::sleep(dice.pause(30));
             Ok(())
         }
-        // Can be late, and is aborted then.
+        // The check can miss its deadline, and is then aborted.
         90..95 => {
             sleep(Duration::from_millis(700) + dice.pause(300)).await;
             Ok(())
         }
-        // Can be late, and cannot be aborted.
+        // The check can miss its deadline, but its thread cannot be aborted.
         _ => {
             let pause = Duration::from_millis(700) + dice.pause(300);
             spawn_blocking(move || thread::sleep(pause))
@@ -551,7 +551,7 @@ async fn check(dice: Arc<Dice>) -> Result<(), String> {
     }
 }
 
-/// A worker that beats, is late sometimes, finishes and starts again.
+/// A worker whose heartbeat is sometimes late, sometimes finishes, and starts again.
 async fn work(health: Health, name: &str, dice: Arc<Dice>) {
     loop {
         let heartbeat = health.heartbeat(name, Duration::from_millis(50));
@@ -564,7 +564,7 @@ async fn work(health: Health, name: &str, dice: Arc<Dice>) {
     }
 }
 
-/// `SplitMix64`, a pseudo-random sequence that threads can share.
+/// `SplitMix64`, a pseudo-random generator that threads can share.
 struct Dice(AtomicU64);
 
 impl Dice {

@@ -29,16 +29,19 @@ use crate::{
 /// Maximum time until an outage or its end is visible on a route.
 const SOON: Duration = Duration::from_secs(2);
 
-/// The kubelet's default timeout. The deadline of the checks is 800 ms.
+/// Maximum response time, which is the kubelet's default timeout. The deadline of the checks is 800
+/// ms.
 const LATE: Duration = Duration::from_secs(1);
 
-/// How long a status must last to be stable. This covers several evaluations and several of Docker's probes.
+/// How long a status must last to count as stable. Several evaluations and several of Docker's
+/// probes happen in this time.
 const STEADY: Duration = Duration::from_secs(3);
 
-/// Maximum number of connections: five of the pool, one of the check, and one being replaced.
+/// Maximum number of PostgreSQL's connections from the service: five of the pool, one of the check,
+/// and one that is being replaced.
 const CONNECTIONS: usize = 7;
 
-/// A dependent of the service, added to the shipped file.
+/// A container that depends on the service. The test adds it to the shipped file.
 const DEPENDENT: &str = "
 services:
   dependent:
@@ -75,7 +78,7 @@ fn a_dependent_starts_after_the_service_is_healthy() {
 
     let probe = project.turns("service", "healthy");
     assert_eq!(probe["ExitCode"], 0, "{probe}");
-    // Same time zone and format, so the texts sort like the times.
+    // Both texts have the same time zone and format, so they sort like the times.
     let healthy = probe["End"].as_str().unwrap();
     let dependent = project.state("dependent");
     let started = dependent["StartedAt"].as_str().unwrap();
@@ -125,7 +128,8 @@ services:
     let address = SocketAddr::new(ip(&service), 8080);
     let network = format!("{}_default", project.name);
     let all = |signal: &str| {
-        // The other processes first, because a stopped PID 1 reaps no children.
+        // The other processes get the signal before PID 1, because a stopped PID 1 reaps no
+        // children.
         let processes = format!("kill -{signal} -1");
         docker(["exec", &postgres, "sh", "-c", &processes]);
         docker(["kill", "--signal", signal, &postgres]);
@@ -150,10 +154,11 @@ services:
     for (how, begin, end) in &outages {
         let ready = Prober::start(address, "/health/ready");
         let up = Prober::start(address, "/health");
-        // Time is measured from the end of the engine's command.
+        // `begin` returns when the engine's command has ended, and the measured time starts then.
         begin();
         let detected = ready.turns("fail");
-        // By then, every check has missed its deadline.
+        // Readiness has failed, so the deadline of the checks is over and `/health` reports the
+        // failure too.
         up.turns("warn");
         end();
         let recovered = ready.turns("pass");
@@ -194,7 +199,8 @@ fn an_exhausted_pool_is_no_outage_and_no_check_hangs() {
     let mut holder = project.exhaust_pool();
 
     let probers = Probers::start(project.address());
-    // Longer than the service waits for a connection with an abandoned query.
+    // If PostgreSQL ignores a cancelled query, the service abandons the connection after some time.
+    // The loop takes longer than that.
     let mut most = 0;
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(5) {
@@ -224,8 +230,9 @@ fn a_full_postgresql_is_no_outage_for_connected_services() {
     let load = Load::start(project.address());
     let mut holder = project.exhaust_pool();
 
-    // Each client retries until it has a connection, because the service's pool may release one. The shell
-    // waits for its children: PostgreSQL is PID 1, and takes a failing orphan for one of its own processes.
+    // Each client retries until it has a connection, because the service's pool may release one.
+    // The shell waits for its children: it was started by `docker exec`, and PostgreSQL, which is
+    // PID 1, would take an orphan that fails for one of its own processes.
     let all = "for i in $(seq 20); do
         until psql --username=service --command='SELECT pg_sleep(20)'; do sleep 0.1; done &
     done; wait";
@@ -242,7 +249,7 @@ fn a_full_postgresql_is_no_outage_for_connected_services() {
         if none_left() {
             full = Instant::now();
         }
-        // The clients take a released connection at once.
+        // A waiting client takes each connection that is released at once.
         assert!(
             full.elapsed() < Duration::from_secs(1),
             "there are connections left"
@@ -312,7 +319,7 @@ fn a_large_backlog_is_swept_in_batches() {
     });
 }
 
-/// Requests a route continuously.
+/// Requests a route again and again, and records the responses.
 struct Prober {
     stop: Arc<AtomicBool>,
     probes: Arc<Mutex<Vec<Probe>>>,
@@ -322,7 +329,7 @@ struct Prober {
 struct Probe {
     began: Instant,
     ended: Instant,
-    /// 0 without a response.
+    /// The status code, or 0 if there was no response.
     code: u16,
     status: Value,
 }
@@ -364,7 +371,8 @@ impl Prober {
         }
     }
 
-    /// Waits until the status has this value and keeps it. Returns the time until then.
+    /// Waits until the status has this value and keeps it for [`STEADY`]. Returns the time until it
+    /// first had the value.
     fn turns(&self, status: &str) -> Duration {
         let start = Instant::now();
         eventually(&format!("a steady {status}"), TIMEOUT, || {
@@ -407,7 +415,7 @@ impl fmt::Display for Probes {
     }
 }
 
-/// Watches both routes, which must respond with 200 in time.
+/// Requests both routes, which must respond with 200 in time.
 struct Probers([Prober; 2]);
 
 impl Probers {
@@ -426,7 +434,7 @@ impl Probers {
     }
 }
 
-/// A Compose project of the shipped file and an override of the test. Removed when dropped.
+/// A Compose project: the shipped file, and an override file of the test. Removed when dropped.
 struct Project {
     name: String,
     override_file: PathBuf,
@@ -487,8 +495,8 @@ impl Project {
         output(&mut self.psql(command))
     }
 
-    /// Exhausts the pool for ten seconds: its five connections wait for a lock, which the returned child
-    /// holds, and more requests wait for a connection.
+    /// Exhausts the service's pool for ten seconds. Its five connections wait for a lock, which the
+    /// returned child process holds, and more requests wait for a connection.
     fn exhaust_pool(&self) -> Child {
         let lock = "BEGIN; LOCK TABLE visits; SELECT pg_sleep(10); COMMIT";
         let holder = self.psql(lock).stdout(Stdio::null()).spawn().unwrap();

@@ -1,4 +1,4 @@
-//! A container under plain Docker: PID 1, small limits, and processes that break.
+//! A container under plain Docker: the service as PID 1, small limits, and processes that break.
 //!
 //! `cargo test --manifest-path tests/e2e/Cargo.toml --test deploy container`
 
@@ -18,7 +18,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 #[test]
 fn a_stop_during_a_probe_drains_and_leaves_no_zombie() {
     let image = Image::of(Program::Service);
-    // It accepts and never responds, so that a probe of it takes its whole timeout.
+    // The paused container accepts connections and never responds, so a probe of it takes its whole
+    // timeout.
     let silent = Container::run(&image.tag, &[], &[]);
     silent.turns("healthy");
     let url = format!("http://{}/health", silent.address(8080));
@@ -48,7 +49,7 @@ fn a_stop_during_a_probe_drains_and_leaves_no_zombie() {
     let events = Events::of(&service, "kill", "{{.Actor.Attributes.signal}}");
     let start = Instant::now();
     let mut stop = service.stopping();
-    // In a thread, because `zombies` takes some time, too.
+    // A thread waits for the stop, because `zombies` takes some time meanwhile.
     let stopped = thread::spawn(move || (stop.wait().unwrap().success(), start.elapsed()));
     let during: Vec<_> = (0..2).map(|_| zombies(&[first, shim])).collect();
     let (success, took) = stopped.join().unwrap();
@@ -63,7 +64,7 @@ fn a_stop_during_a_probe_drains_and_leaves_no_zombie() {
     let state = service.state();
     assert_eq!(state["ExitCode"], 0, "{state:#}");
     assert_eq!(events.so_far(), ["15"], "signals");
-    // A process that is about to be reaped can be seen once.
+    // A process that is about to be reaped can appear in one of the two lists.
     let stayed: Vec<_> = during[0]
         .iter()
         .filter(|pid| during[1].contains(pid))
@@ -78,8 +79,10 @@ fn a_stop_during_a_probe_drains_and_leaves_no_zombie() {
 #[test]
 fn a_broken_process_is_unhealthy_within_the_retries() {
     let (interval, retries) = (Duration::from_secs(1), 3);
-    // The service breaks two seconds after its start, and a stopped heartbeat is late two seconds later.
-    // If the runtime is blocked, each probe takes its whole timeout.
+    // The number is the time from the start until the process is broken: the service breaks after
+    // two seconds, and the heartbeat that is no longer beaten is late two seconds after that. The
+    // next number is the time that each probe takes, which is its whole timeout if the runtime is
+    // blocked.
     for (how, breaks, probe, reason) in [
         ("panic", 2, 0, "503 fail: heartbeat worker was dropped"),
         ("deadlock", 4, 0, "503 fail: heartbeat worker is late"),
@@ -87,7 +90,8 @@ fn a_broken_process_is_unhealthy_within_the_retries() {
     ] {
         let image = Image::with(Program::Broken, &format!("ENV BREAK={how}"));
         let options = [
-            // Frequent probes at the start, so that it turns healthy before it breaks.
+            // Probes are frequent during the start, so that the container turns healthy before it
+            // breaks.
             "--health-start-interval=100ms".to_owned(),
             format!("--health-interval={interval:?}"),
             format!("--health-retries={retries}"),
@@ -103,7 +107,7 @@ fn a_broken_process_is_unhealthy_within_the_retries() {
             .saturating_sub(Duration::from_secs(breaks));
         println!("{how}: unhealthy after {took:.2?}");
         assert_eq!(last["Output"], format!("unhealthy: {reason}\n"), "{how}");
-        // The first failure comes within an interval. A busy engine gets one second more.
+        // The first failure comes within one interval. A busy engine gets one more second.
         let bound = retries * (interval + Duration::from_secs(probe)) + Duration::from_secs(1);
         assert!(took <= bound, "{how}: after {took:?}");
     }
@@ -117,8 +121,9 @@ fn little_memory_little_cpu_and_few_processes_are_enough() {
         "--memory-swap=16m",
         "--cpus=0.1",
         "--pids-limit=16",
-        // The interval runs from the end of one probe to the start of the next. The retries are those of the
-        // image: once in about 1,600 probes, the engine counted a failure although every probe had exited 0.
+        // The interval runs from the end of one probe to the start of the next. The retries are the
+        // image's, because in about 1,600 probes the engine once counted a failure although every
+        // probe had exited with 0.
         "--health-interval=500ms",
     ];
     let container = Container::run(&image.tag, &limits, &[]);
@@ -149,7 +154,7 @@ fn little_memory_little_cpu_and_few_processes_are_enough() {
 
 #[test]
 fn a_probe_adds_little_to_the_peak_of_memory() {
-    // Only cgroup 1 can reset the peak, which is highest at the start of the container.
+    // The peak is highest while the container starts, and only cgroup v1 can reset it.
     if docker(["info", "--format={{.CgroupVersion}}"]) != "1" {
         println!(
             "SKIPPED, NOTHING MEASURED: only cgroup 1 can reset the peak, and this engine has cgroup 2"
@@ -171,11 +176,12 @@ fn a_probe_adds_little_to_the_peak_of_memory() {
         }
         peak(&container)
     };
-    // The memory for the engine's own start of a process varies by half a MiB upwards.
+    // The engine itself needs memory to start a process, which varies by half a MiB. The lowest of
+    // five peaks has the least of it.
     let least = |words: &[&str]| (0..5).map(|_| peak(words)).min().expect("five");
 
     let service = least(&[]);
-    // The engine's own overhead for any process that it starts in a container.
+    // `version` shows the engine's own overhead for a process in a container.
     let exec = least(&["/app", "version"]);
     let probe = least(&["/app", "healthcheck"]);
 
@@ -193,7 +199,7 @@ fn a_probe_adds_little_to_the_peak_of_memory() {
     );
 }
 
-/// The engine's events of a container from now on.
+/// The engine's events about a container, from the call of `of` on.
 struct Events {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
@@ -201,7 +207,8 @@ struct Events {
 
 impl Events {
     fn of(container: &Container, event: &str, format: &str) -> Self {
-        // From a moment in the past, so that no event is lost before the engine subscribes.
+        // The start is slightly in the past, so that no event is lost before the engine has
+        // subscribed.
         let since = format!("--since={}", docker(["info", "--format={{.SystemTime}}"]));
         let mut child = Command::new("docker")
             .args(["events", &since, "--format", format])
@@ -255,7 +262,8 @@ fn processes() -> Vec<Process> {
     let stat = "cat /proc/[0-9]*/stat 2>/dev/null || true";
     let text = docker(list.into_iter().chain([stat]));
     let process = |line: &str| {
-        // A process name can contain spaces and parentheses.
+        // A process name can contain spaces and parentheses, so the fields are searched from the
+        // end.
         let (pid, rest) = line.split_once(" (")?;
         let mut rest = rest.rsplit_once(") ")?.1.split(' ').map(str::to_owned);
         Some(Process {
@@ -303,7 +311,7 @@ fn reset_peak(container: &Container) {
 
 fn memory(container: &Container, command: &str, options: &[&str]) -> String {
     let id = docker(["inspect", "--format={{.Id}}", &container.name]);
-    // `find` fails if the cgroup of another container disappears meanwhile.
+    // `find` fails if the cgroup of another container disappears while it runs.
     let find = format!(
         "find /sys/fs/cgroup -path '*{id}*' -name memory.max_usage_in_bytes -exec {command} {{}} ';'; true"
     );

@@ -1,7 +1,7 @@
-//! Images, containers and networks of a Docker Engine.
+//! Images, containers and networks of the local Docker Engine.
 //!
-//! The programs in the images are compiled here, once for all tests, instead of by the repository's
-//! Dockerfile, which takes minutes and has its own tests in `tests/e2e/tests/image`.
+//! The programs in the images are compiled here, once for all tests. The repository's Dockerfile
+//! would take minutes, and `tests/e2e/tests/image` tests it.
 
 use std::{
     env::consts::ARCH,
@@ -23,10 +23,10 @@ use serde_json::Value;
 
 pub const BASE: &str = "gcr.io/distroless/static-debian13:nonroot";
 
-/// Time limit for operations that take an idle engine about a second.
+/// Time limit for operations that take about a second on an idle machine.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A program for an image.
+/// A program that can be put into an image.
 #[derive(Debug, Clone, Copy)]
 pub enum Program {
     /// `examples/service.rs`
@@ -109,7 +109,8 @@ impl Image {
             tag: format!("lifesign-deploy:{}", unique()),
         };
         let context = scratch().join(image.tag.replace(':', "-"));
-        // The label makes the image unique, because an equal one may be being removed.
+        // A label makes the image unique. Otherwise it could be the same as one that another test
+        // is removing.
         write_context(
             &context,
             program,
@@ -154,13 +155,14 @@ fn healthcheck() -> String {
     line.expect("a HEALTHCHECK").to_owned()
 }
 
-/// The image of `tools/Dockerfile`. It is kept, because building it takes a minute or two.
+/// Returns the tag of the image of `tools/Dockerfile`. The image is never removed, because building
+/// it takes a minute or two.
 pub fn tools() -> &'static str {
     static TOOLS: OnceLock<String> = OnceLock::new();
     TOOLS.get_or_init(|| kept("tools", &["Dockerfile", "postgres-entrypoint"]))
 }
 
-/// The image of `podman/Dockerfile`, which is kept as well.
+/// Returns the tag of the image of `podman/Dockerfile`, which is never removed either.
 pub fn podman() -> &'static str {
     static PODMAN: OnceLock<String> = OnceLock::new();
     PODMAN.get_or_init(|| kept("podman", &["Dockerfile"]))
@@ -200,7 +202,8 @@ pub struct Container {
 }
 
 impl Container {
-    /// Runs an image, with `options` before its tag and `words` after it.
+    /// Runs a container. `options` come before the image's tag on the command line, and `words`
+    /// after it.
     pub fn run(image: &str, options: &[&str], words: &[&str]) -> Self {
         let container = Self::create(image, options, words, &[]);
         container.start();
@@ -209,7 +212,8 @@ impl Container {
 
     /// Creates a container with files in it, without starting it.
     pub fn create(image: &str, options: &[&str], words: &[&str], files: &[(&str, &str)]) -> Self {
-        // First, so that a container is removed even if creating it fails half-way.
+        // The value exists before the container does, so that it is removed even if creating it
+        // fails half-way.
         let container = Self {
             name: format!("lifesign-deploy-{}", unique()),
         };
@@ -227,10 +231,10 @@ impl Container {
         container
     }
 
-    /// Starts a program of the tools image, with a file.
+    /// Starts a program of the tools image with a configuration file.
     pub fn tool(network: &Network, words: &[&str], file: (&str, &str)) -> Self {
         let network = format!("--network={}", network.name);
-        // As root, because monit only reads a configuration that it owns.
+        // monit only reads a configuration that its own user owns, so the program runs as root.
         let options = ["--init", "--user=root", &network, "--entrypoint", words[0]];
         let container = Self::create(tools(), &options, &words[1..], &[file]);
         container.start();
@@ -260,7 +264,8 @@ impl Container {
         state(&self.name)
     }
 
-    /// Waits until the engine reports this health status. Returns the last entry of its health log.
+    /// Waits until the engine reports this health status, and returns the last entry of its health
+    /// log.
     pub fn turns(&self, health: &str) -> Value {
         turns(&self.name, health, TIMEOUT)
     }
@@ -317,7 +322,8 @@ pub fn turns(name: &str, health: &str, limit: Duration) -> Value {
     }
 }
 
-/// The address of a container for this machine: that of its first network with an address.
+/// The address at which this machine reaches a container: the one in its first network that has an
+/// address.
 pub fn ip(name: &str) -> IpAddr {
     let format = "--format={{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}";
     let addresses = docker(["inspect", format, name]);
@@ -328,7 +334,7 @@ pub fn ip(name: &str) -> IpAddr {
         .unwrap()
 }
 
-/// A network with fixed addresses, removed when dropped.
+/// A network whose containers have fixed addresses, removed when dropped.
 #[derive(Debug)]
 pub struct Network {
     pub name: String,
@@ -338,7 +344,7 @@ pub struct Network {
 impl Network {
     pub fn new() -> Self {
         let name = format!("lifesign-deploy-{}", unique());
-        // Some subnets may be in use.
+        // Another network may use the same subnet, so this tries several.
         for attempt in 0..50 {
             let prefix = format!("10.231.{}", (process::id() + attempt) % 256);
             let subnet = format!("--subnet={prefix}.0/24");

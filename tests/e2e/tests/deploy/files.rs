@@ -1,4 +1,5 @@
-//! The files of `examples/deploy` that no test can run: their schemas and their probes.
+//! The files of `examples/deploy` for platforms that the tests cannot run. The tests validate them
+//! against schemas, and check their probes.
 //!
 //! `cargo test --manifest-path tests/e2e/Cargo.toml --test deploy files`
 
@@ -22,7 +23,7 @@ fn kubernetes_restarts_broken_and_routes_to_ready_pods() {
             http("/health/ready"),
             1,
         ),
-        // The probe's own timeout is 3 s.
+        // The probe's own timeout of 3 s ends before the kubelet's.
         ("kubernetes-exec.yaml", exec("--live"), exec("--ready"), 4),
     ] {
         let deployment = &files()[file][0];
@@ -43,7 +44,7 @@ fn kubernetes_restarts_broken_and_routes_to_ready_pods() {
                 "{file}: {probe}"
             );
         }
-        // Not ready before the port closes, which is after the drain delay of 5 s.
+        // Readiness must fail before the port closes, which is after the drain delay of 5 s.
         let ready = &container["readinessProbe"];
         let number = |key: &str| ready[key].as_u64().unwrap();
         assert!(
@@ -51,7 +52,8 @@ fn kubernetes_restarts_broken_and_routes_to_ready_pods() {
             "{file}: {ready}"
         );
         assert!(pod["terminationGracePeriodSeconds"].as_u64().unwrap() > 5);
-        // Long enough to notice a broken pod: the heartbeat's interval plus the readiness probe.
+        // The time is long enough to notice a pod that breaks: the heartbeat's interval plus the
+        // readiness probe.
         assert!(deployment["spec"]["minReadySeconds"].as_u64().unwrap() > 10 + 4);
         assert_eq!(
             deployment["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"],
@@ -88,7 +90,7 @@ fn service_and_budget_select_the_pods_of_the_deployment() {
     assert_eq!(budget["kind"], "PodDisruptionBudget");
     assert_eq!(budget["spec"]["selector"]["matchLabels"], *labels);
     assert_eq!(deployment["spec"]["selector"]["matchLabels"], *labels);
-    // During an outage no pod is ready, and a node can still be drained.
+    // During an outage of a dependency no pod is ready, but nodes can still be drained.
     assert_eq!(budget["spec"]["unhealthyPodEvictionPolicy"], "AlwaysAllow");
 }
 
@@ -119,7 +121,8 @@ fn the_exec_variant_differs_only_in_its_probes() {
 fn nomad_restarts_broken_and_waits_for_ready_tasks() {
     let job = &files()["nomad.hcl"]["job"][0]["\"my-service\""];
     let group = &job["group"][0]["\"my-service\""];
-    // As many canaries as instances, so that no old instance stops before all new ones are healthy.
+    // There are as many canaries as instances, so no old instance stops before all new ones are
+    // healthy.
     assert_eq!(group["update"][0]["canary"], group["count"]);
     let service = &job["group"][0]["\"my-service\""]["service"][0];
     let checks = service["check"].as_array().unwrap();
@@ -155,7 +158,7 @@ fn ecs_runs_the_probe_with_time_to_finish() {
     );
 }
 
-/// The parsed files by name. The script validates them.
+/// Returns the parsed files by name. A script parses and validates them.
 fn files() -> &'static Value {
     static FILES: OnceLock<Value> = OnceLock::new();
     FILES.get_or_init(|| {
@@ -170,7 +173,7 @@ fn files() -> &'static Value {
     })
 }
 
-/// A Python environment with the packages that contain the schemas.
+/// Returns the interpreter of a Python environment that has the schemas.
 fn python() -> PathBuf {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("schemas");
     let python = directory.join("bin/python");

@@ -1,4 +1,4 @@
-//! Constant load on an HTTP server, with every response counted.
+//! A constant load of requests, and the count of their responses.
 use std::{
     fmt,
     io::{self, BufRead, BufReader, Read, Write},
@@ -14,15 +14,15 @@ use std::{
 /// Time limit of a client.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The request of a client. The service responds to POST with 405, which counts as success. A proxy must
-/// not repeat a POST on another instance.
+/// The method of a client's requests. The service responds to a POST with 405, which counts as a
+/// success. A POST is tested because a proxy must not repeat it on another instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Method {
     Get,
     Post,
 }
 
-/// Clients that request `/` one time after another, until [`stop`](Self::stop).
+/// Clients that request `/` again and again until [`stop`](Self::stop).
 pub struct Load {
     stop: Arc<AtomicBool>,
     counted: Arc<Counted>,
@@ -37,21 +37,21 @@ struct Counted {
     failed: Mutex<Vec<String>>,
 }
 
-/// The counted requests.
+/// The number of requests of each kind, and the failures.
 pub struct Tally {
     /// Requests on reused connections.
     pub kept: u64,
-    /// Requests on new connections.
+    /// Requests on new connections. These clients do not keep theirs.
     pub fresh: u64,
-    /// POST requests of both kinds.
+    /// POST requests, on reused and on new connections.
     pub posts: u64,
-    /// Time and error of each failure.
+    /// The time and the error of each failure.
     pub failed: Vec<String>,
 }
 
 impl Load {
-    /// Starts four clients that keep their connection, four that do not, and one of each that sends POSTs:
-    /// about 500 requests a second.
+    /// Starts ten clients, which send about 500 requests a second: four that keep their connection,
+    /// four that do not, and one of each that sends POSTs.
     pub fn start(address: SocketAddr) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let counted = Arc::new(Counted::default());
@@ -81,7 +81,8 @@ impl Load {
                     if method == Method::Post {
                         counted.posts.fetch_add(1, Ordering::Relaxed);
                     }
-                    // A moderate load, so that the machine is not saturated.
+                    // The pause limits the load, because a saturated machine would delay the
+                    // probes.
                     thread::sleep(Duration::from_millis(20));
                 }
             })
@@ -157,7 +158,7 @@ fn request(
         }
     };
     let close = if keep { "" } else { "Connection: close\r\n" };
-    // Without a body, because hyper closes the connection if no handler reads it.
+    // The POST has no body, because hyper closes the connection if no handler reads the body.
     let (method, length) = match method {
         Method::Get => ("GET", ""),
         Method::Post => ("POST", "Content-Length: 0\r\n"),
@@ -183,7 +184,7 @@ struct Head {
 }
 
 impl Head {
-    /// Reads a line. Returns false at the end of the head.
+    /// Reads a line of the head. Returns false at the end of the head.
     fn read(&mut self, stream: &mut impl BufRead, line: &mut String) -> io::Result<bool> {
         line.clear();
         if stream.read_line(line)? == 0 {

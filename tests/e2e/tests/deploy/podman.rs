@@ -1,7 +1,7 @@
-//! Podman: both image formats, and the pod of `examples/deploy/kubernetes-exec.yaml`.
+//! Podman: images in both formats, and the pod of `examples/deploy/kubernetes-exec.yaml`.
 //!
-//! Podman runs health checks with systemd timers. There is no systemd here, so the tests execute the
-//! timers' command, `podman healthcheck run`.
+//! Podman runs health checks with systemd timers. There is no systemd in the test's container, so
+//! the tests run the timers' command, `podman healthcheck run`.
 //!
 //! `cargo test --manifest-path tests/e2e/Cargo.toml --test deploy podman`
 
@@ -20,7 +20,7 @@ use crate::docker::{
     write_context,
 };
 
-/// Podman's name of the container in the pod of kubernetes-exec.yaml.
+/// The name that Podman gives to the container in the pod of kubernetes-exec.yaml.
 const POD: &str = "my-service-pod-my-service";
 
 #[test]
@@ -52,13 +52,14 @@ fn pod_probes_report_each_state() {
     let codes = || ["--live", "--ready", "/health"].map(|probe| podman.asks(probe).0);
     let play = |how: &str| podman.play(Program::Broken, &format!("ENV BREAK={how}"));
 
-    // Starting: only live, so that it is not restarted.
+    // A service that never finishes its start is live, so that it is not restarted, and is not
+    // ready.
     play("start");
     podman.turns(POD, 0);
     assert_eq!(podman.health(POD)["Status"], "healthy");
     assert_eq!(codes(), [0, 1, 1]);
 
-    // Ready, then draining.
+    // A service that works is ready until it drains.
     play("");
     podman.turns(POD, 0);
     assert_eq!(codes(), [0, 0, 0]);
@@ -68,7 +69,7 @@ fn pod_probes_report_each_state() {
     });
     assert_eq!(podman.run(&["healthcheck", "run", POD]).0, 0);
 
-    // Broken: restarted after three failures, the failureThreshold.
+    // A broken service fails three times, which is the `failureThreshold`, and is restarted.
     play("panic");
     podman.turns(POD, 0);
     let started = podman.inspect(POD, ".State.StartedAt");
@@ -106,7 +107,8 @@ fn a_failing_check_restarts_no_container_of_a_pod() {
     };
     let (pass, warn) = ("healthy: pass", "healthy: warn");
 
-    // An optional check. Its file is on a tmpfs, because the root filesystem is read-only.
+    // An optional check fails until its file exists. The file is on a tmpfs, because the root
+    // filesystem is read-only.
     podman.play(Program::Service, "ENV GREETING_FILE=/dev/shm/greeting");
     say(pass, warn, warn);
     let root = format!("/proc/{}/root", podman.inspect(POD, ".State.Pid"));
@@ -114,7 +116,7 @@ fn a_failing_check_restarts_no_container_of_a_pod() {
     docker(["exec", &podman.container.name, "sh", "-c", &write]);
     say(pass, pass, pass);
 
-    // A required check.
+    // A required check fails while its database is paused.
     let postgres = Container::run(
         tools(),
         &[
@@ -154,13 +156,14 @@ fn a_pod_gets_the_files_limits_and_rights() {
     );
     assert_eq!(podman.inspect(POD, ".Config.User"), "\"65532:65532\"");
 
-    // As documented: Podman turns httpGet into a command that needs a shell and curl.
+    // The documentation warns that Podman turns `httpGet` into a command that needs a shell and
+    // curl.
     podman.ok(&["kube", "play", "--replace", "/deploy/kubernetes.yaml"]);
     let translated = command("Healthcheck");
     assert_eq!([&translated[0], &translated[1]], ["CMD-SHELL", "curl"]);
 }
 
-/// A container with its own Podman, removed when dropped.
+/// A container that runs Podman, removed when dropped.
 struct Podman {
     container: Container,
 }
@@ -211,28 +214,29 @@ impl Podman {
         write_context(&context, program, line);
         self.copy(&context, "/context");
         fs::remove_dir_all(context).unwrap();
-        // Otherwise the next copy would create a subdirectory.
+        // If the directory existed already, the copy would create a subdirectory in it.
         let built = self.run(&[&["build"], options, &["/context"]].concat());
         docker(["exec", &self.container.name, "rm", "-r", "/context"]);
         assert_eq!(built.0, 0, "{}", built.1);
         built
     }
 
-    /// Plays kubernetes-exec.yaml with this program and one more line in its Dockerfile.
+    /// Starts the pod of kubernetes-exec.yaml with this program. `line` is added to the image's
+    /// Dockerfile.
     fn play(&self, program: Program, line: &str) {
         let tag = "--tag=registry.example/my-service:1.4.2";
         self.build(program, line, &["--format=docker", tag]);
         self.ok(&["kube", "play", "--replace", "/deploy/kubernetes-exec.yaml"]);
     }
 
-    /// Exit code and line of the probe in the pod, without the elapsed time.
+    /// Runs a probe in the pod. Returns its exit code, and its line without the elapsed time.
     fn asks(&self, probe: &str) -> (i32, String) {
         let (code, printed) = self.run(&["exec", POD, "/app", "healthcheck", probe]);
         let printed = printed.split(" in ").next().unwrap_or_default();
         (code, printed.to_owned())
     }
 
-    /// Runs the health check until it has this exit code.
+    /// Repeats Podman's health check until it has this exit code.
     fn turns(&self, name: &str, code: i32) {
         eventually(&format!("exit code {code}"), TIMEOUT, || {
             (self.run(&["healthcheck", "run", name]).0 == code).then_some(())
@@ -258,7 +262,7 @@ impl Podman {
         printed
     }
 
-    /// Exit code and output of a command.
+    /// Runs `podman`, and returns its exit code and output.
     fn run(&self, words: &[&str]) -> (i32, String) {
         let output = Command::new("docker")
             .args(["exec", &self.container.name, "podman"])

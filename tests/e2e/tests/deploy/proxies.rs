@@ -1,4 +1,4 @@
-//! Real proxies and monitors, with the configurations of `examples/deploy`.
+//! Real proxies and monitors with the configurations of `examples/deploy`.
 //!
 //! `cargo test --manifest-path tests/e2e/Cargo.toml --test deploy proxies`
 
@@ -14,16 +14,18 @@ use crate::{
     load::Load,
 };
 
-/// Number of drains and replacements, alternating between the two instances.
+/// Number of times that an instance is drained and replaced, alternating between two instances.
 const REPLACEMENTS: u32 = 6;
 
-/// Time within which a proxy stops using a draining instance, as documented. The port closes after 5 s.
+/// Time after which a proxy no longer uses an instance that drains, as the documentation says. The
+/// port closes after 5 s.
 const OUT: Duration = Duration::from_millis(3500);
 
-/// Time within which a proxy stops using a frozen instance, which accepts and never responds.
+/// Time after which a proxy no longer uses a frozen instance, which accepts connections and never
+/// responds.
 const FROZEN_OUT: Duration = Duration::from_millis(4500);
 
-/// A program of the tools' image: its configuration in `examples/deploy`, and its command line.
+/// A program of the tools image: its configuration file in `examples/deploy`, and its command line.
 type Tool = (&'static str, &'static [&'static str]);
 
 const HAPROXY: Tool = ("proxies/haproxy.cfg", &["haproxy", "-f", "/etc/config"]);
@@ -196,7 +198,7 @@ fn monit_and_check_http_read_the_routes() {
     let warning = instance(&image, &network, 2, &["--env=GREETING_FILE=/none"]);
     let control = "set daemon 1\nset log /dev/stdout\n\
         set httpd unixsocket /run/monit.sock allow any:any\n";
-    // monit refuses a file that others can read.
+    // monit refuses a configuration that other users can read.
     let words = [
         "sh",
         "-c",
@@ -233,7 +235,7 @@ fn monit_and_check_http_read_the_routes() {
     summary("OK");
     let (code, text) = check_http("service-1");
     assert_eq!(code, Some(0), "{text}");
-    // One of the checks passes, so the body contains `pass`.
+    // The second service has a failing check and one that passes, so its body contains both words.
     let (code, text) = check_http("service-2");
     assert_eq!(code, Some(1), "{text}");
     drop(warning);
@@ -242,7 +244,8 @@ fn monit_and_check_http_read_the_routes() {
         assert_eq!(code, Some(2), "{text}");
         assert!(text.contains("503"), "{text}");
         summary("failed");
-        // A closed port would also be reported as a failure.
+        // The port is still open. A closed port would also be reported as a failure, for another
+        // reason.
         assert_eq!(get(service.address(8080), "/health").0, 503);
         drain_no_longer(&service);
     });
@@ -277,7 +280,7 @@ fn replace_under_load(proxy: Tool, drain: Drain) {
         let mut stop = instance.stopping();
         thread::sleep(OUT.saturating_sub(start.elapsed()));
         let first = visitor(own);
-        // On a busy machine, the proxy has until the port closes.
+        // A busy machine delays the proxy, which may use the instance until the port closes.
         thread::sleep((OUT + Duration::from_millis(700)).saturating_sub(start.elapsed()));
         let between = visitor(own) - first - 1;
         assert!(stop.wait().unwrap().success());
@@ -286,14 +289,14 @@ fn replace_under_load(proxy: Tool, drain: Drain) {
             Drain::IsNotSeen => assert!(between > 0, "so it does see: correct the page"),
         }
         instance.start();
-        // Otherwise the other instance would be stopped while the proxy has none.
+        // The other instance must not be stopped before the proxy uses this one.
         gets_traffic(own);
     }
     let tally = load.stop();
 
     println!("{name}: {REPLACEMENTS} replacements, {tally}");
-    // A proxy that does not notice the drain uses the port while it closes, when a POST may have been
-    // processed.
+    // A proxy that does not notice the drain uses the instance while its port closes. It must not
+    // repeat a POST that may have been processed, so that POST fails.
     let may_fail = |failure: &&String| drain == Drain::IsNotSeen && failure.contains("Post");
     let lost = tally.failed.iter().filter(|failure| !may_fail(failure));
     assert_eq!(lost.count(), 0, "{tally}");
@@ -309,7 +312,7 @@ fn passes_on(name: &str, address: SocketAddr) {
     });
 }
 
-/// Waits until an instance gets requests other than those of this test.
+/// Waits until an instance gets requests that this function did not send.
 fn gets_traffic(own: SocketAddr) {
     eventually("the instance is ready", TIMEOUT, || {
         (get(own, "/health/ready").0 == 200).then_some(())
@@ -322,7 +325,7 @@ fn gets_traffic(own: SocketAddr) {
     });
 }
 
-/// Requests `/` and returns the visitor number.
+/// Requests `/`, and returns the number of the visitor in the response.
 fn visitor(own: SocketAddr) -> u64 {
     let (status, body) = get(own, "/");
     assert_eq!(status, 200, "{body}");
@@ -333,7 +336,7 @@ fn visitor(own: SocketAddr) -> u64 {
         .unwrap()
 }
 
-/// Runs a function while the instance drains, and waits for its exit.
+/// Stops an instance, runs a function while it drains, and waits for its exit.
 fn draining(instance: &Container, act: impl FnOnce()) {
     let mut stop = instance.stopping();
     let own = instance.address(8080);
@@ -344,12 +347,13 @@ fn draining(instance: &Container, act: impl FnOnce()) {
     assert!(stop.wait().unwrap().success());
 }
 
-/// Ends a drain with a second signal.
+/// Ends the drain with a second signal.
 fn drain_no_longer(instance: &Container) {
     docker(["kill", "--signal=TERM", &instance.name]);
 }
 
-/// `service-1` or `service-2` of the configurations. It keeps its address when it is replaced.
+/// Starts `service-1` or `service-2` of the configurations, at an address that stays the same when
+/// the container is restarted.
 fn instance(image: &Image, network: &Network, number: u8, options: &[&str]) -> Container {
     let network_options = [
         format!("--network={}", network.name),
@@ -362,7 +366,7 @@ fn instance(image: &Image, network: &Network, number: u8, options: &[&str]) -> C
     container
 }
 
-/// Starts a tool with its configuration file in /etc.
+/// Starts a proxy or monitor with its configuration file in /etc.
 fn tool((file, words): Tool, network: &Network) -> Container {
     let config = config(file);
     let path = words

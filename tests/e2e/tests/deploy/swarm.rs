@@ -26,14 +26,15 @@ use crate::{
 const UPDATES: u32 = 20;
 const REPLICAS: usize = 3;
 
-/// Maximum time until an outage or its end is visible: two seconds, and one more for `docker exec` on a busy
-/// engine.
+/// Maximum time until probes report an outage or its end: two seconds, and one more because `docker
+/// exec` is slow on a busy engine.
 const SOON: Duration = Duration::from_secs(2 + 1);
 
 #[test]
 fn twenty_updates_lose_no_request() {
     let images = [1, 2].map(|_| Image::of(Program::Service));
-    // Both versions work, so the test only waits for the proxy.
+    // Both versions work, so an update needs no time to detect a broken one. It only needs time for
+    // the proxy to find the new task.
     let quick = "services: {service: {deploy: {update_config: {delay: 2s, monitor: 5s}}}}";
     let stack = Stack::new(quick);
     stack.deploy(&images[0]);
@@ -47,7 +48,8 @@ fn twenty_updates_lose_no_request() {
         let image = &images[update as usize % 2];
         stack.deploy(image);
         stack.runs(image);
-        // In each update, because Swarm only remembers five tasks of each replica.
+        // The IDs are collected in each update, because Swarm only remembers five tasks of each
+        // replica.
         tasks.extend(stack.tasks("{{.ID}}"));
         assert_eq!(stack.ended(), 0, "after update {update}");
     }
@@ -61,7 +63,7 @@ fn twenty_updates_lose_no_request() {
         tally.kept > 10_000 && tally.fresh > 10_000 && tally.posts > 5000,
         "too little load: {tally}"
     );
-    // Each update has replaced each task exactly once.
+    // The number of tasks proves that each update has replaced each task exactly once.
     assert_eq!(tasks.len(), REPLICAS * (1 + UPDATES as usize));
 }
 
@@ -97,8 +99,8 @@ fn rolled_back(how: &str) {
     assert_eq!(stack.replicas_of(&bad).len(), 1);
 }
 
-/// A blocked runtime takes the longest to detect: each probe takes its whole timeout, and the task cannot
-/// drain.
+/// A blocked runtime takes the longest to detect, because each probe takes its whole timeout and
+/// the task cannot drain.
 #[test]
 fn a_broken_version_replaces_only_one_task() {
     let good = Image::of(Program::Service);
@@ -118,8 +120,9 @@ fn a_broken_version_replaces_only_one_task() {
 
 #[test]
 fn a_broken_task_is_replaced() {
-    // Interval × retries of stack.yaml, plus the time until a heartbeat is late or each probe times out, plus
-    // the drain delay or the grace period.
+    // The time is the sum of: interval × retries of stack.yaml; the time until a heartbeat is late,
+    // or for each probe to time out; and the drain delay, or the grace period of a process that
+    // cannot drain.
     let cases = [
         ("panic", 10 + 5),
         ("deadlock", 10 + 2 + 5),
@@ -144,7 +147,7 @@ fn a_broken_task_is_replaced() {
                 });
                 let replaced = start.elapsed();
                 println!("{how}: ended after {ended:.1?}, replaced after {replaced:.1?}");
-                // On a busy machine, the engine starts a probe late and notifies Swarm late.
+                // A busy engine starts a probe late, and notifies Swarm late.
                 let bound = Duration::from_secs(within + 5);
                 assert!(ended <= bound, "{how}: {ended:?}");
             });
@@ -176,9 +179,9 @@ fn an_outage_replaces_no_task() {
     let containers = stack.containers();
     let run = |words: &[&str]| drop(docker(words.iter().copied()));
     let (name, front, alias) = (&*postgres.name, &*front, "--alias=postgres");
-    // Begin, end and duration of each outage. Each lasts longer than 16 s, after which the HEALTHCHECK of
-    // stack.yaml would have replaced a broken task, and one lasts longer than the 40 s after which the
-    // sweeper's heartbeat would have been late if it depended on PostgreSQL.
+    // An outage: what starts it, what ends it, and its duration in seconds. Each lasts longer than
+    // the 16 s in which the HEALTHCHECK of stack.yaml detects a broken task. One also lasts longer
+    // than 40 s, after which the sweeper's heartbeat would be late if it depended on PostgreSQL.
     type Act<'a> = &'a dyn Fn();
     let outages: [(&str, Act<'_>, Act<'_>, u64); 3] = [
         (
@@ -216,7 +219,7 @@ fn an_outage_replaces_no_task() {
             (status == 503 && body.contains("No server is available")).then_some(())
         });
         thread::sleep(Duration::from_secs(lasts));
-        // Swarm runs the probe without flags, which only warns.
+        // Swarm runs the probe without flags. That probe only warns, so Swarm replaces no task.
         all_say(&containers, &[], "healthy: warn");
         end();
         let recovered = all_say(&containers, &["--ready"], "healthy: pass");
@@ -232,7 +235,7 @@ fn an_outage_replaces_no_task() {
     }
 }
 
-/// Waits until the probe of each container prints this. Returns the time until then.
+/// Waits until the probe of each container prints this line, and returns the time until then.
 fn all_say(containers: &[String], args: &[&str], response: &str) -> Duration {
     let start = Instant::now();
     thread::scope(|scope| {
@@ -273,7 +276,7 @@ impl Stack {
     fn deploy(&self, image: &Image) {
         let mut command = Command::new("docker");
         command
-            // Without a registry, no digest can be resolved.
+            // There is no registry, so Swarm cannot resolve a digest.
             .args(["stack", "deploy", "--detach=true", "--resolve-image=never"])
             .args([
                 "--compose-file",
@@ -290,12 +293,13 @@ impl Stack {
         format!("{}_service", self.name)
     }
 
-    /// A field of every task that Swarm remembers.
+    /// Returns a field of every task that Swarm remembers.
     fn tasks(&self, format: &str) -> Vec<String> {
         self.ps(&["--format", format])
     }
 
-    /// Tasks that run and should run, which Swarm only reports when they are healthy.
+    /// Returns the tasks that should run and do. Swarm only reports a task as running when it is
+    /// healthy.
     fn running(&self) -> Vec<String> {
         let format = "{{.CurrentState}}\t{{.ID}}\t{{.Image}}";
         let tasks = self.ps(&["--filter=desired-state=running", "--format", format]);
@@ -306,7 +310,7 @@ impl Stack {
         running.collect()
     }
 
-    /// The containers of the tasks that should run.
+    /// Returns the containers of the tasks that should run.
     fn containers(&self) -> Vec<String> {
         let tasks = self.ps(&["--filter=desired-state=running", "--format={{.ID}}"]);
         let format = "--format={{.Status.ContainerStatus.ContainerID}}";
@@ -314,20 +318,20 @@ impl Stack {
         tasks.iter().map(container).collect()
     }
 
-    /// The replicas that have run this image.
+    /// Returns the replicas that have ever run this image.
     fn replicas_of(&self, image: &Image) -> BTreeSet<String> {
         let tasks = self.tasks("{{.Name}}\t{{.Image}}");
         let replica = |task: &String| {
             let (replica, tag) = task.split_once('\t')?;
-            // Older tasks are printed as branches of the newest.
+            // `docker service ps` prints older tasks as branches below the newest one.
             let replica = replica.trim_start_matches("\\_ ").to_owned();
             (tag == image.tag).then_some(replica)
         };
         tasks.iter().filter_map(replica).collect()
     }
 
-    /// Number of tasks that ended by themselves or because they were unhealthy. A task that drains exits with
-    /// 0, and Swarm reports it as complete.
+    /// Returns the number of tasks that failed or became unhealthy. A task that was stopped drains
+    /// and exits with 0, and Swarm reports it as complete.
     fn ended(&self) -> usize {
         let states = self.tasks("{{.CurrentState}}");
         let ended = |state: &&String| state.starts_with("Complete") || state.starts_with("Failed");
@@ -341,7 +345,7 @@ impl Stack {
         text.lines().map(str::to_owned).collect()
     }
 
-    /// Waits until all replicas run this image and no other.
+    /// Waits until all replicas run this image, and no task runs another one.
     fn runs(&self, image: &Image) {
         eventually("all replicas run", 2 * TIMEOUT, || {
             let running = self.running();
@@ -374,7 +378,8 @@ impl Drop for Stack {
             eprintln!("{}", ps.unwrap_or_default());
         }
         remove(["stack", "rm", &self.name]);
-        // `docker stack rm` does not wait for the tasks, and an image in use would only be untagged.
+        // `docker stack rm` does not wait for the tasks. Removing an image that is in use would
+        // only untag it.
         let tasks = format!("--filter=label=com.docker.stack.namespace={}", self.name);
         let start = Instant::now();
         while start.elapsed() < TIMEOUT
@@ -389,7 +394,7 @@ impl Drop for Stack {
     }
 }
 
-/// The documented HAProxy, on the stack's network and on one that this machine can reach.
+/// The documented HAProxy. It is on the stack's network, and on one that this machine can reach.
 struct Proxy {
     address: SocketAddr,
     _container: Container,
@@ -421,7 +426,8 @@ impl Proxy {
     }
 }
 
-/// A guard for the machine's Swarm. If there is none, the first guard creates one and the last leaves it.
+/// Keeps the machine in a Swarm. The first guard creates the Swarm unless there is one, and the
+/// last guard leaves it.
 struct Swarm;
 
 struct Uses {

@@ -1,4 +1,4 @@
-//! The end of a container: the service as PID 1, under an init process, and behind a shell.
+//! How a container ends: with the service as PID 1, under an init process, and behind a shell.
 
 use std::{
     io::{Read, Write},
@@ -15,7 +15,8 @@ use crate::{
 const DELAY: Duration = Duration::from_secs(5);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// What a busy engine needs for the end of a container. Less than from one limit to the next.
+/// How late a container may end, because a busy engine is slow. It is less than the distance
+/// between the expected times.
 const MARGIN: Duration = Duration::from_millis(2500);
 
 const ADDRESS: &str = "--env=ADDRESS=0.0.0.0:8080";
@@ -25,7 +26,7 @@ fn a_start_is_abandoned_within_a_second() {
     let image = Image::of(Program::Lifecycle);
     for mode in ["startup", "serve_after"] {
         let container = Container::run(&image.tag, &[ADDRESS], &[mode]);
-        // A signal to PID 1 before it has its handlers is lost.
+        // PID 1 ignores a signal for which it has no handler yet.
         eventually("it starts", TIMEOUT, || match mode {
             "startup" => container.logs().contains("migrating").then_some(()),
             _ => (get(container.address(8080), "/").0 == 503).then_some(()),
@@ -94,10 +95,10 @@ fn a_third_signal_ends_pid_1_at_once() {
 #[test]
 fn a_shell_under_dumb_init_may_be_between() {
     let program = Program::Lifecycle.compile();
-    // dumb-init sends the signal to the shell too, which ends at once unless it has a trap or was
-    // replaced by the program. With it ends the container.
+    // dumb-init also sends the signal to the shell. The shell ends at once, and the container with
+    // it, unless the shell has a trap or was replaced by the program.
     for script in ["exec /app serve", "trap : TERM; /app serve; exit $?"] {
-        // The image's own signal is PostgreSQL's.
+        // The tools image has PostgreSQL's stop signal, which is not SIGTERM.
         let options = [ADDRESS, "--entrypoint=dumb-init", "--stop-signal=TERM"];
         let container = Container::create(tools(), &options, &["sh", "-c", script], &[]);
         let to = format!("{}:/app", container.name);
@@ -119,7 +120,7 @@ fn a_shell_under_dumb_init_may_be_between() {
     }
 }
 
-/// Waits until the service serves, and sends this on a connection that is to be kept.
+/// Waits until the service responds, and then sends a request on a connection that stays open.
 fn hold(address: SocketAddr, request: &str) -> TcpStream {
     eventually("it serves", TIMEOUT, || {
         (get(address, "/").0 == 200).then_some(())
@@ -132,7 +133,7 @@ fn hold(address: SocketAddr, request: &str) -> TcpStream {
     stream
 }
 
-/// The exit code after a `docker stop`, and how long it took.
+/// Runs `docker stop`. Returns the container's exit code, and how long the stop took.
 fn stop(container: &Container) -> (i64, Duration) {
     let start = Instant::now();
     assert!(container.stopping().wait().expect("docker").success());

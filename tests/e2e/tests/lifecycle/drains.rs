@@ -1,4 +1,4 @@
-//! Drains under load, of which no request may be lost that ends within the shutdown timeout.
+//! Drains under load. No request may be lost unless it takes longer than the shutdown timeout.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering},
@@ -102,7 +102,8 @@ fn replace_behind_haproxy(image: &Image, drains: u32) -> Tally {
         eventually("the instance is ready", TIMEOUT, || {
             (get(instance.address(8080), "/health/ready").0 == 200).then_some(())
         });
-        // Until HAProxy has seen it, or the other would be stopped while it knows none.
+        // HAProxy needs this time to notice that the instance is ready. If the other one were
+        // stopped before, HAProxy would know no instance that is ready.
         thread::sleep(Duration::from_secs(3));
     }
     load.stop()

@@ -1,4 +1,4 @@
-//! An HTTP/2 client that does what a test wants, and nothing by itself.
+//! An HTTP/2 client that only sends what a test asks for.
 
 use std::{
     io::{self, Read, Write},
@@ -43,9 +43,10 @@ impl Http2 {
         client
     }
 
-    /// Sends a GET on a stream with this number, which has to be odd.
+    /// Sends a GET on a new stream. The number of a client's stream must be odd.
     pub(crate) fn get(&mut self, stream: u32, path: &str) {
-        // `:method: GET` and `:scheme: http` of the static table; the others literally, with names of the table.
+        // `:method: GET` and `:scheme: http` are entries of HPACK's static table. `:path` and
+        // `:authority` are names of that table with literal values.
         let mut block = vec![0x82, 0x86, 0x04, path.len() as u8];
         block.extend(path.bytes());
         block.extend([0x01, 4]);
@@ -54,10 +55,10 @@ impl Http2 {
             .expect("a request");
     }
 
-    /// Opens a WebSocket on a stream with this number (RFC 8441).
+    /// Opens a WebSocket on a new stream, as RFC 8441 defines it.
     pub(crate) fn websocket(&mut self, stream: u32, path: &str) {
         let mut block = vec![0x86];
-        // Literally, with the index of a name in the static table.
+        // Literal values, whose names are entries of HPACK's static table.
         for (name, value) in [(0x02, "CONNECT"), (0x04, path), (0x01, "test")] {
             block.extend([name, value.len() as u8]);
             block.extend(value.bytes());
@@ -72,13 +73,13 @@ impl Http2 {
             .expect("a request");
     }
 
-    /// Sends data on a stream that is open.
+    /// Sends data on an open stream.
     pub(crate) fn data(&mut self, stream: u32, payload: &[u8]) {
         self.send(DATA, 0, stream, payload)
             .expect("an open connection");
     }
 
-    /// Reads a frame, and acknowledges settings and pings as every client does.
+    /// Reads a frame. Acknowledges settings and pings, as every client must.
     pub(crate) fn read(&mut self) -> io::Result<Frame> {
         let frame = self.read_only()?;
         if matches!(frame.kind, SETTINGS | PING) && frame.flags & ACK == 0 {
@@ -92,7 +93,7 @@ impl Http2 {
         Ok(frame)
     }
 
-    /// Reads until a frame of this kind.
+    /// Reads frames until one is of this kind.
     pub(crate) fn read_until(&mut self, kind: u8) -> Frame {
         loop {
             let frame = self.read().expect("a frame");
@@ -102,7 +103,7 @@ impl Http2 {
         }
     }
 
-    /// Reads until the server closes the connection.
+    /// Reads frames until the server closes the connection.
     pub(crate) fn read_to_end(&mut self) -> Vec<Frame> {
         std::iter::from_fn(|| self.read().ok()).collect()
     }

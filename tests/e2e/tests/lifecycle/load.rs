@@ -1,4 +1,4 @@
-//! Load of requests that take from nothing to three seconds, with every response counted.
+//! A load of requests that take between zero and three seconds, and the count of their responses.
 
 use std::{
     fmt,
@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long the requests take, in milliseconds, in turn.
+/// Durations of the requests in milliseconds, in the order in which a client sends them.
 const REQUESTS: [u64; 11] = [0, 3000, 20, 0, 100, 1000, 0, 300, 50, 2000, 0];
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -25,7 +25,7 @@ struct Counted {
     lost: Mutex<Vec<String>>,
 }
 
-/// Clients that send one request after the other.
+/// Clients that each send one request after another.
 pub(crate) struct Load {
     counted: Arc<Counted>,
     clients: Vec<JoinHandle<()>>,
@@ -33,9 +33,9 @@ pub(crate) struct Load {
 
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    /// Requests on connections that were used before.
+    /// Requests on connections that had a request before.
     pub(crate) kept: u64,
-    /// Requests on connections of their own.
+    /// Requests on new connections.
     pub(crate) fresh: u64,
     pub(crate) lost: Vec<String>,
 }
@@ -63,7 +63,7 @@ impl fmt::Display for Tally {
 }
 
 impl Load {
-    /// Starts this many clients that keep their connection, and as many that do not.
+    /// Starts `clients` clients that keep their connection, and as many that do not.
     pub(crate) fn start(address: SocketAddr, clients: usize) -> Self {
         let counted = Arc::<Counted>::default();
         let clients = (0..2 * clients).map(|number| {
@@ -77,7 +77,8 @@ impl Load {
         }
     }
 
-    /// Waits until clients are refused or told to stop.
+    /// Waits until all clients have stopped, because their connection was refused or `stop` was
+    /// called.
     pub(crate) fn end(self) -> Tally {
         for client in self.clients {
             client.join().expect("no panic");
@@ -107,7 +108,7 @@ impl Counted {
                 Some(stream) => stream,
                 None => match connect(address) {
                     Ok(stream) => stream,
-                    // The port is closed: this request was not sent.
+                    // The port is closed, so the request was not sent and is not lost.
                     Err(error) if error.kind() == ErrorKind::ConnectionRefused => break,
                     Err(error) => {
                         self.lose(*milliseconds, "no connection", &error);
@@ -147,7 +148,7 @@ fn connect(address: SocketAddr) -> io::Result<BufReader<TcpStream>> {
     Ok(BufReader::new(stream))
 }
 
-/// Returns whether the connection can be used again.
+/// Sends one request and reads the response. Returns whether the connection can be used again.
 fn request(stream: &mut BufReader<TcpStream>, milliseconds: u64, keeps: bool) -> io::Result<bool> {
     let close = if keeps { "" } else { "Connection: close\r\n" };
     let request = format!("GET /sleep/{milliseconds} HTTP/1.1\r\nHost: test\r\n{close}\r\n");

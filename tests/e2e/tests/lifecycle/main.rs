@@ -1,4 +1,4 @@
-//! The end of a service with the default times, with HTTP/2, under load, and as PID 1.
+//! How a service ends with the default times: with HTTP/2, under load, and as PID 1.
 //!
 //! `cargo test --manifest-path tests/e2e/Cargo.toml --test lifecycle -- --nocapture`
 

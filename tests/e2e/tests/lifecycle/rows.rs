@@ -1,4 +1,4 @@
-//! Every form of a connection that holds on, with the default times, against each kind of service.
+//! How long each kind of client delays the end of each kind of service, with the default times.
 
 use std::{
     io::{Read, Write},
@@ -15,10 +15,11 @@ use crate::{
 const DELAY: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(4);
 
-/// What a machine under load needs, besides the 0.5 s that `serve` leaves an idle HTTP/2 connection.
+/// How late a service may end: 0.5 s, for which `serve` keeps an idle HTTP/2 connection open, and
+/// what a busy machine needs.
 const MARGIN: Duration = Duration::from_millis(1300);
 
-/// How long a service may take that such a client is connected to: until the delay is over, or the timeout.
+/// When a service ends while a client of this kind is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ends {
     AtOnce,
@@ -30,13 +31,14 @@ use Ends::{AfterTheDelay, AfterTheTimeout, AtOnce};
 
 struct Row {
     client: &'static str,
-    /// Connects, and gets to where it holds on. What it returns is kept meanwhile.
+    /// Connects, and sends and receives what the client does before the signal. The connection
+    /// stays open as long as the returned value exists.
     connect: fn(SocketAddr) -> Box<dyn Send>,
     serve: Ends,
     pieces: Ends,
 }
 
-/// Sends this, and reads the start of a response if there is one.
+/// Sends a request. Reads the first byte of the response if `responds` is true.
 fn http1(address: SocketAddr, request: &str, responds: bool) -> Box<dyn Send> {
     let mut stream = connect(address).expect("a connection");
     stream.write_all(request.as_bytes()).expect("a request");
@@ -46,7 +48,7 @@ fn http1(address: SocketAddr, request: &str, responds: bool) -> Box<dyn Send> {
     Box::new(stream)
 }
 
-/// Goes on reading, and acknowledges what it must.
+/// Sends a request, and then reads in another thread until the server closes the connection.
 fn http2(address: SocketAddr, path: &str, until: u8) -> Box<dyn Send> {
     let mut client = Http2::connect(address);
     client.get(1, path);
@@ -159,7 +161,7 @@ fn every_service_ends_in_time() {
 }
 
 fn end(row: &Row, mode: &str, ends: Ends) -> Option<Duration> {
-    // The worker's listener has no large, endless or HTTP/2 responses.
+    // The worker's listener has no routes with large or endless responses, and no HTTP/2.
     if mode == "worker"
         && ["response", "event", "HTTP/2"]
             .iter()
@@ -208,7 +210,7 @@ fn http2_clients_are_asked_to_leave_at_the_signal() {
     assert_eq!(body.copied().collect::<Vec<_>>(), b"slept 2000\n");
     assert!(rest.iter().any(|frame| frame.ends_stream()), "{rest:?}");
 
-    // A connection that comes in the drain is served, and asked to leave as well.
+    // A new connection during the drain is served, and gets a GOAWAY too.
     let mut fresh = Http2::connect(address);
     fresh.get(1, "/");
     let frames = fresh.read_to_end();
