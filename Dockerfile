@@ -8,17 +8,19 @@
 # docs/image.md lists the arguments, and the Makefile sets those that git and Cargo.toml know. There is no `# syntax=`
 # line, because the frontend of Docker 25 is enough, and another one would be one more image to trust.
 
-# scratch, distroless-static or alpine for a static binary with musl; distroless-cc or debian-slim for glibc.
+# The base image. A static binary with musl is built for scratch, distroless-static and alpine, and a binary that links
+# glibc for distroless-cc and debian-slim.
 ARG BASE=distroless-static
 
-# Pinned by digest, because tags move. Renovate updates them, and docs/bases.md says how to verify them.
+# The images are pinned by digest, because tags move. Renovate updates the digests, and docs/bases.md says how to verify
+# them.
 ARG RUST_IMAGE=docker.io/library/rust:1.95.0-slim-trixie@sha256:e14e87345b4d5964ddcc3491d27ee046a0f23820f340c3c1e24da6880141f7c0
 ARG DISTROLESS_STATIC_IMAGE=gcr.io/distroless/static-debian13:nonroot@sha256:e2e927ec666bae08560abb3c55d0659eceabb657f56b6782ab500a9fc7f555e3
 ARG ALPINE_IMAGE=docker.io/library/alpine:3.23@sha256:fd791d74b68913cbb027c6546007b3f0d3bc45125f797758156952bc2d6daf40
 ARG DISTROLESS_CC_IMAGE=gcr.io/distroless/cc-debian13:nonroot@sha256:e792ab3d241a468a4fd7519ddbbebe66b49b5f365771716ea688ad40b6c6f1c2
 ARG DEBIAN_SLIM_IMAGE=docker.io/library/debian:trixie-slim@sha256:020c0d20b9880058cbe785a9db107156c3c75c2ac944a6aa7ab59f2add76a7bd
 
-# Bases: BuildKit only pulls the one that BASE names.
+# The possible bases. BuildKit only pulls the one that BASE names.
 FROM scratch AS base-scratch
 LABEL org.opencontainers.image.base.name=scratch
 FROM ${DISTROLESS_STATIC_IMAGE} AS base-distroless-static
@@ -36,8 +38,8 @@ LABEL org.opencontainers.image.base.name=${DEBIAN_SLIM_IMAGE}
 # hadolint ignore=DL3006
 FROM base-${BASE} AS base
 
-# Tools: they run on the builder's own architecture and cross-compile, because emulation is many times slower. C compilers
-# for both architectures, with glibc and with musl, are for dependencies that contain C.
+# The tools run on the builder's own architecture and cross-compile, because emulation is many times slower. The C
+# compilers for both architectures, with glibc and with musl, are for dependencies that contain C.
 FROM --platform=$BUILDPLATFORM ${RUST_IMAGE} AS tools
 WORKDIR /src
 RUN <<EOF
@@ -52,16 +54,17 @@ apt-get install --yes --no-install-recommends cargo-auditable \
 rm -r /var/lib/apt/lists/*
 EOF
 
-# The cache mount keeps downloads for the next build. Parallel builds share it, and through the links they share cargo's
-# locks. A debug build, because cargo-chef runs for less time than optimizing it takes.
+# The cache mount keeps downloads for the next build. Parallel builds share the cache, and the links make them share
+# cargo's locks too. cargo-chef runs for less time than an optimized build of it takes, so this is a debug build.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     ln -sf registry/.package-cache registry/.package-cache-mutate /usr/local/cargo && \
     cargo install --locked --debug --config profile.dev.debug=false cargo-chef@0.1.78
 
-# Plan: cargo-chef's recipe of the dependencies, cargo's arguments, and the path of the binary. When only code changes,
-# these files stay the same, and the layers that are built from them stay cached.
+# The plan: cargo-chef's recipe of the dependencies, cargo's arguments, and the path of the binary. When only code
+# changes, these files stay the same, so the layers that are built from them stay cached.
 FROM tools AS plan
-# A file, because BuildKit prints the whole text of a RUN that fails, and the error message would be lost in it.
+# The script is a file, because BuildKit prints the whole text of a RUN that fails, and the error message would be lost
+# in it.
 COPY --chmod=0755 <<'EOF' /usr/local/bin/plan
 #!/bin/sh -eu
 fail() { echo "error: $1" >&2; exit 1; }
@@ -88,9 +91,9 @@ case $BASE in distroless-cc | debian-slim) libc=gnu ;; *) libc=musl ;; esac
 echo "$cpu-unknown-linux-$libc" >/plan/target
 EOF
 
-# Build: dependencies, then the code, then a first start.
+# The build: first the dependencies, then the code, and then one start of the binary.
 FROM tools AS build
-# The last variable lets cargo read a private registry's token from a file.
+# With the last variable, cargo reads the token of a private registry from a file.
 ENV CARGO_TARGET_DIR=/target \
     CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER=x86_64-linux-gnu-gcc \
     CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER=aarch64-linux-gnu-gcc \
@@ -101,11 +104,12 @@ ARG BUILD_PACKAGES=""
 RUN if [ -n "$BUILD_PACKAGES" ]; then apt-get update && \
     apt-get install --yes --no-install-recommends $BUILD_PACKAGES && rm -r /var/lib/apt/lists/*; fi
 
-# Dependencies have a layer of their own: cargo-chef writes stubs in place of the code, and cargo builds the stubs with the
-# arguments of the real build. Vendored crates are needed for that; the `[r]` makes their directory optional.
+# The dependencies have their own layer. cargo-chef writes stubs in place of the code, and cargo builds the stubs with
+# the arguments of the real build. This needs vendored crates if there are any. The pattern `[r]` makes their directory
+# optional.
 COPY --from=plan /plan /plan
 COPY vendo[r] vendor/
-# The secret and the SSH agent are there while the command runs, and are in no layer.
+# The secret and the SSH agent exist while the command runs, and are in no layer.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/usr/local/cargo/git \
     --mount=type=secret,id=cargo-credentials,target=/usr/local/cargo/credentials.toml \
@@ -117,7 +121,7 @@ xargs cargo build --release --locked --target "$(cat /plan/target)" </plan/argum
 EOF
 
 COPY . .
-# As late as possible, because they change with every commit.
+# These arguments change with every commit. They are declared late, so that the layers above stay cached.
 ARG VERSION GIT_COMMIT BUILD_DATE SOURCE_DATE_EPOCH
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/usr/local/cargo/git \
@@ -129,11 +133,12 @@ find . -path ./vendor -prune -o -type f -exec touch {} +
 # cargo-auditable embeds the list of crates, which image scanners read.
 xargs cargo auditable build --release --locked --target "$(cat /plan/target)" </plan/arguments
 install -D -m 0555 "/target/$(cat /plan/target)/release/$(cat /plan/executable)" /out/app
-# Reproducible: the layer holds the file's time.
+# The layer contains the file's time, so a fixed time makes the layer reproducible.
 touch -d "@${SOURCE_DATE_EPOCH:-0}" /out/app
 EOF
 
-# A base that lacks a library, or a binary without the `healthcheck` command, fails the build instead of the deployment.
+# Starts the binary in its base. If the base lacks a library, or the binary has no `healthcheck` command, the build
+# fails instead of the deployment.
 COPY --chmod=0755 <<'EOF' /usr/local/bin/start
 #!/bin/sh -eu
 if [ "$BUILDARCH" != "$TARGETARCH" ]; then echo "not started, because it is for $TARGETARCH"; exit; fi
@@ -147,18 +152,18 @@ EOF
 ARG BASE BUILDARCH TARGETARCH
 RUN --mount=type=bind,from=base,target=/base,rw start
 
-# The image: the base, one file and metadata.
+# The final image: the base, one file and metadata.
 FROM base AS image
-# No --link, which Podman 5.4 refuses.
+# Without --link, which Podman 5.4 refuses.
 COPY --from=build /out/app /app
 WORKDIR /
-# A number, because Kubernetes' runAsNonRoot cannot verify a name.
+# The user is a number, because Kubernetes' runAsNonRoot cannot verify a name.
 USER 65532:65532
 ARG PORT=8080
 EXPOSE ${PORT}
-# The service's own binary is the probe. While it starts, it is probed every second instead of every 30.
+# The service's own binary is the probe. During the start, the probe runs every second instead of every 30.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --start-interval=1s --retries=3 CMD ["/app", "healthcheck"]
-# Exec form, so that the service gets SIGTERM itself. Most bases have no shell.
+# In exec form, the service itself gets SIGTERM. Shell form needs a shell, which most bases do not have.
 ENTRYPOINT ["/app"]
 ARG TITLE PACKAGE BIN EXAMPLE DESCRIPTION SOURCE LICENSES VERSION GIT_COMMIT BUILD_DATE
 LABEL org.opencontainers.image.title="${TITLE:-${BIN:-${EXAMPLE:-${PACKAGE:-unknown}}}}" \

@@ -14,32 +14,34 @@ PORT ?= 8080
 manifest := $(or $(if $(PACKAGE),$(shell grep -rlE --include=Cargo.toml --exclude-dir=target --exclude-dir=vendor \
     '^name *= *"$(PACKAGE)"' . | head -n 1)),Cargo.toml)
 read = $(shell sed -n '/^\[$(1)\]/,/^\[/s/^$(2) *= *"\([^"][^"]*\)".*/\1/p' $(3) | head -n 1)
-# A field of the package, or of the workspace that the package inherits it from.
+# Returns a field of the package, or of the workspace if the package inherits the field.
 field = $(or $(call read,package,$(1),$(manifest)),$(call read,workspace\.package,$(1),Cargo.toml))
 
 TAG ?= $(or $(BIN),$(EXAMPLE),$(PACKAGE),$(call field,name),$(notdir $(CURDIR)))
 
-# Docker reads the values from the environment, so that no shell sees them.
+# The values are in the environment, where Docker reads them and no shell interprets them.
 export BASE PACKAGE BIN EXAMPLE FEATURES BUILD_PACKAGES PORT
 export TITLE ?= $(or $(BIN),$(EXAMPLE),$(PACKAGE),$(call field,name))
 export DESCRIPTION ?= $(call field,description)
 export SOURCE ?= $(call field,repository)
 export LICENSES ?= $(call field,license)
-# The tag without its `v`. Without a tag it is the package's version, as in the binary, because a commit is no version.
+# The tag without its `v`. Without a tag, the binary's version is the package's, and so is the image's.
 export VERSION ?= $(or $(shell git describe --tags --dirty --match 'v[0-9]*' --match '[0-9]*' 2>/dev/null | sed 's/^v//'),\
     $(call field,version))
 export GIT_COMMIT ?= $(shell git rev-parse --verify --quiet HEAD 2>/dev/null)
-# The time of the commit and not of the clock, so that a commit always gives the same image.
+# The time of the commit instead of the current time, so that a commit always gives the same image.
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
 export BUILD_DATE ?= $(shell TZ=UTC git log -1 --format=%cd --date=format-local:%FT%TZ 2>/dev/null)
 
-# Git refuses to read another user's checkout, as in most CI containers. Its message ends with the command that helps.
+# In most CI containers another user owns the checkout, and git refuses to read it. Git's message ends with the command
+# that helps.
 message := $(shell git rev-parse 2>&1)
 $(if $(findstring safe.directory,$(message)),$(warning git cannot read version, commit and dates: $(strip $(message))))
 
 arguments := PACKAGE BIN EXAMPLE FEATURES BUILD_PACKAGES PORT TITLE DESCRIPTION SOURCE LICENSES \
     VERSION GIT_COMMIT BUILD_DATE SOURCE_DATE_EPOCH
-# CMD takes no build argument, so a line is appended. xargs splits at spaces, honours quotes, and runs nothing.
+# CMD accepts no build argument, so a line is appended to the Dockerfile. xargs splits the words at spaces, honours
+# quotes, and executes nothing.
 override export COMMAND := $(value COMMAND)
 words := words="$$(printf '%s\n' "$$COMMAND" | xargs printf '"%s"\n')"
 json := $$(printf '%s' "$$words" | sed 's/[\"]/\\&/g; s/^\\//; s/\\"$$/"/' | paste -sd , -)

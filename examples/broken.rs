@@ -47,7 +47,7 @@ async fn serve() -> Result<ExitCode, Box<dyn Error>> {
     let health = Health::builder(BUILD).build()?;
     let app = Router::new().route("/", get(async || "Hello\n"));
     let listener = TcpListener::bind("0.0.0.0:8080").await?;
-    // Twice the loop's period, so that one slow turn is not reported.
+    // The loop beats once a second, so one slow turn is not reported.
     let heartbeat = health.heartbeat("worker", Duration::from_secs(2))?;
     tokio::spawn(work(heartbeat, how.clone()));
     let start = async {
@@ -81,7 +81,7 @@ async fn work(heartbeat: Heartbeat, how: String) {
     }
 }
 
-/// Blocks its thread, as asynchronous code must not.
+/// Blocks its thread, which asynchronous code must not do.
 async fn block() {
     sleep(Duration::from_secs(2)).await;
     let (_sender, receiver) = mpsc::channel::<()>();

@@ -14,7 +14,8 @@ use tokio::net::TcpListener;
 const BUILD: BuildInfo = build_info!();
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
-    // First thing, before runtime, logger and configuration: this is what HEALTHCHECK executes.
+    // The probe runs here, before the service's runtime, logger and configuration: HEALTHCHECK
+    // executes this binary.
     if let Some(code) = Cli::new(BUILD).run() {
         return Ok(code);
     }

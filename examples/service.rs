@@ -60,14 +60,14 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Box<dyn Error>> {
     let runtime = Runtime::new()?;
     let served = runtime.block_on(serve());
-    // A thread can be blocked reading a file on a network file system that does not respond. Do not
-    // wait for it.
+    // A thread can be blocked on a file of a network file system that does not respond, so the
+    // runtime does not wait for its threads.
     runtime.shutdown_timeout(Duration::from_millis(500));
     served
 }
 
 async fn serve() -> Result<(), Box<dyn Error>> {
-    // To stderr, because scripts read the address from stdout.
+    // The log is on stderr, because scripts read the address from stdout.
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
@@ -89,16 +89,16 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     }
     let health = health
         .drain_delay(Duration::from_secs(drain_seconds))
-        // Required, because without the store no request can be served.
+        // The store is required: without it the service cannot handle a request.
         .required_with("store", Arc::clone(&visits), async |visits| {
             visits.ping().await
         })
-        // Optional, because "Hello" replaces a greeting that cannot be read.
+        // The greeting is optional: if it cannot be read, "Hello" replaces it.
         .optional_with("greeting", Arc::clone(&visits), async |visits| {
             visits.greeting().await
         })
         .build()?;
-    // Early, because PID 1 ignores SIGTERM as long as it has no handler.
+    // PID 1 ignores SIGTERM until it has a handler, so the handlers are installed early.
     health.handle_signals()?;
 
     let app = Router::new()
@@ -112,7 +112,8 @@ async fn serve() -> Result<(), Box<dyn Error>> {
         visits,
         health.heartbeat("logger", Duration::from_secs(10))?,
     ));
-    // Before the lines, because whoever reads them can execute `healthcheck` at once.
+    // A script that has read the address may run `healthcheck` at once, so the address is
+    // advertised before it is printed.
     health.advertise(address);
     println!("listening on {address}");
     println!("try: curl http://{}/health", reachable(address));
@@ -133,7 +134,7 @@ async fn visit(State(visits): State<Arc<Visits>>) -> Result<String, StatusCode> 
     Ok(format!("{}, visitor {count}\n", greeting.trim_end()))
 }
 
-/// Logs the number of visits when it has changed: a worker loop, for the sake of its heartbeat.
+/// Logs the number of visits when it has changed. This is a worker loop that shows a heartbeat.
 async fn log_visits(visits: Arc<Visits>, heartbeat: Heartbeat) {
     let mut ticks = interval(Duration::from_secs(1));
     let mut logged = 0;
@@ -204,7 +205,7 @@ fn unexpected(reply: &str) -> io::Error {
     io::Error::other(format!("unexpected reply from Redis: {reply:?}"))
 }
 
-/// Parses an environment variable. An empty one counts as unset.
+/// Parses an environment variable. An empty value counts as unset.
 fn variable<T: FromStr<Err: Display>>(name: &str, expected: &str) -> Result<Option<T>, String> {
     let text = match env::var(name) {
         Ok(text) if !text.is_empty() => text,
@@ -219,7 +220,8 @@ fn variable<T: FromStr<Err: Display>>(name: &str, expected: &str) -> Result<Opti
     }
 }
 
-/// An address at which this machine reaches the service, with the wildcard replaced by loopback.
+/// Returns an address at which this machine reaches the service. Replaces the wildcard address by
+/// loopback.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip([127, 0, 0, 1].into());

@@ -26,7 +26,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     serve()
 }
 
-// One thread, so that a job that blocks it also blocks the health routes, and the probe fails.
+// The runtime has one thread. A job that blocks it also blocks the health routes, so the probe
+// notices.
 #[tokio::main(flavor = "current_thread")]
 async fn serve() -> Result<ExitCode, Box<dyn Error>> {
     tracing_subscriber::fmt()
@@ -39,14 +40,14 @@ async fn serve() -> Result<ExitCode, Box<dyn Error>> {
 
     let listener = health.listen(address.parse()?)?;
     println!("health on {}", listener.local_addr()?);
-    // Not awaited, so that it responds until the process ends.
+    // The task is not awaited, so the listener responds until the process ends.
     tokio::spawn(listener.serve());
 
     let heartbeat = health.heartbeat("jobs", Duration::from_secs(10))?;
     health.set_ready();
     let jobs = work(shutdown.started(), heartbeat);
     if shutdown.bound(jobs).await.is_none() {
-        // A job was cut off, so the orchestrator must not count it as done.
+        // A job was interrupted, so the orchestrator must not count it as done.
         return Ok(ExitCode::FAILURE);
     }
     Ok(shutdown.exit_code())

@@ -1,8 +1,8 @@
-# A service in Nomad, with its own service discovery.
+# A service in Nomad, with Nomad's own service discovery.
 #
 #   nomad job run nomad.hcl
 #
-# The checks use HTTP, because exit code 1 of a script check is only a warning.
+# The checks use HTTP. Exit code 1 of a script check, such as the probe's, would only be a warning.
 
 job "my-service" {
   group "my-service" {
@@ -15,13 +15,13 @@ job "my-service" {
     }
 
     update {
-      # As many canaries as `count`, so that all new allocations are healthy before an old one is stopped. With fewer, Nomad
-      # replaces the rest in place and stops each old allocation first.
+      # There are as many canaries as allocations, so all new allocations are healthy before an old one is stopped. With
+      # fewer canaries, Nomad replaces the rest in place and stops each old allocation first.
       canary       = 3
       max_parallel = 1
       auto_promote = true
       auto_revert  = true
-      # Three rounds of the checks below.
+      # This is the time of three rounds of the checks below.
       min_healthy_time = "15s"
       healthy_deadline = "2m"
     }
@@ -31,18 +31,18 @@ job "my-service" {
       port     = "http"
       provider = "nomad"
 
-      # Decides about traffic, and an update waits for it. Nomad's service discovery also lists allocations whose checks
-      # fail. Let the proxy probe this route too, or use the provider "consul", which leaves them out.
+      # This decides about traffic, and an update waits for it. Nomad's service discovery also lists allocations whose
+      # checks fail. Let the proxy probe this route too, or use the provider "consul", which leaves them out.
       check {
         name     = "ready"
         type     = "http"
         path     = "/health/ready"
         interval = "2s"
-        # Above the 800 ms that checks have.
+        # This is more than the deadline of the service's checks, which is 800 ms.
         timeout = "1s"
       }
 
-      # Restarts only a broken process, after three failures in a row.
+      # This restarts a broken process after three failures in a row, and nothing else.
       check {
         name     = "live"
         type     = "http"
@@ -52,7 +52,7 @@ job "my-service" {
 
         check_restart {
           limit = 3
-          # Failures are ignored for this long after the start.
+          # Nomad ignores failures for this long after the start.
           grace = "30s"
         }
       }
@@ -61,7 +61,7 @@ job "my-service" {
     task "my-service" {
       driver = "docker"
 
-      # 5 s of drain, the longest request, and a margin. After that Nomad sends SIGKILL.
+      # The sum of 5 s of drain, the longest request, and a margin. Nomad sends SIGKILL after this time.
       kill_timeout = "15s"
 
       config {

@@ -1,5 +1,5 @@
 fn main() {
     lifesign::build::emit();
-    // sqlx::migrate! compiles these files in.
+    // sqlx::migrate! includes these files in the binary.
     println!("cargo::rerun-if-changed=migrations");
 }

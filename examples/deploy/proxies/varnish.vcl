@@ -5,7 +5,7 @@ probe ready {
     .url = "/health/ready";
     .interval = 1s;
     .timeout = 1s;
-    # Two failures take an instance out, two successes bring it back.
+    # Two failures take an instance out, and two successes bring it back.
     .window = 3;
     .threshold = 2;
 }
@@ -19,6 +19,6 @@ sub vcl_init {
 }
 sub vcl_recv {
     set req.backend_hint = my_service.backend();
-    # No caching: the responses of this service are not shared.
+    # The responses of this service depend on the visitor, so they are not cached.
     return (pass);
 }

@@ -49,7 +49,7 @@ async fn serve() -> Result<ExitCode, Box<dyn Error>> {
     Ok(shutdown.exit_code())
 }
 
-/// Keeps `grpc.health.v1` at what readiness reports.
+/// Reports over gRPC what the readiness route reports over HTTP, until the drain begins.
 async fn report_to(reporter: HealthReporter, health: Health, shutdown: Shutdown) {
     while !shutdown.has_started() {
         let serving = match health.report(Probe::Readiness).await.status() {

@@ -1,4 +1,4 @@
-//! The health service over gRPC, and the command, through the drain.
+//! Probes over gRPC and with the `healthcheck` command, before and during the drain.
 
 use std::{
     error::Error,
@@ -14,7 +14,7 @@ use tonic_health::pb::{
 
 const APP: &str = env!("CARGO_BIN_EXE_grpc");
 
-/// Killed when dropped.
+/// The example in a child process, killed when dropped.
 struct Service(Child);
 
 impl Drop for Service {
@@ -64,7 +64,7 @@ async fn watchers_learn_of_the_drain_at_once() -> Result<(), Box<dyn Error>> {
     let line = String::from_utf8(probe.stderr)?;
     assert_eq!(line, "unhealthy: 503 fail: draining\n");
     drop(watch);
-    // Elsewhere, so that the client can close its connection in the meantime.
+    // The wait runs in another thread, so that the client can close its connection in the meantime.
     let end = tokio::task::spawn_blocking(move || service.0.wait());
     assert!(end.await??.success());
     let took = signalled.elapsed();

@@ -30,18 +30,19 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// Timeout of a request's queries. A PostgreSQL that lost power closes no connection.
+/// Timeout of a request's queries. If PostgreSQL loses power, its connections stay open and only a
+/// timeout ends a query.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Timeout of a ping on the check's open connection. Enough of the check's 800 ms remains to open a
-/// new one.
+/// Timeout of a ping on the check's open connection. The rest of the check's 800 ms is enough to
+/// open a new one.
 const PING_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// Timeout of an attempt to migrate, which includes the wait for another instance's migration.
-/// Longer than any migration, and short enough to be retried if the connection breaks.
+/// Timeout of an attempt to migrate, including the wait for another instance's migration. It is
+/// longer than any migration, and short enough to retry soon after a connection was lost.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Maximum number of rows deleted by one query, so that it ends within [`QUERY_TIMEOUT`].
+/// Maximum number of rows that one query deletes, so that the query ends within [`QUERY_TIMEOUT`].
 const BATCH: u64 = 10_000;
 
 const BUILD: BuildInfo = build_info!();
@@ -65,7 +66,7 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn serve() -> Result<(), Box<dyn Error>> {
-    // The error names the variable but not its value, which contains a password.
+    // The error names the variable and not its value, because the value contains a password.
     let url = env::var("DATABASE_URL").map_err(|_| "DATABASE_URL is not set or not UTF-8")?;
     let options: PgConnectOptions = url.parse().map_err(|e| format!("DATABASE_URL: {e}"))?;
     let port = env::var("PORT").map_or(Ok(8080), |port| port.parse());
@@ -73,7 +74,8 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     let pool = pool(&options);
 
     let health = Health::builder(BUILD)
-        // `QUERY_TIMEOUT` limits every request. The rest of the grace period is for closing the pool.
+        // `QUERY_TIMEOUT` limits every request, so the rest of the grace period is left for closing
+        // the pool.
         .shutdown_timeout(QUERY_TIMEOUT)
         .required_with("postgres", (options.clone(), Slot::default()), ping)
         .build()?;
@@ -84,7 +86,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     let sweeper = health.heartbeat("sweeper", Duration::from_secs(30))?;
     tokio::spawn(sweep(pool.clone(), sweeper));
 
-    // Meanwhile the routes report "starting". A signal cancels it.
+    // The routes report "starting" until this has finished. A signal cancels it.
     let start = async {
         migrate(&options).await;
         io::Result::Ok(app)
@@ -99,9 +101,9 @@ fn pool(options: &PgConnectOptions) -> PgPool {
     PgPoolOptions::new()
         .max_connections(5)
         .acquire_timeout(QUERY_TIMEOUT)
-        // A connection comes back here after its query timed out, and may be dead. The pool would
-        // wait for it as long as TCP retries, about 15 minutes, and have one connection less until
-        // then.
+        // If a query timed out, its connection may be dead when it is released to the pool. The
+        // ping replaces it. Without the ping, the pool would have one connection less until TCP
+        // gives up, after about 15 minutes.
         .after_release(|connection, _| {
             Box::pin(async move {
                 within(QUERY_TIMEOUT, connection.ping()).await?;
@@ -111,8 +113,8 @@ fn pool(options: &PgConnectOptions) -> PgPool {
         .connect_lazy_with(with_statement_timeout(options, QUERY_TIMEOUT))
 }
 
-/// Makes PostgreSQL cancel a query that the service no longer waits for. Without it the query would
-/// keep its connection busy, beside the one that replaces it in the pool.
+/// Makes PostgreSQL cancel a query when the service no longer waits for it. Otherwise the query
+/// would keep its connection busy, and the pool would open another one.
 fn with_statement_timeout(options: &PgConnectOptions, timeout: Duration) -> PgConnectOptions {
     let milliseconds = timeout.as_millis();
     options
@@ -120,7 +122,7 @@ fn with_statement_timeout(options: &PgConnectOptions, timeout: Duration) -> PgCo
         .options([("statement_timeout", milliseconds)])
 }
 
-/// The check's connection between its runs.
+/// Holds the check's connection between two runs.
 type Slot = Arc<Mutex<Option<PgConnection>>>;
 
 /// The check: pings PostgreSQL on a connection of its own, and opens a new one if that fails.
@@ -131,8 +133,8 @@ type Slot = Arc<Mutex<Option<PgConnection>>>;
 /// `max_connections` while the open ones work.
 async fn ping((options, slot): (PgConnectOptions, Slot)) -> sqlx::Result<()> {
     let mut slot = slot.lock().await;
-    // Taken out of the slot, because the check's deadline can interrupt a ping in the middle of its
-    // response.
+    // The check's deadline can interrupt a ping in the middle of a response. The connection is out
+    // of the slot then and is dropped.
     if let Some(mut connection) = slot.take()
         && within(PING_TIMEOUT, connection.ping()).await.is_ok()
     {
@@ -143,7 +145,7 @@ async fn ping((options, slot): (PgConnectOptions, Slot)) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Migrates the schema, and retries until it succeeds: PostgreSQL may start after the service.
+/// Migrates the schema. Retries until it succeeds, because PostgreSQL may start after the service.
 async fn migrate(options: &PgConnectOptions) {
     while let Err(error) = within(MIGRATION_TIMEOUT, migrate_once(options)).await {
         tracing::warn!(%error, "migration failed");
@@ -151,8 +153,8 @@ async fn migrate(options: &PgConnectOptions) {
     }
 }
 
-/// Migrates on a connection of its own and closes it. Closing releases sqlx's advisory lock even if
-/// a migration fails.
+/// Migrates on a new connection, and closes it. Closing releases sqlx's advisory lock even if a
+/// migration failed.
 async fn migrate_once(options: &PgConnectOptions) -> sqlx::Result<()> {
     let pool = PgPoolOptions::new()
         .max_connections(1)
@@ -160,7 +162,8 @@ async fn migrate_once(options: &PgConnectOptions) -> sqlx::Result<()> {
         .connect_with(with_statement_timeout(options, MIGRATION_TIMEOUT))
         .await?;
     let outcome = sqlx::migrate!()
-        // After a rollback to this version, the schema is newer. It has to be compatible.
+        // After a rollback to this version of the service, the schema is newer. It must be
+        // compatible.
         .set_ignore_missing(true)
         .run(&pool)
         .await;
@@ -182,9 +185,10 @@ async fn visit(State(pool): State<PgPool>) -> Result<String, StatusCode> {
 /// Deletes visits that are older than a day.
 async fn sweep(pool: PgPool, heartbeat: Heartbeat) {
     loop {
-        // Beats even if PostgreSQL is down, because a restart of this process would not help.
+        // The worker beats even if PostgreSQL is down, because a restart of this process would not
+        // help.
         heartbeat.beat();
-        // Replicas share the work: each skips rows that another one is deleting.
+        // Replicas share the work. Each skips the rows that another replica is deleting.
         let old = sqlx::query(
             "DELETE FROM visits WHERE id IN (
                  SELECT id FROM visits WHERE at < now() - interval '1 day'

@@ -1,4 +1,4 @@
-//! The HTTPS probe in a program with an asynchronous `main`. The test is that program.
+//! The HTTPS probe in a program whose `main` is asynchronous. This test is such a program.
 
 use std::{
     env,

@@ -1,4 +1,4 @@
-//! The HTTPS probe, against this crate's own service.
+//! The HTTPS probe of the example, which terminates TLS itself.
 
 use std::{
     io::{BufRead, BufReader},
@@ -45,7 +45,7 @@ fn probe(args: &[&str]) -> Output {
         .args(args)
         .env_remove("LIFESIGN_URL")
         .env("HTTPS_PROXY", "http://127.0.0.1:1")
-        // The probe must not need the system's certificates.
+        // The probe must work without the system's certificates.
         .env("SSL_CERT_FILE", "/nonexistent")
         .env("SSL_CERT_DIR", "/nonexistent")
         .output()
@@ -85,13 +85,13 @@ fn https_is_found_asked_and_told_apart_from_http() {
         &probe(&[&format!("https://{address}/status")]),
         "unhealthy: 308 redirect to /health: not followed, probe that URL instead",
     );
-    // Plain HTTP to a TLS port has an error message of its own.
+    // A TLS port that gets plain HTTP has an error message of its own.
     assert_unhealthy(
         &probe(&[&format!("http://{address}/health")]),
         &format!("unhealthy: {address} speaks TLS: use https"),
     );
 
-    // A closed port and a silent server.
+    // The connection to a closed port is refused, and a silent server lets the probe time out.
     let closed = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -109,8 +109,9 @@ fn https_is_found_asked_and_told_apart_from_http() {
     );
     assert!(start.elapsed() < Duration::from_secs(1));
 
-    // Certificates are not verified, so only this machine's own addresses may be probed. The kernel
-    // lets a socket bind to the second and third address, although they are not this machine's.
+    // The probe does not verify certificates, so it only connects to addresses of this machine. The
+    // kernel permits a socket to bind to the second and third address here, although they are not
+    // this machine's.
     for other in ["192.0.2.1", "224.0.0.1", "255.255.255.255", "[2001:db8::1]"] {
         assert_unhealthy(
             &probe(&[&format!("https://{other}:8443")]),
@@ -120,7 +121,8 @@ fn https_is_found_asked_and_told_apart_from_http() {
             ),
         );
     }
-    // All of 127.0.0.0/8 is this machine, although a client's source address is 127.0.0.1.
+    // All of 127.0.0.0/8 belongs to this machine, although the source address of a connection is
+    // 127.0.0.1.
     let elsewhere = TcpListener::bind("127.0.0.2:0");
     if let Ok(closed) = elsewhere.and_then(|listener| listener.local_addr()) {
         assert_unhealthy(
