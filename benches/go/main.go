@@ -1,4 +1,4 @@
-// A service for comparison, written as in the usual guides, with the standard library only.
+// A service for comparison that only uses the standard library, written as most guides recommend.
 package main
 
 import (
@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// Set by -ldflags "-X main.version=… -X main.commit=… -X main.date=…".
+// The build sets these with -ldflags "-X main.version=… -X main.commit=… -X main.date=…".
 var version, commit, date = "unknown", "unknown", "unknown"
 
 func main() {

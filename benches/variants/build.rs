@@ -1,5 +1,5 @@
-//! Copies the reference service for `include!`: without its crate documentation, which is not allowed in the middle of
-//! a file, and with `main` renamed.
+//! Copies the reference service, so that other programs can `include!` it. Removes its crate
+//! documentation, which `include!` does not permit, and renames `main`.
 
 use std::{env, error::Error, fs, path::Path};
 

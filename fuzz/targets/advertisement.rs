@@ -1,4 +1,4 @@
-//! Parses an advertisement: the probe accepts exactly the texts that a service writes.
+//! Parses an advertisement. The probe must accept exactly the texts that a service writes.
 #![no_main]
 
 mod shared;
@@ -27,7 +27,7 @@ fuzz_target!(|text: &str| {
     for path in paths {
         assert_request(&fuzzing::request(endpoint.clone(), path), Some(path));
     }
-    // A service with this endpoint writes an advertisement that parses to the same.
+    // Writing the parsed endpoint again must give a text that parses to the same endpoint.
     let written = fuzzing::advertise(&endpoint, paths).expect("the endpoint was parsed");
     assert_eq!(fuzzing::advertised(&written), Some((endpoint, paths)));
 });

@@ -1,7 +1,7 @@
-//! Parses arguments and environment variables: valid ones become one request, errors name the invalid
-//! one and echo no password.
+//! Parses arguments and environment variables. Valid ones must become one request. An error must
+//! name the invalid one, and must not print the password.
 //!
-//! The input holds `LIFESIGN_URL`, `PORT` and the arguments, each followed by NUL.
+//! The input consists of `HEALTHCHECK_URL`, `PORT` and the arguments, each followed by NUL.
 #![no_main]
 
 mod shared;
@@ -12,7 +12,7 @@ use libfuzzer_sys::fuzz_target;
 use lifesign::{build_info, fuzzing};
 use shared::{assert_line, assert_request};
 
-/// Password in the seeds.
+/// The password in the seeds.
 const PASSWORD: &str = "hunter2";
 
 fuzz_target!(|input: &[u8]| {
@@ -55,7 +55,7 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// Whether the password occurs once, in the userinfo or in the query of a URL.
+/// Whether the input contains the password once, in the userinfo or the query of a URL.
 fn is_secret(input: &[u8]) -> bool {
     let input = String::from_utf8_lossy(input);
     let mut parts = input.split(PASSWORD);

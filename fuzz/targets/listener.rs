@@ -1,5 +1,5 @@
-//! One connection of the listener: it ends in time, has at most one response, and does not affect
-//! the next.
+//! Sends the input on one connection of the listener. The connection must end in time, get at most
+//! one response, and not affect the next connection.
 #![no_main]
 
 mod shared;
@@ -16,7 +16,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// The listener's deadline for a connection, and a pause of the client after it.
+/// Time limit of a connection: the listener's own, and a pause of the client after it.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Maximum length of a request head in bytes.
@@ -58,7 +58,7 @@ async fn check(input: &[u8]) {
     let closes = choices.below(2) == 0;
 
     let response = converse(&health, &choices.pieces(input), pause, closes).await;
-    // The listener's status codes, and those with which hyper refuses a request.
+    // The listener's own status codes, and those with which hyper refuses a request.
     let known = [200, 503, 404, 405, 400, 414, 431];
     assert!(
         response.is_none_or(|code| known.contains(&code)),
@@ -100,7 +100,8 @@ async fn converse(health: &Health, pieces: &[&[u8]], pause: Duration, closes: bo
     (!response.is_empty()).then(|| status_code(&response))
 }
 
-/// Returns the status code of a whole response, after which nothing follows.
+/// Returns the status code of a response. Asserts that the response is complete and that nothing
+/// follows it.
 fn status_code(bytes: &[u8]) -> u16 {
     let mut headers = [EMPTY_HEADER; 16];
     let mut response = Response::new(&mut headers);
@@ -110,7 +111,7 @@ fn status_code(bytes: &[u8]) -> u16 {
     let name = "content-length";
     let mut lengths = response.headers.iter();
     let length = lengths.find(|header| header.name.eq_ignore_ascii_case(name));
-    // In response to HEAD, hyper omits a length of 0.
+    // hyper omits a length of 0 in response to HEAD.
     let length = length.map_or("0", |length| str::from_utf8(length.value).expect("digits"));
     let body = bytes.len() - head;
     // A response to HEAD has no body.
@@ -132,7 +133,7 @@ fn is_plain(request: &Request<'_, '_>) -> bool {
         .all(|h| !frames.iter().any(|f| h.name.eq_ignore_ascii_case(f)))
 }
 
-/// Returns the status code of the response to a request that leaves no doubt.
+/// Returns the expected status code of a request, or `None` if more than one is right.
 fn expected(input: &[u8], code: u16) -> Option<u16> {
     let mut headers = [EMPTY_HEADER; 64];
     let mut request = Request::new(&mut headers);

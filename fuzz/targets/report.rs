@@ -1,4 +1,4 @@
-//! Scans a report: the result agrees with serde_json, for a part of a document too.
+//! Scans a report. The result must agree with serde_json, also for a part of a document.
 #![no_main]
 
 mod shared;
@@ -28,7 +28,7 @@ fuzz_target!(|body: &[u8]| {
     }
 });
 
-/// Returns the last value of each key before both are known, or before the status is `pass`.
+/// Returns the last value of each key. Stops when both are known, or when the status is `pass`.
 fn expected(entries: &[(String, String)]) -> (Option<String>, Option<String>) {
     let (mut status, mut output) = (None, None);
     for (key, text) in entries {
@@ -46,7 +46,8 @@ fn expected(entries: &[(String, String)]) -> (Option<String>, Option<String>) {
     (status, output)
 }
 
-/// The string entries of an object in order, with their escapes. Empty for other values.
+/// The string entries of an object in their order, with escapes resolved. Empty if the value is not
+/// an object.
 struct Top(Vec<(String, String)>);
 
 impl<'de> Deserialize<'de> for Top {

@@ -1,4 +1,4 @@
-//! Parses a response: the probe agrees with httparse, however the bytes are split into reads.
+//! Parses a response. The probe must agree with httparse, however the bytes are split into reads.
 #![no_main]
 
 mod shared;
@@ -11,13 +11,13 @@ use lifesign::fuzzing;
 use shared::{Choices, assert_line};
 use socket2::{Domain, Socket, Type};
 
-/// Limits of the probe.
+/// The limits of the probe.
 const HEAD_MAX: usize = 16 * 1024;
 const INTERIM_MAX: usize = 8;
 
 fuzz_target!(|response: &[u8]| {
     let whole = probe(Type::STREAM, [response]);
-    // One read returns one packet.
+    // A read from this kind of socket returns one packet, so each piece is read separately.
     let pieces = Choices::of(response).pieces(response);
     assert_eq!(whole, probe(Type::SEQPACKET, pieces), "in pieces");
 
@@ -76,7 +76,8 @@ fn probe<'a>(kind: Type, pieces: impl IntoIterator<Item = &'a [u8]>) -> Verdict 
     let reason = line
         .strip_prefix("unhealthy: ")
         .expect("the line starts with one of two words");
-    // Every other reason starts with a word.
+    // A status code at the start means that there was a response. All other reasons start with a
+    // word.
     match reason.get(..3).map(str::parse) {
         Some(Ok(code)) => Verdict::Unhealthy(code),
         _ => Verdict::NoResponse,
@@ -85,7 +86,7 @@ fn probe<'a>(kind: Type, pieces: impl IntoIterator<Item = &'a [u8]>) -> Verdict 
 
 enum Parsed {
     Final(u16),
-    /// Incomplete, too long, or with too many interim responses.
+    /// The head is incomplete or too long, or there are too many interim responses.
     Incomplete,
     Malformed,
 }
@@ -99,7 +100,7 @@ fn parse(mut bytes: &[u8], parser: &ParserConfig) -> Parsed {
         let mut few = [EMPTY_HEADER; 64];
         let (mut status, mut code) = parse_head(bytes, parser, &mut few);
         if status == Err(httparse::Error::TooManyHeaders) {
-            // The shortest header line has three bytes.
+            // The shortest header line has three bytes, so this many headers are enough.
             (status, code) = parse_head(bytes, parser, &mut vec![EMPTY_HEADER; bytes.len() / 3]);
         }
         match (status, code) {
@@ -107,7 +108,7 @@ fn parse(mut bytes: &[u8], parser: &ParserConfig) -> Parsed {
             (Ok(Status::Complete(length)), Some(100..200)) => bytes = &bytes[length..],
             (Ok(Status::Complete(_)), Some(code @ 200..)) => return Parsed::Final(code),
             (Ok(Status::Partial), _) => return Parsed::Incomplete,
-            // httparse accepts any three digits, for example 099.
+            // httparse accepts any three digits, for example 099, and the probe does not.
             _ => return Parsed::Malformed,
         }
     }
@@ -124,7 +125,8 @@ fn parse_head<'a>(
     (status, response.code)
 }
 
-/// Accepts the header lines that the probe accepts: every line with a colon, and folded lines.
+/// A configuration in which httparse accepts every header line that the probe accepts: any line
+/// with a colon, and folded lines.
 fn lenient() -> ParserConfig {
     let mut parser = ParserConfig::default();
     parser
@@ -134,8 +136,8 @@ fn lenient() -> ParserConfig {
     parser
 }
 
-/// Replaces what the probe accepts and httparse rejects: other minor versions, any bytes in the reason
-/// phrase, and control characters in headers.
+/// Replaces what only the probe accepts: other minor versions, any bytes in the reason phrase, and
+/// control characters in headers.
 fn normalized(response: &[u8]) -> Vec<u8> {
     let mut normalized = Vec::new();
     for line in response.split_inclusive(|b| *b == b'\n') {

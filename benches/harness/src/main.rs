@@ -1,5 +1,5 @@
-//! `harness PROGRAMS ROUNDS`: runs all available probes against one service, in a new random order each round, prints
-//! the costs of each, and writes `probe.svg`.
+//! `harness PROGRAMS ROUNDS`: runs all available probes against one service, in a new random order
+//! in each round. Prints the costs of each probe, and writes `probe.svg`.
 
 use std::{
     collections::BTreeMap,
@@ -52,7 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Number of first rounds that are not counted, because caches are cold.
+/// Number of rounds at the start whose measurements are dropped, because caches are cold.
 const WARM_UP: usize = 5;
 
 struct Contender {
@@ -119,12 +119,12 @@ fn contenders(programs: &Path, service: &Service) -> Vec<Contender> {
         .collect()
 }
 
-/// The reference service, as PID 1 of its own mount and PID namespace.
+/// The reference service as PID 1, with its own mount and PID namespaces.
 struct Service {
     child: Child,
     process: String,
     url: String,
-    // Kept open, because the service would fail to print to a closed pipe.
+    // Must stay open, because the service cannot print to a closed pipe.
     _stdout: BufReader<std::process::ChildStdout>,
 }
 
@@ -155,7 +155,7 @@ impl Service {
             child,
             _stdout: stdout,
         };
-        // The first probe can fail, because the service may not be healthy yet.
+        // A probe fails until the service is healthy, so the probe is repeated until it succeeds.
         let probe = Contender {
             name: "the first",
             command: vec![
@@ -249,18 +249,18 @@ impl Drop for Service {
 }
 
 struct Sample {
-    /// Nanoseconds.
+    /// In nanoseconds.
     wall: u64,
-    /// Microseconds.
+    /// In microseconds.
     cpu: u64,
     faults: u64,
-    /// KiB.
+    /// In KiB.
     memory: u64,
 }
 
 struct Row {
     name: &'static str,
-    /// In microseconds: the median, and where the middle half begins and ends.
+    /// In microseconds: the median, and the bounds of the middle half.
     wall: [f64; 3],
     cpu: f64,
     faults: u64,
@@ -322,7 +322,7 @@ fn print(rows: &[Row], rounds: usize) {
     }
 }
 
-/// The rows of the chart: part of a row's name, and what a reader calls it.
+/// The bars of the chart: a part of the row's name in the table, and the label in the chart.
 const BARS: [(&str, &str); 9] = [
     ("the floor", "C program that only sends a request"),
     ("**lifesign in the service, musl", "app healthcheck, static"),
@@ -343,7 +343,8 @@ const STYLE: &str = "<style>text{font:15px system-ui,-apple-system,'Segoe UI',Ro
     .ours{fill:#2a7f62}.bold{font-weight:600}@media(prefers-color-scheme:dark){text{fill:#f0f6fc}.note{fill:#9198a1}\
     .page{fill:#0d1117}.bar{fill:#656c76}.ours{fill:#3fb68b}}</style>";
 
-/// Draws a bar for each probe, below its name, so that the chart is narrow enough for a phone.
+/// Draws a bar for each probe. The label is above the bar, so that the chart is narrow enough for a
+/// phone.
 fn plot(rows: &[Row], rounds: usize) -> String {
     const LEFT: f64 = 16.0;
     const WIDTH: f64 = 350.0;
@@ -390,7 +391,7 @@ fn plot(rows: &[Row], rounds: usize) -> String {
     svg + "</svg>\n"
 }
 
-/// xorshift: the order need not be secret, only different.
+/// A xorshift generator. The order only has to differ from round to round.
 struct Random(u64);
 
 impl Random {

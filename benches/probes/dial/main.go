@@ -1,4 +1,4 @@
-// dial HOST:PORT: the smallest possible probe in Go.
+// dial HOST:PORT: the smallest possible probe in Go, which only connects.
 package main
 
 import (

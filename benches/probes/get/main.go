@@ -1,4 +1,4 @@
-// get URL: the probe in most Go images.
+// get URL: the kind of probe that most Go images have.
 package main
 
 import (

@@ -1,4 +1,4 @@
-//! One request to each router, without a network.
+//! Measures one request to each router, without a network.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use http_body_util::BodyExt as _;

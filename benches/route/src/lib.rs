@@ -1,4 +1,4 @@
-//! One health route for each contender, all with the same checks, which pass immediately.
+//! A health route for each contender. All have the same checks, which pass immediately.
 
 use std::sync::{
     Arc,
@@ -19,7 +19,7 @@ use tower::ServiceExt as _;
 /// The contenders, in the order of the tables.
 pub const CONTENDERS: [&str; 4] = ["static", "lifesign", "healthkit", "axum-health"];
 
-/// The number of runs of all checks together.
+/// How often checks have run, all checks together.
 pub type Runs = Arc<AtomicU64>;
 
 /// The path of the contender's readiness route.
@@ -30,7 +30,7 @@ pub fn path(contender: &str) -> &'static str {
     }
 }
 
-/// Returns the contender's router with this number of checks.
+/// Returns the contender's router. It has this number of checks.
 pub async fn router(contender: &str, checks: usize, runs: &Runs) -> Router {
     match contender {
         "static" => fixed(checks, runs).await,

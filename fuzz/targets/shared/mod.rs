@@ -1,20 +1,21 @@
-//! Helpers for several targets.
+//! Helpers that several targets use.
 #![allow(dead_code, reason = "each target uses a part")]
 
 use httparse::{EMPTY_HEADER, Request, Status};
 
-/// Pseudorandom choices seeded by the input, so that the whole input is what a peer sends.
+/// Pseudo-random choices that the input determines. So all bytes of the input can be sent to the
+/// peer.
 pub struct Choices(u64);
 
 impl Choices {
     pub fn of(input: &[u8]) -> Self {
-        // FNV-1a.
+        // FNV-1a, a hash function.
         let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
         Self(input.iter().fold(0xcbf2_9ce4_8422_2325, mix))
     }
 
     pub fn below(&mut self, bound: u32) -> u32 {
-        // xorshift64*; the state is never 0.
+        // The xorshift64* generator, whose state must not be 0.
         self.0 |= u64::from(self.0 == 0);
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -23,7 +24,7 @@ impl Choices {
         high % bound
     }
 
-    /// Splits the input into pieces of 1 to 2048 bytes, the size of the probe's reads.
+    /// Splits the input into pieces of 1 to 2048 bytes. The probe reads up to 2048 bytes at a time.
     pub fn pieces<'a>(&mut self, mut input: &'a [u8]) -> Vec<&'a [u8]> {
         let mut pieces = Vec::new();
         while !input.is_empty() {
@@ -36,7 +37,7 @@ impl Choices {
     }
 }
 
-/// Asserts that a printed line is at most 400 bytes long and does not control a terminal.
+/// Asserts that a printed line has at most 400 bytes and no characters that control a terminal.
 pub fn assert_line(line: &str) {
     assert!(line.len() <= 400, "{} bytes: {line}", line.len());
     let text = line
@@ -47,7 +48,7 @@ pub fn assert_line(line: &str) {
     assert!(!text.contains(is_control), "{text:?}");
 }
 
-/// Asserts that the bytes are exactly one request, with a path if one is given.
+/// Asserts that the bytes are exactly one request. If a path is given, the request must be for it.
 pub fn assert_request(request: &str, path: Option<&str>) {
     let mut headers = [EMPTY_HEADER; 1024];
     let mut head = Request::new(&mut headers);

@@ -1,4 +1,5 @@
-//! Allocations per request, and costs for up to 1000 checks: prints Markdown and writes `checks.svg`.
+//! Measures allocations per request, and the costs of up to 1000 checks. Prints Markdown and writes
+//! `checks.svg`.
 
 use std::{
     alloc::System,
@@ -23,7 +24,7 @@ async fn main() {
     for contender in CONTENDERS {
         let app = router(contender, 50, &Runs::default()).await;
         request(&app, contender).await;
-        // The minimum, because a request that starts a new evaluation allocates more.
+        // The minimum counts, because a request that starts a new evaluation allocates more.
         let (mut count, mut bytes) = (usize::MAX, usize::MAX);
         for _ in 0..1000 {
             let region = Region::new(ALLOCATOR);
@@ -48,7 +49,7 @@ async fn main() {
             let start = Instant::now();
             request(&app, "lifesign").await;
             times.push(start.elapsed());
-            // The checks' tasks end shortly after they have sent their results.
+            // A check's task ends shortly after it has sent its result, and frees memory then.
             tokio::time::sleep(Duration::from_millis(1)).await;
             let change = region.change();
             held = change.bytes_allocated - change.bytes_deallocated;
@@ -66,7 +67,7 @@ async fn main() {
     fs::write("checks.svg", plot(&points)).expect("write checks.svg");
 }
 
-/// Two log-log plots, in which linear growth is parallel to the grey line.
+/// Draws two log-log plots. Where the growth is linear, the curve is parallel to the grey line.
 fn plot(points: &[(f64, f64, f64)]) -> String {
     const SIDE: f64 = 280.0;
     let mut svg = "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"820\" height=\"350\" \
@@ -88,7 +89,8 @@ fn plot(points: &[(f64, f64, f64)]) -> String {
         ),
     ];
     for (left, least, title, values) in panels {
-        // Three decades of checks, four of values.
+        // The horizontal axis has three decades, for the number of checks. The vertical axis has
+        // four.
         let x = |checks: f64| left + checks.log10() / 3.0 * SIDE;
         let y = |value: f64| 20.0 + SIDE - (value / least).log10() / 4.0 * SIDE;
         for decade in 0..=3 {

@@ -1,4 +1,5 @@
-//! `serve CONTENDER CHECKS`: serves the contender's route and prints its URL. `/runs` returns the number of check runs.
+//! `serve CONTENDER CHECKS`: serves the contender's route and prints its URL. The route `/runs`
+//! returns how often checks have run.
 
 use std::{env, error::Error, sync::atomic::Ordering};
 

@@ -1,4 +1,4 @@
-//! Only the probe, without a service.
+//! A program that is only the probe, without a service.
 
 use std::process::ExitCode;
 

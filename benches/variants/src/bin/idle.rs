@@ -1,4 +1,5 @@
-//! The reference service's binary with an empty `main`, for the cost of starting it.
+//! The binary of the reference service with an empty `main`. It shows what starting the binary
+//! costs.
 
 include!(concat!(env!("OUT_DIR"), "/service.rs"));
 

@@ -1,4 +1,4 @@
-//! The reference service without `healthcheck` and `version`.
+//! The reference service without the commands `healthcheck` and `version`.
 #![allow(unused, reason = "`service`, which calls them, is not called")]
 
 include!(concat!(env!("OUT_DIR"), "/service.rs"));
