@@ -13,6 +13,10 @@ use crate::{
     health::{CheckResult, Failure, Need, Pulse, Settings, Snapshot, State},
 };
 
+/// Reason for a failing start, unless only the required checks are missing. `serve_after` calls
+/// `set_ready` after the start-up work.
+const NOT_READY: &str = "starting: set_ready() has not been called yet";
+
 /// Result of a [`Probe`] at one moment, from [`Health::report`].
 ///
 /// The routes serve it. For another framework, convert it into an [`http::Response`], which gets the
@@ -141,16 +145,16 @@ fn output(snapshot: &Snapshot) -> String {
     let broken: Vec<_> = snapshot.heartbeats.iter().filter_map(describe).collect();
     let evaluation = snapshot.evaluation.iter();
     let failing = |need| evaluation.clone().flat_map(move |e| e.failing(need));
+    let required: Vec<_> = failing(Need::Required).map(|r| &*r.check.name).collect();
+    let required = required.join(", ");
     match snapshot.state {
         State::Draining => "draining".to_owned(),
         _ if !broken.is_empty() => broken.join(", "),
-        State::Starting | State::Waiting => {
-            let names: Vec<_> = failing(Need::Required).map(|r| &*r.check.name).collect();
-            match names[..] {
-                [] => "starting".to_owned(),
-                _ => format!("starting, waiting for {}", names.join(", ")),
-            }
-        }
+        State::Starting if required.is_empty() => NOT_READY.to_owned(),
+        State::Starting => format!("{NOT_READY}, waiting for {required}"),
+        // `set_ready` was called during the run that this report shows.
+        State::Waiting if required.is_empty() => "starting: waiting for required checks".to_owned(),
+        State::Waiting => format!("starting: waiting for {required}"),
         State::Ready => {
             let failing = failing(Need::Required).chain(failing(Need::Optional));
             failing.filter_map(failed).collect::<Vec<_>>().join(", ")

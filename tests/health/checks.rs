@@ -88,7 +88,10 @@ async fn a_check_that_hangs_fails_at_the_deadline_and_is_aborted() {
     let (code, body) = fetch(&health, "/health/ready").await;
     assert_eq!(started.elapsed(), Duration::from_millis(800));
     assert_eq!(code, 503);
-    assert_eq!(body["output"], "starting, waiting for hangs");
+    assert_eq!(
+        body["output"],
+        "starting: set_ready() has not been called yet, waiting for hangs"
+    );
     assert_eq!(body["checks"]["hangs:responseTime"][0]["status"], "fail");
     assert_eq!(body["checks"]["well:responseTime"][0]["status"], "pass");
     tokio::task::yield_now().await;

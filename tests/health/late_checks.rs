@@ -45,7 +45,7 @@ async fn cached_results_without_a_late_check_do_not_end_the_start() {
     let (code, body) = fetch(&health, "/health").await;
     assert_eq!(
         (code, body["output"].as_str()),
-        (503, Some("starting, waiting for queue"))
+        (503, Some("starting: waiting for queue"))
     );
 }
 
@@ -66,12 +66,14 @@ async fn evaluation_under_way_does_not_end_the_start() {
 
     health.required("queue", queue.check()).unwrap();
     health.set_ready();
-    report.await.unwrap();
+    let report = report.await.unwrap();
+    let start = br#"{"status":"fail","output":"starting: waiting for required checks","#;
+    assert!(report.body().starts_with(start));
 
     let (code, body) = fetch(&health, "/health").await;
     assert_eq!(
         (code, body["output"].as_str()),
-        (503, Some("starting, waiting for queue"))
+        (503, Some("starting: waiting for queue"))
     );
 }
 

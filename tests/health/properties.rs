@@ -121,7 +121,10 @@ struct Response {
 /// What a response is based on. A service goes through these in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Reason {
+    /// The program has not called `set_ready`.
     Starting,
+    /// A required check has not passed.
+    Waiting,
     /// The service is ready, so its checks and heartbeats decide.
     Failing,
     Draining,
@@ -225,7 +228,8 @@ impl Service {
             status: text(&body["status"]),
             reason: match body["output"].as_str() {
                 Some("draining") => Reason::Draining,
-                Some(output) if output.starts_with("starting") => Reason::Starting,
+                Some(output) if output.starts_with("starting: set_ready()") => Reason::Starting,
+                Some(output) if output.starts_with("starting: waiting for ") => Reason::Waiting,
                 _ => Reason::Failing,
             },
             entries,
@@ -339,7 +343,12 @@ impl Model {
         } else if live {
             (200, "pass", Reason::Failing)
         } else if !ready {
-            (503, "fail", Reason::Starting)
+            let reason = if self.ready_set {
+                Reason::Waiting
+            } else {
+                Reason::Starting
+            };
+            (503, "fail", reason)
         } else if required && readiness {
             (503, "fail", Reason::Failing)
         } else if required || self.any_fails(false) {

@@ -54,12 +54,21 @@ async fn starting_lasts_until_required_checks_have_passed_once() {
     db.set_broken(true);
     let health = builder().required("db", db.check()).build().unwrap();
     assert_eq!(row(&health).await, ["503 fail", "503 fail", "200 pass"]);
+    let (_, body) = fetch(&health, "/health").await;
+    let not_ready = "starting: set_ready() has not been called yet";
+    assert_eq!(body["output"], format!("{not_ready}, waiting for db"));
+    db.set_broken(false);
+    next_second().await;
+    assert_eq!(row(&health).await, ["503 fail", "503 fail", "200 pass"]);
+    let (_, body) = fetch(&health, "/health").await;
+    assert_eq!(body["output"], not_ready);
 
+    db.set_broken(true);
     health.set_ready();
     next_second().await;
     assert_eq!(row(&health).await, ["503 fail", "503 fail", "200 pass"]);
     let (_, body) = fetch(&health, "/health").await;
-    assert_eq!(body["output"], "starting, waiting for db");
+    assert_eq!(body["output"], "starting: waiting for db");
 
     db.set_broken(false);
     next_second().await;

@@ -315,7 +315,8 @@ async fn start_is_reported_until_it_is_done() -> Result {
 
     let response = ask(&mut client, "/health").await?;
     assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
-    assert!(response.contains(r#""output":"starting""#), "{response}");
+    let output = r#""output":"starting: set_ready() has not been called yet""#;
+    assert!(response.contains(output), "{response}");
     let response = ask(&mut client, "/").await?;
     assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
     assert!(response.ends_with("starting\n"), "{response}");

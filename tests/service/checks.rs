@@ -19,12 +19,12 @@ fn a_required_store_delays_readiness_until_it_is_up() {
         let response = service.get(path);
         assert_eq!(
             response.verdict(),
-            "503 fail: starting, waiting for store",
+            "503 fail: starting: waiting for store",
             "{path}"
         );
     }
     assert_eq!(service.get("/health/live").verdict(), "200 pass");
-    let waiting = "503 fail: starting, waiting for store";
+    let waiting = "503 fail: starting: waiting for store";
     assert_unhealthy(&service.healthcheck(&[]), waiting);
     assert_unhealthy(&service.healthcheck(&["--ready"]), waiting);
     assert_healthy(&service.healthcheck(&["--live"]), "pass");

@@ -154,7 +154,7 @@ fn a_recovered_store_does_not_end_the_drain() {
     let service = container.service(&[LONG_DRAIN, redis.variable()]);
     assert_eq!(
         service.get("/health").verdict(),
-        "503 fail: starting, waiting for store"
+        "503 fail: starting: waiting for store"
     );
 
     service.signal("TERM");

@@ -34,8 +34,8 @@ pub const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 pub const HEALTHY: &str = "healthy: 200 in # ms";
 
 pub const REPORT: &str =
-    r#"{"status":"fail","output":"starting, waiting for postgres","checks":{}}"#;
-pub const WAITING: &str = "unhealthy: 503 fail: starting, waiting for postgres";
+    r#"{"status":"fail","output":"starting: waiting for postgres","checks":{}}"#;
+pub const WAITING: &str = "unhealthy: 503 fail: starting: waiting for postgres";
 
 /// Scenarios for which the probe keeps the same promise. The promise is the name of their test.
 pub struct Table {

@@ -307,7 +307,7 @@ pub fn an_unhealthy_report_gives_its_reason() -> Table {
         "cut off before the reason": [Receive, send(response("503 X", half))] => "unhealthy: 503 fail",
         "without a reason": unavailable(r#"{"status":"fail"}"#) => "unhealthy: 503 fail",
         "with another code": responds(response("500 Oops", REPORT))
-            => "unhealthy: 500 fail: starting, waiting for postgres",
+            => "unhealthy: 500 fail: starting: waiting for postgres",
         "with a status that passes": unavailable(r#"{"status":"pass"}"#) => "unhealthy: 503 pass",
     })
 }

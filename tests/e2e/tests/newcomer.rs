@@ -103,7 +103,7 @@ fn a_newcomer_gets_a_service_that_names_its_failing_check() {
     let unhealthy = String::from_utf8(probe(&[]).stderr).unwrap();
     assert_eq!(
         unhealthy,
-        "unhealthy: 503 fail: starting, waiting for postgres\n"
+        "unhealthy: 503 fail: starting: waiting for postgres\n"
     );
 }
 
