@@ -72,7 +72,7 @@ impl Program {
         terminal.write_all(b"\x03").expect("a terminal");
     }
 
-    fn spawn(command: &mut Command, environment: &[(&str, &str)]) -> Self {
+    pub(crate) fn spawn(command: &mut Command, environment: &[(&str, &str)]) -> Self {
         let mut child = command
             .envs(environment.iter().copied())
             .stdin(Stdio::piped())

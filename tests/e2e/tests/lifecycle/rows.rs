@@ -2,14 +2,17 @@
 
 use std::{
     io::{Read, Write},
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener, TcpStream},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
 
+use socket2::{Domain, Socket, Type};
+
 use crate::{
-    http2::{DATA, GOAWAY, HEADERS, Http2},
-    process::{Program, connect},
+    http2::{DATA, GOAWAY, HEADERS, Http2, SETTINGS},
+    process::{Program, connect, eventually, get},
 };
 
 const DELAY: Duration = Duration::from_secs(5);
@@ -29,14 +32,114 @@ enum Ends {
 
 use Ends::{AfterTheDelay, AfterTheTimeout, AtOnce};
 
+/// The columns of the table: three programs of `tests/lifecycle/program.rs`, and `examples/service.rs`
+/// with a Redis that never replies to a visit.
+const SERVICES: [&str; 4] = ["serve", "pieces", "worker", "reference"];
+
 struct Row {
     client: &'static str,
     /// Connects, and sends and receives what the client does before the signal. The connection
     /// stays open as long as the returned value exists.
     connect: fn(SocketAddr) -> Box<dyn Send>,
-    serve: Ends,
-    pieces: Ends,
+    /// For each of [`SERVICES`]: `None` if the service has no route, or no HTTP/2, for this client.
+    ends: [Option<Ends>; SERVICES.len()],
 }
+
+const DELAYED: Option<Ends> = Some(AfterTheDelay);
+const CUT: Option<Ends> = Some(AfterTheTimeout);
+const NOW: Option<Ends> = Some(AtOnce);
+
+const ROWS: [Row; 15] = [
+    Row {
+        client: "silent",
+        connect: |address| http1(address, "", false),
+        ends: [DELAYED, DELAYED, NOW, DELAYED],
+    },
+    Row {
+        client: "one byte",
+        connect: |address| http1(address, "G", false),
+        ends: [DELAYED, CUT, NOW, DELAYED],
+    },
+    Row {
+        client: "half a head",
+        connect: |address| http1(address, "GET / HTTP/1.1\r\nHost", false),
+        ends: [DELAYED, CUT, NOW, DELAYED],
+    },
+    Row {
+        client: "kept after a response",
+        connect: |address| http1(address, HEALTH, true),
+        ends: [DELAYED, DELAYED, NOW, DELAYED],
+    },
+    Row {
+        client: "half a head, pipelined",
+        connect: |address| {
+            let one_and_a_half = format!("{HEALTH}GET / HTTP/1.1\r\nHost");
+            http1(address, &one_and_a_half, true)
+        },
+        ends: [DELAYED, DELAYED, NOW, DELAYED],
+    },
+    Row {
+        client: "endless upload",
+        connect: |address| {
+            let head = "POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000\r\n\r\nx";
+            http1(address, head, false)
+        },
+        // The worker and the reference service have no such route. They respond with 404 at once.
+        ends: [CUT, CUT, NOW, DELAYED],
+    },
+    Row {
+        client: "response never read",
+        connect: |address| http1(address, "GET /large HTTP/1.1\r\nHost: test\r\n\r\n", true),
+        ends: [CUT, CUT, None, None],
+    },
+    Row {
+        client: "responses never read",
+        connect: requests_without_end,
+        ends: [CUT, CUT, None, CUT],
+    },
+    Row {
+        client: "response that never comes",
+        connect: |address| http1(address, "GET / HTTP/1.1\r\nHost: test\r\n\r\n", false),
+        ends: [None, None, None, CUT],
+    },
+    Row {
+        client: "event stream",
+        connect: |address| http1(address, "GET /events HTTP/1.1\r\nHost: test\r\n\r\n", true),
+        ends: [CUT, CUT, None, None],
+    },
+    Row {
+        client: "HTTP/2, open stream",
+        connect: |address| http2(address, "/events", DATA),
+        ends: [CUT, CUT, None, None],
+    },
+    Row {
+        client: "HTTP/2, response that never comes",
+        connect: |address| http2(address, "/", SETTINGS),
+        ends: [None, None, None, CUT],
+    },
+    Row {
+        client: "HTTP/2, idle",
+        connect: |address| http2(address, "/health/live", DATA),
+        ends: [DELAYED, DELAYED, None, DELAYED],
+    },
+    Row {
+        client: "HTTP/2, idle and frozen",
+        connect: |address| {
+            let mut client = Http2::connect(address);
+            client.get(1, "/health/live");
+            client.read_until(DATA);
+            Box::new(client)
+        },
+        ends: [DELAYED, CUT, None, DELAYED],
+    },
+    Row {
+        client: "HTTP/2, preface only",
+        connect: |address| Box::new(Http2::connect(address)),
+        ends: [DELAYED, CUT, None, DELAYED],
+    },
+];
+
+const HEALTH: &str = "GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n";
 
 /// Sends a request. Reads the first byte of the response if `responds` is true.
 fn http1(address: SocketAddr, request: &str, responds: bool) -> Box<dyn Send> {
@@ -45,6 +148,19 @@ fn http1(address: SocketAddr, request: &str, responds: bool) -> Box<dyn Send> {
     if responds {
         stream.read_exact(&mut [0]).expect("a response");
     }
+    Box::new(stream)
+}
+
+/// Sends requests without reading any response, until the server cannot write and stops reading.
+fn requests_without_end(address: SocketAddr) -> Box<dyn Send> {
+    let stream = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    stream.set_recv_buffer_size(4096).expect("a socket");
+    stream.connect(&address.into()).expect("a connection");
+    let mut stream = TcpStream::from(stream);
+    let blocked = Some(Duration::from_secs(1));
+    stream.set_write_timeout(blocked).expect("a socket");
+    let requests = HEALTH.repeat(1000);
+    while stream.write_all(requests.as_bytes()).is_ok() {}
     Box::new(stream)
 }
 
@@ -57,133 +173,84 @@ fn http2(address: SocketAddr, path: &str, until: u8) -> Box<dyn Send> {
     Box::new(())
 }
 
-const ROWS: [Row; 11] = [
-    Row {
-        client: "silent",
-        connect: |address| http1(address, "", false),
-        serve: AfterTheDelay,
-        pieces: AfterTheDelay,
-    },
-    Row {
-        client: "one byte",
-        connect: |address| http1(address, "G", false),
-        serve: AfterTheDelay,
-        pieces: AfterTheTimeout,
-    },
-    Row {
-        client: "half a head",
-        connect: |address| http1(address, "GET / HTTP/1.1\r\nHost", false),
-        serve: AfterTheDelay,
-        pieces: AfterTheTimeout,
-    },
-    Row {
-        client: "kept after a response",
-        connect: |address| http1(address, "GET /health HTTP/1.1\r\nHost: test\r\n\r\n", true),
-        serve: AfterTheDelay,
-        pieces: AfterTheDelay,
-    },
-    Row {
-        client: "endless upload",
-        connect: |address| {
-            let head = "POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000\r\n\r\nx";
-            http1(address, head, false)
-        },
-        serve: AfterTheTimeout,
-        pieces: AfterTheTimeout,
-    },
-    Row {
-        client: "response never read",
-        connect: |address| http1(address, "GET /large HTTP/1.1\r\nHost: test\r\n\r\n", true),
-        serve: AfterTheTimeout,
-        pieces: AfterTheTimeout,
-    },
-    Row {
-        client: "event stream",
-        connect: |address| http1(address, "GET /events HTTP/1.1\r\nHost: test\r\n\r\n", true),
-        serve: AfterTheTimeout,
-        pieces: AfterTheTimeout,
-    },
-    Row {
-        client: "HTTP/2, open stream",
-        connect: |address| http2(address, "/events", DATA),
-        serve: AfterTheTimeout,
-        pieces: AfterTheTimeout,
-    },
-    Row {
-        client: "HTTP/2, idle",
-        connect: |address| http2(address, "/", DATA),
-        serve: AfterTheDelay,
-        pieces: AfterTheDelay,
-    },
-    Row {
-        client: "HTTP/2, idle and frozen",
-        connect: |address| {
-            let mut client = Http2::connect(address);
-            client.get(1, "/");
-            client.read_until(DATA);
-            Box::new(client)
-        },
-        serve: AfterTheDelay,
-        pieces: AfterTheTimeout,
-    },
-    Row {
-        client: "HTTP/2, preface only",
-        connect: |address| Box::new(Http2::connect(address)),
-        serve: AfterTheDelay,
-        pieces: AfterTheTimeout,
-    },
-];
-
 #[test]
 fn every_service_ends_in_time() {
-    println!("| client | serve | pieces | worker |");
-    println!("|---|--:|--:|--:|");
+    println!("| client | {} |", SERVICES.join(" | "));
+    println!("|---|--:|--:|--:|--:|");
+    let redis = redis_that_counts_nothing();
     thread::scope(|scope| {
         for row in &ROWS {
             scope.spawn(move || {
-                let took = thread::scope(|scope| {
-                    let modes = [
-                        ("serve", row.serve),
-                        ("pieces", row.pieces),
-                        ("worker", AtOnce),
-                    ];
-                    let runs = modes.map(|(mode, ends)| scope.spawn(move || end(row, mode, ends)));
-                    runs.map(|run| run.join().expect("no failure"))
+                let cells = thread::scope(|scope| {
+                    let services = SERVICES.iter().zip(row.ends);
+                    let runs: Vec<_> = services
+                        .map(|(service, ends)| scope.spawn(move || end(row, service, ends?, redis)))
+                        .collect();
+                    runs.into_iter()
+                        .map(|run| run.join().expect("no failure").unwrap_or_default())
+                        .collect::<Vec<_>>()
                 });
-                let cell = |took: Option<Duration>| {
-                    took.map_or("".to_owned(), |took| format!("{:.2} s", took.as_secs_f64()))
-                };
-                let [serve, pieces, worker] = took.map(cell);
-                println!("| {} | {serve} | {pieces} | {worker} |", row.client);
+                println!("| {} | {} |", row.client, cells.join(" | "));
             });
         }
     });
 }
 
-fn end(row: &Row, mode: &str, ends: Ends) -> Option<Duration> {
-    // The worker's listener has no routes with large or endless responses, and no HTTP/2.
-    if mode == "worker"
-        && ["response", "event", "HTTP/2"]
-            .iter()
-            .any(|it| row.client.starts_with(it))
-    {
-        return None;
-    }
-    let (program, address) = Program::listening(mode, &[]);
+/// Returns how long the service took to end.
+fn end(row: &Row, service: &str, ends: Ends, redis: SocketAddr) -> Option<String> {
+    let (program, address) = match service {
+        "reference" => reference(redis),
+        mode => Program::listening(mode, &[]),
+    };
     let _held = (row.connect)(address);
 
     program.signal("TERM");
     let end = program.end();
 
-    assert_eq!(end.code, Some(0), "{mode}, {}: {}", row.client, end.log);
-    let (from, to) = match ends {
-        AtOnce => (Duration::ZERO, Duration::ZERO),
-        AfterTheDelay => (DELAY, DELAY),
-        AfterTheTimeout => (DELAY + TIMEOUT, DELAY + TIMEOUT),
+    assert_eq!(end.code, Some(0), "{service}, {}: {}", row.client, end.log);
+    let from = match ends {
+        AtOnce => Duration::ZERO,
+        AfterTheDelay => DELAY,
+        AfterTheTimeout => DELAY + TIMEOUT,
     };
-    let range = from..to + MARGIN;
-    assert!(range.contains(&end.took), "{mode}, {}: {end:?}", row.client);
-    Some(end.took)
+    let range = from..from + MARGIN;
+    assert!(
+        range.contains(&end.took),
+        "{service}, {}: {end:?}",
+        row.client
+    );
+    Some(format!("{:.2} s", end.took.as_secs_f64()))
+}
+
+/// Starts the reference service.
+fn reference(redis: SocketAddr) -> (Program, SocketAddr) {
+    let redis = redis.to_string();
+    let environment = [("HOST", "127.0.0.1"), ("PORT", "0"), ("REDIS", &*redis)];
+    let service = &mut Command::new(env!("CARGO_BIN_EXE_service"));
+    let program = Program::spawn(service, &environment);
+    let address = program.address();
+    eventually("it is ready", || {
+        let response = get(address, "/health").ok()?;
+        response.starts_with("HTTP/1.1 200").then_some(())
+    });
+    (program, address)
+}
+
+/// A Redis that replies to PING, and to nothing else.
+fn redis_that_counts_nothing() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    thread::spawn(move || {
+        let mut open = Vec::new();
+        for mut stream in listener.incoming().flatten() {
+            let mut command = [0; 4];
+            if stream.read_exact(&mut command).is_ok() && command == *b"PING" {
+                let _ = stream.write_all(b"+PONG\r\n");
+            }
+            open.push(stream);
+        }
+    });
+    address
 }
 
 #[test]
