@@ -10,10 +10,10 @@ use crate::process::connect;
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
 pub(crate) const SETTINGS: u8 = 4;
-const PING: u8 = 6;
+pub(crate) const PING: u8 = 6;
 pub(crate) const GOAWAY: u8 = 7;
 
-const ACK: u8 = 1;
+pub(crate) const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
@@ -77,6 +77,11 @@ impl Http2 {
     pub(crate) fn data(&mut self, stream: u32, payload: &[u8]) {
         self.send(DATA, 0, stream, payload)
             .expect("an open connection");
+    }
+
+    /// Sends a ping. When the server acknowledges it, it has received all earlier frames.
+    pub(crate) fn ping(&mut self) {
+        self.send(PING, 0, 0, &[0; 8]).expect("an open connection");
     }
 
     /// Reads a frame. Acknowledges settings and pings, as every client must.

@@ -11,8 +11,8 @@ use std::{
 use socket2::{Domain, Socket, Type};
 
 use crate::{
-    http2::{DATA, GOAWAY, HEADERS, Http2, SETTINGS},
-    process::{Program, connect, eventually, get},
+    http2::{ACK, DATA, GOAWAY, HEADERS, Http2, PING, SETTINGS},
+    process::{Program, connect, drains, eventually, get},
 };
 
 const DELAY: Duration = Duration::from_secs(5);
@@ -295,4 +295,32 @@ fn http2_clients_are_asked_to_leave_at_the_signal() {
         "{frames:?}"
     );
     assert_eq!(program.end().code, Some(0));
+}
+
+/// Before its first response, a client takes GOAWAY for a refusal, and connects again.
+#[test]
+fn http2_client_is_not_asked_to_leave_before_its_request() {
+    let (program, address) = Program::listening("serve", &[]);
+    program.signal("TERM");
+    drains(address);
+
+    let mut client = Http2::connect(address);
+    // Twice, because the server can receive the first ping together with the preface.
+    for _ in 0..2 {
+        client.ping();
+        loop {
+            let frame = client.read().expect("a frame");
+            assert_ne!(frame.kind, GOAWAY, "{frame:?}");
+            if frame.kind == PING && frame.flags & ACK != 0 {
+                break;
+            }
+        }
+    }
+    client.get(1, "/");
+    let frames = client.read_to_end();
+
+    let body = frames.iter().find(|frame| frame.kind == DATA);
+    assert_eq!(body.expect("a body").payload, b"hello\n");
+    let goaway = frames.iter().any(|frame| frame.kind == GOAWAY);
+    assert!(goaway, "{frames:?}");
 }
