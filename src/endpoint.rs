@@ -177,13 +177,15 @@ impl fmt::Display for Host {
 impl Host {
     /// Returns the addresses to try, in order: the second if connecting to the first fails.
     ///
-    /// A wildcard address stands for the loopback address of its family. `[::]` stands for both:
-    /// listeners accept IPv4 too unless `bindv6only` is set, and a container may have no `::1`.
+    /// A wildcard address stands for the loopback address of its family. `[::]` stands for both,
+    /// because a container may have no `::1`. IPv6 comes first: if `bindv6only` is set, the IPv4
+    /// port can belong to another service.
     pub(crate) fn addresses(self, port: u16) -> (SocketAddr, Option<SocketAddr>) {
         let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
         match self {
-            Self::Localhost | Self::Ip(IpAddr::V6(Ipv6Addr::UNSPECIFIED)) => (v4, Some(v6)),
+            Self::Localhost => (v4, Some(v6)),
+            Self::Ip(IpAddr::V6(Ipv6Addr::UNSPECIFIED)) => (v6, Some(v4)),
             Self::Ip(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) => (v4, None),
             Self::Ip(ip) => ((ip, port).into(), None),
             Self::Scoped(ip, scope) => (SocketAddrV6::new(ip, port, 0, scope).into(), None),

@@ -2,7 +2,7 @@
 //! `cfg(fuzzing)`.
 #![expect(clippy::must_use_candidate, reason = "not part of the API")]
 
-use std::{ffi::OsString, io, sync::Arc, time::Duration};
+use std::{ffi::OsString, fmt, io, sync::Arc, time::Duration};
 
 use socket2::Socket;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -31,11 +31,11 @@ pub fn arguments(
     args: impl Iterator<Item = OsString>,
     env: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Option<(Endpoint, Duration, String)>, String> {
-    let unhealthy = |invalid| line(format_args!("unhealthy: {invalid}"));
-    let Some(options) = Options::parse(args).map_err(unhealthy)? else {
+    let unhealthy = |error: &dyn fmt::Display| line(format_args!("unhealthy: {error}"));
+    let Some(options) = Options::parse(args).map_err(|e| unhealthy(&e))? else {
         return Ok(None);
     };
-    let (request, _) = resolve(build.name(), options, env).map_err(unhealthy)?;
+    let (request, _) = resolve(build.name(), options, env).map_err(|e| unhealthy(&e))?;
     let encoded = request.encode();
     Ok(Some((request.endpoint, request.timeout, encoded)))
 }
@@ -54,12 +54,12 @@ pub fn summary(body: &[u8]) -> (Option<String>, Option<String>) {
     (status.map(Into::into), output)
 }
 
-pub fn advertised(text: &str) -> Option<(Endpoint, [&str; 3])> {
+pub fn advertised(text: &str) -> Option<(Endpoint, [&str; 3], &str)> {
     advertise::parse(text)
 }
 
-pub fn advertise(endpoint: &Endpoint, paths: [&str; 3]) -> io::Result<String> {
-    advertise::encode(endpoint, paths)
+pub fn advertise(endpoint: &Endpoint, paths: [&str; 3], instance: &str) -> io::Result<String> {
+    advertise::encode(endpoint, paths, instance)
 }
 
 /// Serves one connection of a [`Listener`](crate::Listener).
@@ -74,5 +74,6 @@ fn get(endpoint: Endpoint, path: &str) -> Request {
         headers: Vec::new(),
         // Never expires: libFuzzer ends a run that hangs earlier.
         timeout: Duration::from_secs(60),
+        expected: None,
     }
 }

@@ -91,6 +91,8 @@ mod shutdown;
 mod advertise;
 #[cfg(feature = "core")]
 mod endpoint;
+#[cfg(feature = "core")]
+mod identity;
 
 // The probe: the command line, and its one request.
 #[cfg(feature = "core")]

@@ -5,12 +5,13 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::{
     Health, Probe, Status,
     health::{CheckResult, Failure, Need, Pulse, Settings, Snapshot, State},
+    identity,
 };
 
 /// Reason for a failing start, unless only the required checks are missing. `serve_after` calls
@@ -19,8 +20,9 @@ const NOT_READY: &str = "starting: set_ready() has not been called yet";
 
 /// Result of a [`Probe`] at one moment, from [`Health::report`].
 ///
-/// The routes serve it. For another framework, convert it into an [`http::Response`], which gets the
-/// status code, the headers and the body. A report never contains the text of a check's error.
+/// The routes serve it. For another framework, convert it into an [`http::Response`], or send its
+/// [status code](Self::http_status), its [headers](Self::headers) and its [body](Self::body). A
+/// report never contains the text of a check's error.
 #[derive(Debug, Clone)]
 pub struct Report {
     status: Status,
@@ -70,10 +72,23 @@ impl Report {
         self.status_code().as_u16()
     }
 
-    /// Returns the body, of type `application/health+json`.
+    /// Returns the body.
     #[must_use]
     pub fn body(&self) -> &[u8] {
         &self.body
+    }
+
+    /// Returns the headers of the response, for a framework that does not use the crate `http`.
+    ///
+    /// A media type, `Cache-Control: no-store`, and the header by which `healthcheck` recognizes its
+    /// own service.
+    pub fn headers(&self) -> impl Iterator<Item = (&'static str, &'static str)> + use<> {
+        let fixed = [
+            ("content-type", "application/health+json"),
+            ("cache-control", "no-store"),
+        ];
+        let instance = identity::own().map(|instance| (identity::HEADER, instance));
+        fixed.into_iter().chain(instance)
     }
 
     const fn status_code(&self) -> StatusCode {
@@ -87,12 +102,13 @@ impl Report {
 impl<B: From<Bytes>> From<Report> for Response<B> {
     fn from(report: Report) -> Self {
         let status_code = report.status_code();
+        let headers = report.headers().map(|(name, value)| {
+            let name = HeaderName::from_static(name);
+            (name, HeaderValue::from_static(value))
+        });
         let mut response = Self::new(report.body.into());
         *response.status_mut() = status_code;
-        let headers = response.headers_mut();
-        let media_type = HeaderValue::from_static("application/health+json");
-        headers.insert(header::CONTENT_TYPE, media_type);
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response.headers_mut().extend(headers);
         response
     }
 }

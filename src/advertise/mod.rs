@@ -3,7 +3,7 @@
 #[cfg(target_os = "linux")]
 mod shm;
 
-use std::io;
+use std::{fmt, io};
 
 use tracing::warn;
 
@@ -11,7 +11,9 @@ use tracing::warn;
 pub(crate) use self::shm::find;
 #[cfg(not(target_os = "linux"))]
 use crate::Probe;
-use crate::{Endpoint, Health, endpoint::parse_path, health::lock};
+use crate::{
+    Endpoint, Health, endpoint::parse_path, health::lock, identity::is_number, probe::Cause,
+};
 
 /// First line of an advertisement: the version of its format.
 const FORMAT: &str = "lifesign 1";
@@ -22,9 +24,10 @@ impl Health {
     /// Takes the address that the listener reports, or an [`Endpoint`] for HTTPS and Unix sockets.
     /// A second call replaces the first. On Linux the endpoint is written to a file in `/dev/shm`,
     /// which is named after the container's mount namespace and the service, and which is locked
-    /// for as long as this process lives. The file contains nothing but addresses and paths.
-    /// Without `/dev/shm` this logs a warning, and on other systems it does nothing: there
-    /// `healthcheck` uses `LIFESIGN_URL` or `PORT`.
+    /// for as long as this process lives. The file contains addresses and paths, and the number by
+    /// which the probe recognizes the service's responses. If it cannot be written this logs a
+    /// warning, and on other systems it does nothing: there `healthcheck` uses `LIFESIGN_URL` or
+    /// `PORT`.
     pub fn advertise(&self, endpoint: impl Into<Endpoint>) -> &Self {
         self.advertise_endpoint(&endpoint.into());
         self
@@ -40,7 +43,7 @@ impl Health {
         let file = publish(settings.build.name(), endpoint, paths).unwrap_or_else(|error| {
             warn!(
                 %endpoint, %error,
-                "the endpoint could not be advertised: healthcheck will use LIFESIGN_URL or PORT"
+                "the endpoint could not be advertised: set LIFESIGN_URL for healthcheck"
             );
             None
         });
@@ -55,29 +58,78 @@ fn publish(
     endpoint: &Endpoint,
     paths: [&str; 3],
 ) -> io::Result<Option<shm::LockedFile>> {
-    shm::LockedFile::create(service, &encode(endpoint, paths)?).map(Some)
+    let instance = crate::identity::own().ok_or(io::ErrorKind::NotFound)?;
+    shm::LockedFile::create(service, &encode(endpoint, paths, instance)?).map(Some)
 }
 
 #[cfg(not(target_os = "linux"))]
 fn publish(_service: &str, endpoint: &Endpoint, paths: [&str; 3]) -> io::Result<Option<()>> {
-    encode(endpoint, paths).map(|_| None)
+    encode(endpoint, paths, "0000000000000000").map(|_| None)
 }
 
-/// Returns the endpoint of the running service of this name, and the path of its route for `probe`.
+/// Returns the advertisement of the running service of this name.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn find(_service: &str, _probe: Probe) -> Option<(Endpoint, String)> {
-    None
+pub(crate) fn find(_service: &str, _probe: Probe) -> Result<Advertised, NotFound> {
+    Err(NotFound::Impossible("this system is not Linux"))
 }
 
-/// Returns the text of an advertisement: the format, the endpoint and the paths of the routes in the
-/// order of [`Probe`](crate::Probe), each on a line.
+/// What a probe needs to know of an advertisement.
+#[derive(Debug)]
+pub(crate) struct Advertised {
+    pub(crate) endpoint: Endpoint,
+    /// Path of the route for the probe.
+    pub(crate) path: String,
+    /// The number that the responses carry; see [`identity`].
+    pub(crate) instance: String,
+}
+
+/// Why there is no address to probe.
+#[derive(Debug)]
+pub(crate) enum NotFound {
+    /// No service of this container advertises itself under this name, and none runs this executable.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "no service can"))]
+    NotAdvertised {
+        service: String,
+        /// Name of another service that advertises itself.
+        other: Option<String>,
+    },
+    /// Services cannot advertise themselves here.
+    Impossible(&'static str),
+    /// A service may be advertised, but the attempt to read about it failed.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "nothing is read")
+    )]
+    Unreadable(io::Error),
+}
+
+impl fmt::Display for NotFound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAdvertised { service, other } => {
+                write!(f, "{service:?} advertises no address in this container")?;
+                if let Some(other) = other {
+                    write!(f, ", only {other:?} does")?;
+                }
+                f.write_str(
+                    ": it has not started yet, has ended, or calls neither `serve` nor `advertise`",
+                )
+            }
+            Self::Impossible(why) => f.write_str(why),
+            Self::Unreadable(error) => write!(f, "cannot read /dev/shm: {}", Cause(error)),
+        }
+    }
+}
+
+/// Returns the text of an advertisement: the format, the endpoint, the paths of the routes in the
+/// order of [`Probe`](crate::Probe), and the number of the instance, each on a line.
 ///
 /// Fails if a probe could not parse it, for example because the port is 0.
-pub(crate) fn encode(endpoint: &Endpoint, paths: [&str; 3]) -> io::Result<String> {
+pub(crate) fn encode(endpoint: &Endpoint, paths: [&str; 3], instance: &str) -> io::Result<String> {
     let [health, ready, live] = paths;
-    let text = format!("{FORMAT}\n{endpoint}\n{health}\n{ready}\n{live}\n");
+    let text = format!("{FORMAT}\n{endpoint}\n{health}\n{ready}\n{live}\n{instance}\n");
     match parse(&text) {
-        Some(parsed) if parsed == (endpoint.clone(), paths) => Ok(text),
+        Some(parsed) if parsed == (endpoint.clone(), paths, instance) => Ok(text),
         _ => Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             "expected the address that a listener reports",
@@ -86,7 +138,7 @@ pub(crate) fn encode(endpoint: &Endpoint, paths: [&str; 3]) -> io::Result<String
 }
 
 /// Parses the text of an advertisement.
-pub(crate) fn parse(text: &str) -> Option<(Endpoint, [&str; 3])> {
+pub(crate) fn parse(text: &str) -> Option<(Endpoint, [&str; 3], &str)> {
     let mut lines = text.strip_suffix('\n')?.split('\n');
     if lines.next()? != FORMAT {
         return None;
@@ -96,5 +148,9 @@ pub(crate) fn parse(text: &str) -> Option<(Endpoint, [&str; 3])> {
     };
     let mut path = || parse_path(lines.next()?).ok();
     let paths = [path()?, path()?, path()?];
-    lines.next().is_none().then_some((endpoint, paths))
+    let instance = lines.next().filter(|line| is_number(line))?;
+    lines
+        .next()
+        .is_none()
+        .then_some((endpoint, paths, instance))
 }

@@ -23,11 +23,11 @@ use std::{
     },
     path::{Path, PathBuf},
     process,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
-use super::parse;
-use crate::{Endpoint, Probe};
+use super::{Advertised, NotFound, parse};
+use crate::{Probe, identity};
 
 const DIRECTORY: &str = "/dev/shm";
 
@@ -40,6 +40,9 @@ const SIZE_MAX: usize = 4096;
 /// Maximum number of directory entries to read. Whoever shares the directory can fill it: this many
 /// entries delay a probe by some milliseconds.
 const ENTRIES_MAX: usize = 10_000;
+
+/// Age from which a draft is that of a killed service.
+const DRAFT_AGE_MAX: Duration = Duration::from_secs(10);
 
 /// The locked file of a service, removed when it is dropped.
 #[derive(Debug)]
@@ -58,22 +61,25 @@ impl LockedFile {
         let other_path = format!("{path}{}", since.as_nanos());
         // Written under a hidden name, so that probes never see a part of it.
         let draft = other_path.replacen("/lifesign.", "/.lifesign.", 1);
-        let mut file = OpenOptions::new()
+        let file = OpenOptions::new()
             .write(true)
             .create_new(true)
             // Nobody else can open the file, and so lock it, before this process has locked it.
             .mode(0o600)
             .open(&draft)?;
-        file.try_lock()?;
-        // Independent of the umask, because a probe may run as another user.
-        file.set_permissions(fs::Permissions::from_mode(0o644))?;
-        let rename = |path: String| fs::rename(&draft, &path).map(|()| path.into());
-        let path = file
-            .write_all(text.as_bytes())
-            .and_then(|()| rename(path).or_else(|_| rename(other_path)))
-            .inspect_err(|_| drop(fs::remove_file(&draft)))?;
-        Ok(Self { path, file })
+        let rename = |path: &String| fs::rename(&draft, path).map(|()| path.into());
+        write_locked(&file, text)
+            .and_then(|()| rename(&path).or_else(|_| rename(&other_path)))
+            .inspect_err(|_| drop(fs::remove_file(&draft)))
+            .map(|path| Self { path, file })
     }
+}
+
+fn write_locked(mut file: &File, text: &str) -> io::Result<()> {
+    file.try_lock()?;
+    // Independent of the umask, because a probe may run as another user.
+    file.set_permissions(fs::Permissions::from_mode(0o644))?;
+    file.write_all(text.as_bytes())
 }
 
 impl Drop for LockedFile {
@@ -98,11 +104,15 @@ fn remove_stale_files() {
         return;
     };
     for entry in entries.take(ENTRIES_MAX).flatten() {
-        if entry.file_name().as_bytes().starts_with(b"lifesign.")
+        let name = entry.file_name();
+        let is_draft = name.as_bytes().starts_with(b".lifesign.");
+        if (is_draft || name.as_bytes().starts_with(b"lifesign."))
             && let path = entry.path()
             && let Ok(file) = open(&path)
-            && file.metadata().is_ok_and(|metadata| metadata.is_file())
-            && !is_locked(&file)
+            && let Ok(metadata) = file.metadata()
+            && metadata.is_file()
+            && (!is_draft || is_old(&metadata))
+            && matches!(is_locked(&file), Ok(false))
         {
             // Fails for files of other users, because the directory is sticky.
             remove(&path, &file);
@@ -110,80 +120,177 @@ fn remove_stale_files() {
     }
 }
 
-/// Returns the endpoint of the running service of this name in this container, and the path of its
-/// route for `probe`.
+/// Whether the service that wrote this draft was killed. It would have locked it at once.
+fn is_old(metadata: &fs::Metadata) -> bool {
+    let age = metadata.modified().map(|modified| modified.elapsed());
+    matches!(age, Ok(Ok(age)) if age > DRAFT_AGE_MAX)
+}
+
+/// Returns the advertisement of the running service of this name in this container.
 ///
-/// If there are several, the order of preference is: PID 1 if it runs as the probe's user, the most
-/// recent of that user, the most recent of any user. If there is none, a service of another name that
-/// runs the probe's own executable: its library and its binary can have called `build_info!` both.
-pub(crate) fn find(service: &str, probe: Probe) -> Option<(Endpoint, String)> {
-    let mut path = prefix(service).ok()?;
-    let uid = fs::metadata("/proc/self").ok()?.uid();
+/// A service of another name counts if it runs the probe's own executable: its library and its
+/// binary can have called `build_info!` both. If there are several, PID 1 of this name is preferred
+/// if it runs as the probe's user, and then the greatest [`Rank`].
+pub(crate) fn find(service: &str, probe: Probe) -> Result<Advertised, NotFound> {
+    let no_proc = |_| NotFound::Impossible("/proc does not tell the mount namespace");
+    let mut path = prefix(service).map_err(no_proc)?;
+    let uid = fs::metadata("/proc/self").map_err(no_proc)?.uid();
     let prefix_len = path.len();
     // In nearly every container the service is PID 1, and the directory need not be read.
     path.push('1');
-    if let Some((rank, found)) = read(path.as_ref(), uid, probe)
-        && rank.is_own
+    if let Ok(Some(file)) = read(path.as_ref(), uid, probe)
+        && file.is_own
     {
-        return Some(found);
+        return Ok(file.advertised);
     }
-    let prefix = &path.as_bytes()[..prefix_len];
-    let entries = fs::read_dir(DIRECTORY).ok()?.take(ENTRIES_MAX).flatten();
-    let paths: Vec<_> = entries.map(|entry| entry.path()).collect();
-    let best = |is_wanted: &dyn Fn(&Path) -> bool| {
-        let wanted = paths.iter().filter(|path| is_wanted(path));
-        wanted
-            .filter_map(|path| read(path, uid, probe))
-            .max_by_key(|(rank, _)| *rank)
-            .map(|(_, found)| found)
-    };
-    let namespace = &prefix[..prefix.len() - service.len() - 1];
-    best(&|path| is_of_service(path, prefix))
-        .or_else(|| best(&|path| is_of_executable(path, namespace)))
+    let prefix = &path[..prefix_len];
+    let namespace = &prefix[..prefix_len - service.len() - 1];
+    let (paths, mut error) = list(namespace)?;
+    let (mut best, mut other) = (None, None);
+    for path in paths {
+        match read(&path, uid, probe) {
+            Ok(Some(file)) => {
+                let is_namesake = is_of_service(&path, prefix.as_bytes());
+                if is_namesake || identity::own() == Some(&*file.advertised.instance) {
+                    let rank = Rank {
+                        is_own: file.is_own,
+                        is_namesake,
+                        changed: file.changed,
+                    };
+                    if best.as_ref().is_none_or(|(greatest, _)| *greatest < rank) {
+                        best = Some((rank, file.advertised));
+                    }
+                } else {
+                    other = service_of(&path, namespace);
+                }
+            }
+            Ok(None) => {}
+            Err(why) => error = Some(why),
+        }
+    }
+    match (best, error) {
+        (Some((_, advertised)), _) => Ok(advertised),
+        (None, Some(error)) => Err(NotFound::Unreadable(error)),
+        (None, None) if is_read_only() => Err(NotFound::Impossible("/dev/shm is read-only")),
+        (None, None) => Err(NotFound::NotAdvertised {
+            service: service.to_owned(),
+            other,
+        }),
+    }
+}
+
+/// Lists the files of a namespace. Beside them returns the error because of which it may miss some.
+fn list(namespace: &str) -> Result<(Vec<PathBuf>, Option<io::Error>), NotFound> {
+    let entries = fs::read_dir(DIRECTORY).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => NotFound::Impossible("there is no /dev/shm"),
+        _ => NotFound::Unreadable(error),
+    })?;
+    let (mut paths, mut error) = (Vec::new(), None);
+    for (count, entry) in entries.enumerate() {
+        if count == ENTRIES_MAX {
+            let text = format!("more than {ENTRIES_MAX} entries");
+            error = Some(io::Error::other(text));
+            break;
+        }
+        match entry.map(|entry| entry.path()) {
+            Ok(path)
+                if path
+                    .as_os_str()
+                    .as_bytes()
+                    .starts_with(namespace.as_bytes()) =>
+            {
+                paths.push(path);
+            }
+            Ok(_) => {}
+            Err(why) => error = Some(why),
+        }
+    }
+    Ok((paths, error))
+}
+
+/// Whether no service can write to the directory. A file without a name would disappear at once.
+fn is_read_only() -> bool {
+    let file = OpenOptions::new()
+        .write(true)
+        .custom_flags(libc::O_TMPFILE)
+        .open(DIRECTORY);
+    file.is_err_and(|error| error.kind() == io::ErrorKind::ReadOnlyFilesystem)
 }
 
 /// Precedence of a file; the greatest wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     is_own: bool,
+    is_namesake: bool,
+    changed: (i64, i64),
+}
+
+/// The file of a running service.
+struct Running {
+    advertised: Advertised,
+    /// Whether it belongs to the probe's user.
+    is_own: bool,
     /// Seconds and nanoseconds of the last change, which unlike `mtime` cannot be set.
     changed: (i64, i64),
 }
 
-fn read(path: &Path, uid: u32, probe: Probe) -> Option<(Rank, (Endpoint, String))> {
-    let mut file = open(path).ok()?;
-    let metadata = file.metadata().ok()?;
+/// Reads a file. Returns `None` if it is not that of a running service.
+fn read(path: &Path, uid: u32, probe: Probe) -> io::Result<Option<Running>> {
+    let mut file = match open(path) {
+        Ok(file) => file,
+        Err(error) if is_no_file(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let metadata = file.metadata()?;
     let is_writable_by_others = metadata.mode() & 0o022 != 0;
-    let size = usize::try_from(metadata.len()).ok()?;
-    if !metadata.is_file() || is_writable_by_others || size > SIZE_MAX || !is_locked(&file) {
-        return None;
+    let size = metadata.len().try_into().unwrap_or(usize::MAX);
+    if !metadata.is_file() || is_writable_by_others || size > SIZE_MAX || !is_locked(&file)? {
+        return Ok(None);
     }
     let mut bytes = vec![0; size];
-    let size = file.read(&mut bytes).ok()?;
-    let rank = Rank {
-        is_own: metadata.uid() == uid,
-        changed: (metadata.ctime(), metadata.ctime_nsec()),
-    };
-    let (endpoint, paths) = parse(str::from_utf8(&bytes[..size]).ok()?)?;
-    Some((rank, (endpoint, paths[probe as usize].to_owned())))
+    let size = file.read(&mut bytes)?;
+    let text = str::from_utf8(&bytes[..size]).ok();
+    Ok(text
+        .and_then(parse)
+        .map(|(endpoint, paths, instance)| Running {
+            advertised: Advertised {
+                endpoint,
+                path: paths[probe as usize].to_owned(),
+                instance: instance.to_owned(),
+            },
+            is_own: metadata.uid() == uid,
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }))
 }
 
+/// Opens a file to read it, unless it is a symbolic link, which other users can create. A named pipe
+/// does not block.
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
-        // Other users can create symbolic links and named pipes.
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(path)
 }
 
-fn is_locked(file: &File) -> bool {
-    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+/// Whether opening failed because there is no file: it was removed, or it is a link or a socket.
+fn is_no_file(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ENOENT | libc::ELOOP | libc::ENXIO)
+    )
+}
+
+fn is_locked(file: &File) -> io::Result<bool> {
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
 }
 
 /// Returns the path of a file up to its pid.
 fn prefix(service: &str) -> io::Result<String> {
-    // The inode is the number that `readlink` shows as `mnt:[…]`.
-    let namespace = fs::metadata("/proc/self/ns/mnt")?.ino();
+    let namespace = identity::namespace()?;
     let mut prefix = String::with_capacity(PATH_CAPACITY);
     let _ = write!(prefix, "{DIRECTORY}/lifesign.{namespace}.{service}.");
     Ok(prefix)
@@ -195,15 +302,9 @@ fn is_of_service(path: &Path, prefix: &[u8]) -> bool {
     pid.is_some_and(|pid| !pid.is_empty() && pid.iter().all(u8::is_ascii_digit))
 }
 
-/// Whether the process that `path` names runs the same executable as this one.
-fn is_of_executable(path: &Path, namespace: &[u8]) -> bool {
-    let executable = |pid: &str| {
-        let metadata = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
-        Some((metadata.dev(), metadata.ino()))
-    };
-    path.as_os_str().as_bytes().starts_with(namespace)
-        && path.extension().is_some_and(|pid| {
-            let own = executable("self");
-            own.is_some() && own == pid.to_str().and_then(executable)
-        })
+/// Returns the name of the service in the path of a file.
+fn service_of(path: &Path, namespace: &str) -> Option<String> {
+    let rest = path.to_str()?.strip_prefix(namespace)?;
+    let (service, _pid) = rest.rsplit_once('.')?;
+    Some(service.to_owned())
 }

@@ -20,7 +20,7 @@ pub(crate) use self::{args::Options, output::line, target::resolve};
 use self::{args::Options, target::resolve};
 use self::{
     output::{print, print_line},
-    target::DEFAULT_PORT,
+    target::{DEFAULT_PORT, NoTarget},
 };
 use crate::{BuildInfo, probe::TIMEOUT};
 
@@ -54,10 +54,12 @@ const UNHEALTHY: u8 = 1;
 /// 1. the URL in the arguments,
 /// 2. the environment variable `LIFESIGN_URL`,
 /// 3. the address that the service [advertises](crate::Health::advertise),
-/// 4. 127.0.0.1 and the port in the environment variable `PORT`,
-/// 5. 127.0.0.1:8080.
+/// 4. 127.0.0.1 and the port in the environment variable `PORT`, or else 8080. This is a guess, and
+///    only made where services cannot advertise their address: without a writable `/dev/shm`, and
+///    on other systems than Linux.
 ///
-/// An empty variable counts as unset. `app healthcheck --help` lists the flags.
+/// At an address from 3 and 4 the response must carry the header of the service's own routes, because
+/// another service may have the port. An empty variable counts as unset. `app healthcheck --help` lists the flags.
 #[derive(Debug)]
 pub struct Cli {
     build: BuildInfo,
@@ -117,19 +119,17 @@ impl Cli {
         let resolved = resolve(self.build.name(), options, |name| env::var_os(name));
         let (request, source) = match resolved {
             Ok(resolved) => resolved,
-            Err(invalid) => return unhealthy(&invalid),
+            Err(NoTarget::NotFound(_) | NoTarget::NoIdentity(_)) if quiet => return UNHEALTHY,
+            Err(error) => return unhealthy(&error),
         };
         match request.send() {
             Ok(_) if quiet => HEALTHY,
             Err(_) if quiet => UNHEALTHY,
             Ok(healthy) => {
-                print_line(io::stdout(), format_args!("healthy: {healthy}"));
+                print_line(io::stdout(), format_args!("healthy: {healthy}{source}"));
                 HEALTHY
             }
-            Err(error) if error.is_connect() => {
-                unhealthy(&format_args!("{error}{}", source.hint()))
-            }
-            Err(error) => unhealthy(&error),
+            Err(error) => unhealthy(&format_args!("{error}{source}")),
         }
     }
 }

@@ -2,11 +2,18 @@
 
 use std::{
     ffi::OsString,
+    fmt,
     net::{Ipv4Addr, SocketAddr},
 };
 
 use super::args::{InvalidInput, Options};
-use crate::{Endpoint, Probe, advertise::find, endpoint::parse_port, probe::Request};
+use crate::{
+    Endpoint, Probe,
+    advertise::{NotFound, find},
+    endpoint::parse_port,
+    identity,
+    probe::{Expected, Request},
+};
 
 /// Port to probe if nothing else is known.
 pub(super) const DEFAULT_PORT: u16 = 8080;
@@ -17,32 +24,63 @@ pub(crate) enum Source {
     Argument,
     Url,
     Advertised,
-    Port,
-    Default,
+    /// The variable `PORT`, and why there is no advertisement.
+    Port(&'static str),
+    Default(&'static str),
 }
 
-impl Source {
-    /// Hint for the user if the connection fails.
-    pub(super) const fn hint(self) -> &'static str {
+/// Says in a line that the address was guessed, and why.
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Argument | Self::Url => "",
-            Self::Advertised => " (advertised by the service)",
-            Self::Port => " (from PORT: is the service running, and does it listen there?)",
-            Self::Default => {
-                " (the default: is the service running? if it listens elsewhere, set PORT or \
-                 LIFESIGN_URL)"
+            Self::Argument | Self::Url | Self::Advertised => Ok(()),
+            Self::Port(why) => write!(f, " (guessed from PORT: {why})"),
+            Self::Default(why) => write!(f, " (guessed, set PORT or LIFESIGN_URL: {why})"),
+        }
+    }
+}
+
+/// Why there is nothing to probe.
+#[derive(Debug)]
+pub(crate) enum NoTarget {
+    Invalid(InvalidInput),
+    NotFound(NotFound),
+    /// The address would be a guess, and why the response could not be recognized.
+    NoIdentity(&'static str),
+}
+
+impl From<InvalidInput> for NoTarget {
+    fn from(invalid: InvalidInput) -> Self {
+        Self::Invalid(invalid)
+    }
+}
+
+impl fmt::Display for NoTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid(invalid) => invalid.fmt(f),
+            Self::NotFound(reason) => reason.fmt(f),
+            Self::NoIdentity(why) => {
+                write!(
+                    f,
+                    "{why}, so no service can be recognized: set LIFESIGN_URL"
+                )
             }
         }
     }
 }
 
 /// Returns the request to send, and where its endpoint comes from.
+///
+/// An address from a person is probed as it is. At every other address the service must prove that it
+/// is the probe's own. The address is guessed only where services cannot advertise theirs.
 pub(crate) fn resolve(
     service: &str,
     options: Options,
     env: impl Fn(&str) -> Option<OsString>,
-) -> Result<(Request, Source), InvalidInput> {
+) -> Result<(Request, Source), NoTarget> {
     let probe = options.probe.unwrap_or(Probe::Health);
+    let mut instance = None;
     let (source, endpoint, path) = if let Some((endpoint, path)) = options.url {
         (Source::Argument, endpoint, path)
     } else if let Some(text) = variable(&env, "LIFESIGN_URL")? {
@@ -51,16 +89,24 @@ pub(crate) fn resolve(
         // Flags override the path in the variable.
         let path = path.filter(|_| options.probe.is_none());
         (Source::Url, endpoint, path)
-    } else if let Some((endpoint, path)) = find(service, probe) {
-        (Source::Advertised, endpoint, Some(path))
-    } else if let Some(port) = variable(&env, "PORT")? {
-        let number = parse_port(&port).ok_or_else(|| {
-            let expected = "expected a port from 1 to 65535 (the service advertised none)";
-            InvalidInput::with_value("PORT", &port, &expected)
-        })?;
-        (Source::Port, loopback(number).into(), None)
     } else {
-        (Source::Default, loopback(DEFAULT_PORT).into(), None)
+        match find(service, probe) {
+            Ok(advertised) => {
+                instance = Some(advertised.instance);
+                (
+                    Source::Advertised,
+                    advertised.endpoint,
+                    Some(advertised.path),
+                )
+            }
+            Err(NotFound::Impossible(why)) => {
+                let own = identity::own().ok_or(NoTarget::NoIdentity(why))?;
+                instance = Some(own.to_owned());
+                let (source, port) = guess(&env, why)?;
+                (source, loopback(port).into(), None)
+            }
+            Err(not_found) => return Err(NoTarget::NotFound(not_found)),
+        }
     };
     let path = options
         .path
@@ -71,8 +117,26 @@ pub(crate) fn resolve(
         path,
         headers: options.headers,
         timeout: options.timeout,
+        expected: instance.map(|instance| Expected {
+            service: service.to_owned(),
+            instance,
+        }),
     };
     Ok((request, source))
+}
+
+/// Returns the port where the service most likely listens.
+fn guess(
+    env: impl Fn(&str) -> Option<OsString>,
+    why: &'static str,
+) -> Result<(Source, u16), InvalidInput> {
+    let Some(port) = variable(&env, "PORT")? else {
+        return Ok((Source::Default(why), DEFAULT_PORT));
+    };
+    let number = parse_port(&port).ok_or_else(|| {
+        InvalidInput::with_value("PORT", &port, &"expected a port from 1 to 65535")
+    })?;
+    Ok((Source::Port(why), number))
 }
 
 /// Returns the value of an environment variable. An empty variable is unset.

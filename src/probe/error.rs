@@ -37,6 +37,15 @@ pub(super) enum Kind {
         location: Option<String>,
         summary: Summary,
     },
+    /// The response of another service than the expected one.
+    Stranger {
+        code: u16,
+        /// Name of the service that responded, if it tells.
+        service: Option<String>,
+        expected: String,
+        /// Whether the response has a number, of another instance.
+        has_header: bool,
+    },
     #[cfg(not(feature = "https"))]
     HttpsUnsupported,
     #[cfg(feature = "https")]
@@ -49,6 +58,12 @@ impl ProbeError {
         Self { kind, peer }
     }
 
+    /// Whether nothing listens at the address.
+    #[cfg(feature = "https")]
+    pub(super) const fn is_connect(&self) -> bool {
+        matches!(self.kind, Kind::Connect(_))
+    }
+
     pub(super) fn connect(peer: &impl fmt::Display, error: io::Error, timeout: Duration) -> Self {
         let kind = if is_timeout(&error) {
             Kind::ConnectTimeout(timeout)
@@ -56,11 +71,6 @@ impl ProbeError {
             Kind::Connect(error)
         };
         Self::new(peer, kind)
-    }
-
-    /// Whether connecting failed, so that the address may be wrong.
-    pub(crate) const fn is_connect(&self) -> bool {
-        matches!(self.kind, Kind::Connect(_))
     }
 }
 
@@ -120,6 +130,26 @@ impl fmt::Display for ProbeError {
                     None => Ok(()),
                 }
             }
+            Kind::Stranger {
+                code,
+                service,
+                expected,
+                has_header,
+            } => {
+                write!(f, "{peer} is not {expected:?}: ")?;
+                match service {
+                    Some(service) if service == expected => {
+                        write!(f, "another instance of it responded")?;
+                    }
+                    Some(service) => write!(f, "{service:?} responded")?,
+                    None => write!(f, "another service responded")?,
+                }
+                write!(f, " ({code}")?;
+                if !has_header {
+                    f.write_str(" without Lifesign-Instance")?;
+                }
+                f.write_str(")")
+            }
             #[cfg(not(feature = "https"))]
             Kind::HttpsUnsupported => {
                 write!(
@@ -136,7 +166,7 @@ impl fmt::Display for ProbeError {
 impl Error for ProbeError {}
 
 /// An I/O error without its number: "connection refused", not "Connection refused (os error 111)".
-struct Cause<'a>(&'a io::Error);
+pub(crate) struct Cause<'a>(pub(crate) &'a io::Error);
 
 impl fmt::Display for Cause<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

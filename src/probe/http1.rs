@@ -1,7 +1,7 @@
 //! HTTP/1 as far as a probe needs it: one request, and the head of the response.
 
 use super::{
-    Request,
+    Request, USER_AGENT,
     connect::{Connection, READ_SIZE, is_timeout},
     error::Kind,
 };
@@ -17,9 +17,6 @@ const REQUEST_CAPACITY: usize = 384;
 
 /// Maximum length in bytes of an excerpt from a response.
 const EXCERPT_MAX: usize = 200;
-
-/// Value of the `User-Agent` header.
-const USER_AGENT: &str = concat!("lifesign/", env!("CARGO_PKG_VERSION"));
 
 impl Request {
     /// Returns the bytes of the request.
@@ -215,7 +212,7 @@ impl Response {
     }
 
     /// Returns an excerpt of a header's value.
-    fn header(&self, name: &str) -> Option<String> {
+    pub(super) fn header(&self, name: &str) -> Option<String> {
         let mut lines = self.bytes[..self.head_len].split(|b| *b == b'\n');
         lines.find_map(|line| {
             let (field, value) = line.split_at_checked(name.len())?;

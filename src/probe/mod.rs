@@ -14,17 +14,23 @@ use std::{fmt, time::Duration};
 
 pub(crate) use self::{
     connect::{Connection, Deadline},
-    error::ProbeError,
+    error::{Cause, ProbeError},
     summary::Summary,
 };
 use self::{error::Kind, http1::Response};
-use crate::endpoint::{Address, Endpoint, Scheme};
+use crate::{
+    endpoint::{Address, Endpoint, Scheme},
+    identity,
+};
 
 /// Default timeout of a probe.
 ///
 /// Below the `--timeout=5s` of the reference `HEALTHCHECK` and the default of ECS, 5 s: the probe
 /// prints its reason before the engine kills it.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Value of the `User-Agent` header.
+pub(crate) const USER_AGENT: &str = concat!("lifesign/", env!("CARGO_PKG_VERSION"));
 
 /// The request of a probe, and how long the response may take.
 #[derive(Debug)]
@@ -35,6 +41,16 @@ pub(crate) struct Request {
     /// Names and values, checked when the arguments are parsed.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) timeout: Duration,
+    /// Who has to respond. `None` if a person gave the address.
+    pub(crate) expected: Option<Expected>,
+}
+
+/// The service that a response must be from.
+#[derive(Debug)]
+pub(crate) struct Expected {
+    pub(crate) service: String,
+    /// The number in the response's header; see [`identity`].
+    pub(crate) instance: String,
 }
 
 impl Request {
@@ -70,8 +86,46 @@ impl Request {
         peer: &impl fmt::Display,
     ) -> Result<Healthy, ProbeError> {
         http1::exchange(&mut connection, self.encode().as_bytes())
-            .and_then(|response| judge(response, connection.deadline))
+            .and_then(|response| self.judge(response, connection.deadline))
             .map_err(|kind| ProbeError::new(peer, kind))
+    }
+
+    /// Returns the verdict on a complete response head.
+    fn judge(&self, response: Response, deadline: Deadline) -> Result<Healthy, Kind> {
+        let code = response.code;
+        let is_success = (200..300).contains(&code);
+        if let Some(expected) = &self.expected
+            && let instance = response.header(identity::HEADER)
+            && instance.as_ref() != Some(&expected.instance)
+            // Without the header, a code such as 404 can be from a route of the service itself.
+            && (is_success || instance.is_some())
+        {
+            return Err(Kind::Stranger {
+                code,
+                service: summary::service(response.text()),
+                expected: expected.service.clone(),
+                has_header: instance.is_some(),
+            });
+        }
+        let mut summary = Summary::parse(response.text());
+        if is_success {
+            if summary == Summary::default() && response.is_html() {
+                summary.output = Some("an HTML page, not a health report".to_owned());
+            }
+            return Ok(Healthy {
+                code,
+                summary,
+                took: deadline.elapsed(),
+            });
+        }
+        if summary.status.is_none() {
+            summary.output = response.first_line();
+        }
+        Err(Kind::Status {
+            code,
+            location: response.location(),
+            summary,
+        })
     }
 }
 
@@ -98,29 +152,4 @@ impl fmt::Display for Healthy {
             None => Ok(()),
         }
     }
-}
-
-/// Returns the verdict on a complete response head.
-fn judge(response: Response, deadline: Deadline) -> Result<Healthy, Kind> {
-    let code = response.code;
-    let mut summary = Summary::parse(response.text());
-    if (200..300).contains(&code) {
-        // The code decides, but another service may have taken the port.
-        if summary == Summary::default() && response.is_html() {
-            summary.output = Some("an HTML page, not a health report".to_owned());
-        }
-        return Ok(Healthy {
-            code,
-            summary,
-            took: deadline.elapsed(),
-        });
-    }
-    if summary.status.is_none() {
-        summary.output = response.first_line();
-    }
-    Err(Kind::Status {
-        code,
-        location: response.location(),
-        summary,
-    })
 }

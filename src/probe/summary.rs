@@ -1,6 +1,6 @@
 //! The two fields of a report that the probe prints.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, iter};
 
 use crate::Status;
 
@@ -17,37 +17,56 @@ impl Summary {
     /// Escapes are not decoded: they keep the text on one line.
     pub(crate) fn parse(body: &[u8]) -> Self {
         let mut summary = Self::default();
-        let (mut key, mut depth): (&[u8], _) = (b"", 0);
-        let mut rest = body;
+        for (key, text) in fields(body) {
+            match key {
+                // A report that passes has no `output`.
+                b"status" if text == b"pass" => {
+                    summary.status = Some(Status::Pass.as_str().into());
+                    break;
+                }
+                b"status" => summary.status = non_empty(text).map(Cow::Owned),
+                b"output" => summary.output = non_empty(text),
+                _ => {}
+            }
+            if summary.status.is_some() && summary.output.is_some() {
+                break;
+            }
+        }
+        summary
+    }
+}
+
+/// Returns the name of the service that a report is from.
+pub(super) fn service(body: &[u8]) -> Option<String> {
+    let (_, name) = fields(body).find(|(key, _)| *key == b"serviceId")?;
+    non_empty(name)
+}
+
+/// Returns keys and values of the strings at the top level of a JSON object.
+fn fields(body: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let (mut key, mut depth): (Option<&[u8]>, _) = (None, 0);
+    let mut rest = body;
+    iter::from_fn(move || {
         while let [first, after @ ..] = rest {
             rest = after;
             match first {
                 b'{' | b'[' => depth += 1,
                 b'}' | b']' => depth -= 1,
-                b',' => key = b"",
+                b',' => key = None,
                 b'"' => {
                     let text;
                     (text, rest) = split_string(after);
                     match key {
                         _ if depth != 1 => {}
-                        // A report that passes has no `output`.
-                        b"status" if text == b"pass" => {
-                            summary.status = Some(Status::Pass.as_str().into());
-                            break;
-                        }
-                        b"status" => summary.status = non_empty(text).map(Cow::Owned),
-                        b"output" => summary.output = non_empty(text),
-                        _ => key = text,
-                    }
-                    if summary.status.is_some() && summary.output.is_some() {
-                        break;
+                        Some(key) => return Some((key, text)),
+                        None => key = Some(text),
                     }
                 }
                 _ => {}
             }
         }
-        summary
-    }
+        None
+    })
 }
 
 /// Splits at the closing quote of a string. Both parts are empty if there is none.

@@ -20,8 +20,8 @@ use super::{
     connect::{Addresses, Deadline, RESPONSE_MAX},
     error::Kind,
     http1::Response,
-    judge,
 };
+use crate::identity;
 
 /// How long to wait for the body after the head has arrived.
 const BODY_TIMEOUT: Duration = Duration::from_millis(1);
@@ -77,7 +77,7 @@ fn send_to(
         });
         // Does not block: only name resolution can delay the shutdown of a runtime.
         drop(runtime);
-        judge(response?, deadline)
+        request.judge(response?, deadline)
     };
     send().map_err(|kind| ProbeError::new(&address, kind))
 }
@@ -116,7 +116,7 @@ async fn exchange(request: &Request, address: SocketAddr) -> reqwest::Result<Res
     let mut response = builder.send().await?;
     // Lines again, which `judge` reads. Not all headers: reqwest has decoded the chunks already.
     let mut bytes = Vec::new();
-    for name in ["location", "content-type"] {
+    for name in ["location", "content-type", identity::HEADER] {
         if let Some(value) = response.headers().get(name) {
             for part in [name.as_bytes(), b": ", value.as_bytes(), b"\n"] {
                 bytes.extend_from_slice(part);
@@ -141,9 +141,18 @@ fn classify(error: &reqwest::Error) -> Kind {
         cause = source;
     }
     match cause.downcast_ref::<io::Error>() {
-        Some(io) if error.is_connect() && io.kind() == io::ErrorKind::ConnectionRefused => {
-            Kind::Connect(io.kind().into())
-        }
+        Some(io) if error.is_connect() && is_absent(io) => Kind::Connect(io.kind().into()),
         _ => Kind::Https(cause.to_string()),
     }
+}
+
+/// Whether nothing listens at an address, or the machine does not have it.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::AddrNotAvailable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::HostUnreachable
+    )
 }

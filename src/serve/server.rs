@@ -17,7 +17,7 @@ use axum::{
     response::{IntoResponse, Response},
     serve::Listener,
 };
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use tokio::{
@@ -29,7 +29,7 @@ use tokio::{
 use tracing::warn;
 
 use super::connection;
-use crate::{Endpoint, Health, Shutdown, health::lock};
+use crate::{Endpoint, Health, Shutdown, health::lock, identity, probe::USER_AGENT};
 
 /// Maximum number of connections that are accepted at the end of the drain delay, because the
 /// kernel had established them before. Linux queues this many for tokio's listener by default.
@@ -243,11 +243,19 @@ impl Server {
         if let Some(response) = self.health.respond(method, path).await {
             return response;
         }
+        let agent = request.headers().get(header::USER_AGENT);
+        let is_probe = agent.is_some_and(|agent| agent == USER_AGENT);
         match self.app.get() {
-            Some(app) => app
-                .call(request)
-                .await
-                .unwrap_or_else(|never| match never {}),
+            Some(app) => {
+                let response = app.call(request).await;
+                let mut response = response.unwrap_or_else(|never| match never {});
+                // `healthcheck /path` asks a route of the app, and must recognize its own service.
+                if is_probe && let Some(own) = identity::own() {
+                    let own = HeaderValue::from_static(own);
+                    response.headers_mut().insert(identity::HEADER, own);
+                }
+                response
+            }
             None => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
         }
     }

@@ -34,7 +34,8 @@ fn address(port: u16) -> SocketAddr {
     ([127, 0, 0, 1], port).into()
 }
 
-/// Returns the lines of the advertisement: the format, the endpoint, and the three paths.
+/// Returns the lines of the advertisement: the format, the endpoint, the three paths, and the number of
+/// the instance.
 fn advertised() -> Option<Vec<String>> {
     let namespace = fs::read_link("/proc/self/ns/mnt").expect("a process has a mount namespace");
     let namespace = namespace.to_str().expect("its name is ASCII");
@@ -94,7 +95,7 @@ fn advertised_paths_match_nested_axum_routes() {
         health.advertise(address(8001)).set_ready();
         let app: Router = Router::new().nest(prefix, health.routes());
 
-        for path in &advertised().expect("it was advertised")[2..] {
+        for path in &advertised().expect("it was advertised")[2..5] {
             let request = Request::builder().uri(path).body(Body::empty());
             let request = request.expect("it is a path");
             let response = runtime.block_on(app.clone().oneshot(request));

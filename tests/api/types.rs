@@ -100,6 +100,14 @@ async fn a_report_converts_into_a_response_of_any_framework() {
     assert_eq!(response.status(), 503);
     assert_eq!(headers["content-type"], "application/health+json");
     assert_eq!(headers["cache-control"], "no-store");
-    assert_eq!(headers.len(), 2);
+    let instance = headers["lifesign-instance"].to_str().unwrap();
+    assert_eq!(instance.len(), 16);
+    assert!(
+        instance.bytes().all(|b| b.is_ascii_hexdigit()),
+        "{instance}"
+    );
+    let listed: Vec<_> = report.headers().collect();
+    assert_eq!(listed.len(), headers.len());
+    assert!(listed.iter().all(|(name, value)| headers[*name] == *value));
     assert_eq!(response.body(), report.body());
 }

@@ -40,8 +40,7 @@ fn a_probe_without_descriptors_is_unhealthy() {
         "unhealthy: connect to 127.0.0.1:1: too many open files"
     );
     let line = printed_line(&run(&mut limited(none, "worker")));
-    let start = "unhealthy: connect to 127.0.0.1:8080: too many open files (";
-    assert!(line.starts_with(start), "{line}");
+    assert_eq!(line, "unhealthy: cannot read /dev/shm: too many open files");
 }
 
 #[test]
@@ -56,16 +55,8 @@ fn a_one_megabyte_environment_changes_nothing() {
     let address = serve(|stream| perform(&responds(OK), stream));
     let line = printed_line(&run(crowded().arg(format!("http://{address}"))));
     assert_eq!(line, HEALTHY);
-    for (name, expected) in [
-        (
-            "PORT",
-            "expected a port from 1 to 65535 (the service advertised none)",
-        ),
-        ("LIFESIGN_URL", URL),
-    ] {
-        let line = printed_line(&run(crowded().env(name, &long)));
-        assert_eq!(line, format!("unhealthy: {name}: {expected}"));
-    }
+    let line = printed_line(&run(crowded().env("LIFESIGN_URL", &long)));
+    assert_eq!(line, format!("unhealthy: LIFESIGN_URL: {URL}"));
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! The address that the probe connects to: from arguments, environment variables, or by default.
 
-use std::{ffi::OsStr, net::Ipv4Addr, os::unix::ffi::OsStrExt, process::Command};
+use std::{ffi::OsStr, net::Ipv4Addr, os::unix::ffi::OsStrExt, process::Command, sync::mpsc};
 
 use crate::{
     command::{
-        AT_ONCE, HOST, NOTHING, TemporaryDirectory, URL, assert_ends, captured_request,
-        ends_at_once, healthcheck, printed_line, probe, run_probe, skipped, worker, works,
+        AT_ONCE, HOST, NOTHING, TIMEOUT, TemporaryDirectory, URL, assert_ends, captured_request,
+        ends_at_once, guessing, healthcheck, printed_line, run_probe, serve_reporting, skipped,
+        worker, works,
     },
     support::{
         example, exclusive,
@@ -34,7 +35,10 @@ fn localhost_and_ipv6_wildcard_try_both_loopback_addresses() {
     for host in ["localhost", "[::]"] {
         let (v4, v6) = closed_pair().expect("there was one");
         let port = address_of(&v4).port();
-        let both = format!("127.0.0.1:{port} or [::1]:{port}");
+        let both = match host {
+            "[::]" => format!("[::1]:{port} or 127.0.0.1:{port}"),
+            _ => format!("127.0.0.1:{port} or [::1]:{port}"),
+        };
         let refused = format!("unhealthy: connect to {both}: connection refused");
         ends_at_once(&format!("http://{host}:{port}"), &refused);
         drop((v4, v6));
@@ -239,36 +243,88 @@ fn an_invalid_lifesign_url_is_reported() {
     }
 }
 
+/// Where services can advertise their addresses, one that has not is not running.
 #[test]
-fn port_is_used_without_an_advertisement() {
+fn nothing_is_asked_of_a_service_that_advertises_nothing() {
     let _worker = exclusive("worker");
+    let line = "unhealthy: \"worker\" advertises no address in this container: it has not started \
+                yet, has ended, or calls neither `serve` nor `advertise`";
+    let (sender, connections) = mpsc::channel();
+    let address = serve(move |stream| drop((sender.send(()), stream)));
+    for port in ["", "nonsense", &address.port().to_string()] {
+        let mut probe = worker();
+        let outcome = run(probe.env("PORT", port));
+        assert_eq!(printed_line(&outcome), line, "{port}");
+        let quiet = run(probe.arg("--quiet"));
+        assert_eq!((quiet.code, &*quiet.stderr), (Some(1), ""), "{port}");
+    }
+    assert!(connections.try_recv().is_err());
+}
+
+const GUESS: &str = "(guessed from PORT: /dev/shm is read-only)";
+
+#[test]
+fn port_is_a_guess_that_needs_proof() {
+    let another = "HTTP/1.1 200 OK\r\n\r\n";
+    let web = "HTTP/1.1 200 OK\r\n\r\n{\"status\":\"pass\",\"serviceId\":\"web\"}";
+    let copy = "HTTP/1.1 200 OK\r\nLifesign-Instance: 0123456789abcdef\r\n\r\n\
+                {\"serviceId\":\"worker\"}";
+    let failing = "HTTP/1.1 503 No\r\nlifesign-instance: 0\r\n\r\n{\"status\":\"fail\"}";
+    for (response, line) in [
+        (
+            another,
+            "another service responded (200 without Lifesign-Instance)",
+        ),
+        (web, "\"web\" responded (200 without Lifesign-Instance)"),
+        (copy, "another instance of it responded (200)"),
+        (failing, "another service responded (503)"),
+    ] {
+        let address = serve(|stream| perform(&responds(response.as_bytes()), stream));
+        let Some(mut probe) = guessing("worker") else {
+            return;
+        };
+        let outcome = run(probe.env("PORT", address.port().to_string()));
+        let expected = format!("unhealthy: {address} is not \"worker\": {line} {GUESS}");
+        assert_eq!(printed_line(&outcome), expected);
+    }
+    // The cause of a status code other than 2xx helps more than the doubt about who sent it.
+    let address = serve(|stream| perform(&responds(b"HTTP/1.1 404 No\r\n\r\n"), stream));
+    let Some(mut probe) = guessing("worker") else {
+        return;
+    };
+    let line = printed_line(&run(probe.env("PORT", address.port().to_string())));
+    assert_eq!(line, format!("unhealthy: 404 {GUESS}"));
+}
+
+#[test]
+fn a_guessed_address_has_the_path_of_the_arguments() {
     for (args, target) in [
         (&[][..], "/health"),
         (&["--ready"], "/health/ready"),
         (&["/custom"], "/custom"),
     ] {
-        let request = captured_request(|address| {
-            let mut probe = worker();
-            probe.env("PORT", address.port().to_string()).args(args);
-            probe
-        });
-        let start = format!("GET {target} HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\n");
+        let (address, requests) = serve_reporting(|stream| perform(&responds(OK), stream));
+        let Some(mut probe) = guessing("worker") else {
+            return;
+        };
+        run(probe.env("PORT", address.port().to_string()).args(args));
+        let request = requests.recv_timeout(TIMEOUT).expect("a request");
+        let start = format!("GET {target} HTTP/1.1\r\nHost: {address}\r\n");
         assert!(request.starts_with(&start), "{args:?}: {request}");
     }
     let closed = closed();
-    let port = address_of(&closed).port();
+    let address = address_of(&closed);
+    let Some(mut probe) = guessing("worker") else {
+        return;
+    };
     assert_eq!(
-        printed_line(&run(worker().env("PORT", port.to_string()))),
-        format!(
-            "unhealthy: connect to 127.0.0.1:{port}: connection refused (from PORT: is the \
-             service running, and does it listen there?)"
-        )
+        printed_line(&run(probe.env("PORT", address.port().to_string()))),
+        format!("unhealthy: connect to {address}: connection refused {GUESS}")
     );
 }
 
 #[test]
 fn an_invalid_port_variable_is_reported_not_ignored() {
-    let _worker = exclusive("worker");
     for (port, shown) in [
         ("abc", ""),
         ("0", ""),
@@ -279,28 +335,28 @@ fn an_invalid_port_variable_is_reported_not_ignored() {
         ("80.0", ""),
         ("tcp://10.0.0.1:80", " \"tcp://10.0.0.1:80\""),
     ] {
-        let line = printed_line(&run(worker().env("PORT", port)));
-        let expected = "expected a port from 1 to 65535 (the service advertised none)";
+        let Some(mut probe) = guessing("worker") else {
+            return;
+        };
+        let line = printed_line(&run(probe.env("PORT", port)));
+        let expected = "expected a port from 1 to 65535";
         assert_eq!(line, format!("unhealthy: PORT{shown}: {expected}"));
     }
 }
 
 #[test]
-fn port_8080_is_the_default() {
-    // Another test that runs this example would listen on the same port and advertise it.
-    let _hello = exclusive("hello");
-    let hello = || probe("hello", NOTHING);
+fn port_8080_is_guessed_without_a_variable() {
     let socket = match bound((Ipv4Addr::LOCALHOST, 8080).into()) {
         Ok(socket) => socket,
         Err(error) => return skipped(&format!("port 8080 cannot be had: {error}")),
     };
-    let refused = "unhealthy: connect to 127.0.0.1:8080: connection refused (the default: is the \
-                   service running? if it listens elsewhere, set PORT or LIFESIGN_URL)";
-    assert_eq!(printed_line(&run(&mut hello())), refused);
-    let mut empty = hello();
-    empty.env("PORT", "").env("LIFESIGN_URL", "");
-    assert_eq!(printed_line(&run(&mut empty)), refused);
-    socket.listen(8).expect("a bound socket can listen");
-    serve_on(socket.into(), |stream| perform(&responds(OK), stream));
-    assert_eq!(printed_line(&run(&mut hello())), HEALTHY);
+    let guess = "(guessed, set PORT or LIFESIGN_URL: /dev/shm is read-only)";
+    let Some(mut probe) = guessing("worker") else {
+        return;
+    };
+    let refused = format!("unhealthy: connect to 127.0.0.1:8080: connection refused {guess}");
+    assert_eq!(printed_line(&run(&mut probe)), refused);
+    probe.env("PORT", "").env("LIFESIGN_URL", "");
+    assert_eq!(printed_line(&run(&mut probe)), refused);
+    drop(socket);
 }

@@ -7,11 +7,12 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     os::unix::fs::{MetadataExt, chown},
     path::PathBuf,
+    time::{Duration, SystemTime},
 };
 
 use crate::{
     client::get,
-    container::{Container, LONG_DRAIN, assert_healthy, assert_unhealthy, is_healthy},
+    container::{Container, LONG_DRAIN, Running, assert_healthy, assert_unhealthy, is_healthy},
     forgery::Forger,
     linux::{AS_OTHER_USER, skipped},
     process::{AT_ONCE, Process, TIMEOUT, eventually},
@@ -38,6 +39,9 @@ fn the_probe_finds_a_port_chosen_by_the_system() {
         }
         let outcome = service.healthcheck(&["/nowhere"]);
         assert_unhealthy(&outcome, "404");
+        // A route of the service's own, which the probe recognizes too.
+        let outcome = service.healthcheck(&["/"]);
+        assert!(is_healthy(&outcome, "200"), "{outcome:?}");
     }
 }
 
@@ -93,8 +97,12 @@ fn a_service_of_another_name_is_found_by_its_executable() {
         .example("worker")
         .arg("healthcheck")
         .env("PORT", "1"));
-    assert_eq!(outcome.code, Some(1), "{outcome:?}");
-    assert!(outcome.stderr.contains("from PORT"), "{outcome:?}");
+    assert_unhealthy(
+        &outcome,
+        &format!(
+            "\"worker\" advertises no address in this container, only \"library\" does: {NOT_RUNNING}"
+        ),
+    );
 }
 
 #[test]
@@ -106,12 +114,13 @@ fn advertisement_is_named_after_namespace_service_and_pid() {
     let expected = [("0.0.0.0", &service), ("127.0.0.1", &worker)].map(|(host, running)| {
         let (namespace, name, id) = (container.namespace(), running.name, running.id());
         let port = running.address.port();
+        let instance = instance(running);
         (
             container
                 .shm()
                 .join(format!("lifesign.{namespace}.{name}.{id}")),
             0o100_644,
-            format!("lifesign 1\nhttp://{host}:{port}\n/health\n/health/ready\n/health/live\n"),
+            format!("lifesign 1\nhttp://{host}:{port}\n/health\n/health/ready\n/health/live\n{instance}\n"),
         )
     });
     let found: Vec<_> = container
@@ -174,6 +183,58 @@ fn a_restarted_service_is_found_on_its_new_port() {
     }
 }
 
+/// A service can be killed while it writes, or be denied the lock.
+#[test]
+fn drafts_of_earlier_services_are_removed() {
+    let container = Container::new();
+    let draft = |id: &str, age: u64| {
+        let name = format!(".lifesign.{}.service.{id}", container.namespace());
+        let path = container.shm().join(name);
+        let file = File::create(&path).expect("/dev/shm is writable");
+        let written = SystemTime::now() - Duration::from_secs(age);
+        file.set_modified(written).expect("own file");
+        (path, file)
+    };
+    let (old, _) = draft("7", 11);
+    // Another service may be about to lock this one.
+    let (young, _) = draft("8", 0);
+    let (locked, lock) = draft("9", 11);
+    lock.lock().expect("nobody else's lock");
+
+    let service = container.service(&[]);
+
+    assert!(!old.exists());
+    assert!(young.exists() && locked.exists());
+    drop((service, fs::remove_file(young), fs::remove_file(locked)));
+}
+
+#[test]
+fn a_service_that_gets_no_lock_leaves_nothing_behind() {
+    let container = Container::new();
+    let strace = [
+        "strace",
+        "-D",
+        "-f",
+        "-o",
+        "/dev/null",
+        "-e",
+        "inject=flock:error=EPERM",
+    ];
+    if run(container.command(&strace, "true").arg("")).code != Some(0) {
+        return skipped("strace cannot inject errors here");
+    }
+    let mut command = container.command(&strace, example("service"));
+    let service = container.start("service", &mut command);
+
+    let log = service.stderr.text();
+    assert!(
+        log.contains("the endpoint could not be advertised"),
+        "{log}"
+    );
+    assert_eq!(container.advertisements(), [] as [PathBuf; 0]);
+    drop(service);
+}
+
 #[test]
 fn advertisement_of_a_killed_service_is_not_believed() {
     let container = Container::new();
@@ -190,19 +251,20 @@ fn advertisement_of_a_killed_service_is_not_believed() {
     // Another process takes the port of the killed service.
     let impostor = Impostor::at(address);
 
-    let port = worker.address.port().to_string();
+    let port = address.port().to_string();
     let outcome = run(container
         .example("service")
         .arg("healthcheck")
         .env("PORT", port));
 
-    assert_healthy(&outcome, "pass");
+    assert_unhealthy(&outcome, ONLY_THE_WORKER);
+    drop(worker);
     assert!(impostor.was_left_alone());
 }
 
 #[test]
-fn without_an_advertisement_the_probe_names_its_guess() {
-    let Some(container) = Container::with("", &["--net"]) else {
+fn a_guess_is_named_with_its_reason() {
+    let Some(container) = Container::with("mount -t tmpfs tmpfs /dev", &["--net"]) else {
         return;
     };
     let probe = |port: &str| {
@@ -211,22 +273,21 @@ fn without_an_advertisement_the_probe_names_its_guess() {
             .arg("healthcheck")
             .env("PORT", port))
     };
+    let why = "there is no /dev/shm";
 
     // In a new network namespace the loopback interface is down.
+    let unreachable = "network is unreachable";
     assert_unhealthy(
         &probe(""),
-        "connect to 127.0.0.1:8080: network is unreachable (the default: is the service running? \
-         if it listens elsewhere, set PORT or LIFESIGN_URL)",
+        &format!(
+            "connect to 127.0.0.1:8080: {unreachable} (guessed, set PORT or LIFESIGN_URL: {why})"
+        ),
     );
     assert_unhealthy(
         &probe("81"),
-        "connect to 127.0.0.1:81: network is unreachable (from PORT: is the service running, and \
-         does it listen there?)",
+        &format!("connect to 127.0.0.1:81: {unreachable} (guessed from PORT: {why})"),
     );
-    assert_unhealthy(
-        &probe("0"),
-        "PORT: expected a port from 1 to 65535 (the service advertised none)",
-    );
+    assert_unhealthy(&probe("0"), "PORT: expected a port from 1 to 65535");
 }
 
 #[test]
@@ -243,7 +304,7 @@ fn forged_advertisements_are_ignored_and_nothing_hangs() {
         .example("service")
         .arg("healthcheck")
         .env("PORT", worker.address.port().to_string()));
-    assert_healthy(&outcome, "pass");
+    assert_unhealthy(&outcome, ONLY_THE_WORKER);
     assert!(outcome.took < AT_ONCE, "{outcome:?}");
     let service = container.service(&[]);
     assert_healthy(&service.healthcheck(&[]), "pass");
@@ -337,7 +398,10 @@ fn a_full_directory_does_not_delay_the_probe() {
             assert!(is_healthy(&outcome, "pass"), "{outcome:?}");
         } else {
             assert_eq!(outcome.code, Some(1));
-            assert!(outcome.stderr.contains("(from PORT"), "{outcome:?}");
+            assert!(
+                outcome.stderr.contains("more than 10000 entries"),
+                "{outcome:?}"
+            );
         }
         drop(service);
     }
@@ -451,7 +515,7 @@ fn containers_that_share_dev_shm_each_find_their_own() {
     let outcome = run(pod.example("service").arg("healthcheck").env("PORT", "0"));
     assert_unhealthy(
         &outcome,
-        "PORT: expected a port from 1 to 65535 (the service advertised none)",
+        &format!("\"service\" advertises no address in this container: {NOT_RUNNING}"),
     );
     drop(two);
 }
@@ -494,7 +558,11 @@ fn a_read_only_dev_shm_only_disables_discovery() {
         .arg("healthcheck")
         .env("PORT", service.address.port().to_string()));
 
-    assert_healthy(&outcome, "pass");
+    let guess = " (guessed from PORT: /dev/shm is read-only)\n";
+    assert!(
+        outcome.stdout.starts_with("healthy: pass in ") && outcome.stdout.ends_with(guess),
+        "{outcome:?}"
+    );
     let log = service.stderr.text();
     let warnings: Vec<_> = log.lines().filter(|l| l.contains("WARN")).collect();
     assert_eq!(warnings.len(), 1, "{log}");
@@ -588,6 +656,19 @@ fn probe_is_one_process_and_one_thread() {
 }
 
 /// A listener that no probe should connect to.
+/// Why a service has no advertisement, as the probe says it.
+const NOT_RUNNING: &str =
+    "it has not started yet, has ended, or calls neither `serve` nor `advertise`";
+
+const ONLY_THE_WORKER: &str = "\"service\" advertises no address in this container, only \"worker\" \
+     does: it has not started yet, has ended, or calls neither `serve` nor `advertise`";
+
+/// Returns the number of the instance in the responses of a service.
+fn instance(service: &Running<'_>) -> String {
+    let response = service.get("/health");
+    response.header("lifesign-instance").to_owned()
+}
+
 struct Impostor {
     listener: TcpListener,
     address: SocketAddr,

@@ -72,7 +72,7 @@ fn a_request_longer_than_the_drain_gets_its_response() {
         assert_unhealthy(
             &service.healthcheck(&[]),
             &format!(
-                "connect to 127.0.0.1:{}: connection refused (advertised by the service)",
+                "connect to 127.0.0.1:{}: connection refused",
                 service.address.port()
             ),
         );

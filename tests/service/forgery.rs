@@ -38,7 +38,9 @@ impl Forger {
         Self {
             shm: container.shm(),
             prefix: format!("lifesign.{}", container.namespace()),
-            text: format!("lifesign 1\nhttp://{address}\n/health\n/health/ready\n/health/live\n"),
+            text: format!(
+                "lifesign 1\nhttp://{address}\n/health\n/health/ready\n/health/live\n0123456789abcdef\n"
+            ),
         }
     }
 
@@ -73,7 +75,18 @@ impl Forger {
             self.forge("8", text.replacen("http://", "gopher://", 1)),
             self.forge("9", text.replacen("\n/health\n", "\nhealth\n", 1)),
             self.forge("10", [text.as_bytes(), b"\xff"].concat()),
-            self.forge("11", "lifesign 1\nhttp://127.0.0.1:0\n/health\n/r\n/l\n"),
+            self.forge(
+                "12",
+                text.replacen("0123456789abcdef", "0123456789abcde", 1),
+            ),
+            self.forge(
+                "19",
+                text.replacen("0123456789abcdef", "0123456789abcdeg", 1),
+            ),
+            self.forge(
+                "11",
+                "lifesign 1\nhttp://127.0.0.1:0\n/health\n/r\n/l\n0123456789abcdef\n",
+            ),
             self.forge(
                 "17",
                 text.replacen("/health\n", "/health HTTP/1.1\rX: y\n", 1),

@@ -222,7 +222,7 @@ async fn error_texts_of_checks_are_never_sent() {
     }
     // The responses contain every kind of failure, which proves that the checks did fail.
     let words = [
-        "starting: waiting for required",
+        "starting: set_ready() has not been called yet, waiting for required",
         "required failed, optional failed, panics panicked",
         "heartbeat worker was dropped",
         "draining",

@@ -1,0 +1,65 @@
+//! The number by which a probe recognizes the responses of its own service.
+//!
+//! Other services can answer at the same address: containers share a network namespace, and a port
+//! is free for anybody after a crash. A name would not tell two copies of one image apart, and is
+//! nothing for strangers to know if the service hides its details. So every response of the routes
+//! carries a hash of which executable answers, in which container. The probe is the same executable
+//! in the same container, so it knows the number. To everybody else it says nothing.
+
+use std::{
+    env, fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    io,
+    sync::OnceLock,
+};
+
+/// Name of the response header that holds the number.
+pub(crate) const HEADER: &str = "lifesign-instance";
+
+/// Returns the number of this process, in hexadecimal digits.
+///
+/// `None` if the system does not tell which executable this is: on Linux, without `/proc`.
+pub(crate) fn own() -> Option<&'static str> {
+    static OWN: OnceLock<Option<String>> = OnceLock::new();
+    let own = OWN.get_or_init(|| compute().ok().map(|number| format!("{number:016x}")));
+    own.as_deref()
+}
+
+/// Whether `text` is a number as [`own`] returns it.
+pub(crate) fn is_number(text: &str) -> bool {
+    text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+fn compute() -> io::Result<u64> {
+    // The same for all processes, unlike a `RandomState`.
+    let mut hasher = DefaultHasher::new();
+    let executable = if cfg!(target_os = "linux") {
+        // Two containers can run one executable, from a shared volume.
+        namespace()?.hash(&mut hasher);
+        // Unlike its path, this exists even if the file was deleted.
+        "/proc/self/exe".into()
+    } else {
+        env::current_exe()?
+    };
+    let metadata = fs::metadata(executable)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        (metadata.dev(), metadata.ino()).hash(&mut hasher);
+    }
+    (metadata.len(), metadata.modified()?).hash(&mut hasher);
+    Ok(hasher.finish())
+}
+
+/// Returns the number of the mount namespace, which every container has for itself. `readlink` shows
+/// it as `mnt:[…]`.
+#[cfg(unix)]
+pub(crate) fn namespace() -> io::Result<u64> {
+    use std::os::unix::fs::MetadataExt;
+    Ok(fs::metadata("/proc/self/ns/mnt")?.ino())
+}
+
+#[cfg(not(unix))]
+fn namespace() -> io::Result<u64> {
+    Err(io::ErrorKind::Unsupported.into())
+}
