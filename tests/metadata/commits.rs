@@ -1,5 +1,7 @@
 //! The facts follow new commits, branches and tags.
 
+use std::fs;
+
 use crate::service::Service;
 
 #[test]
@@ -132,6 +134,8 @@ fn a_shallow_clone_has_its_commit_and_later_its_tag() {
 #[test]
 fn tags_come_and_go() {
     let service = Service::committed();
+    // Some copies of a repository lack its empty directories.
+    fs::remove_dir(service.package.join(".git/refs/tags")).unwrap();
     service.assert_facts_of_git();
     service.git("tag v1");
     assert_eq!(service.assert_facts_of_git()["describe"], "v1");
@@ -158,10 +162,12 @@ fn the_first_commit_is_noticed() {
 
 #[test]
 fn a_later_repository_is_found_at_the_next_edit() {
-    let service = Service::new("service");
-    service.assert_no_git_facts();
-    service.git("init");
-    service.commit_all();
-    service.edit("src/main.rs");
-    assert_eq!(service.assert_facts_of_git()["dirty"], "true");
+    for path in ["src/main.rs", "Cargo.toml"] {
+        let service = Service::new("service");
+        service.assert_no_git_facts();
+        service.git("init");
+        service.commit_all();
+        service.edit(path);
+        assert_eq!(service.assert_facts_of_git()["dirty"], "true", "{path}");
+    }
 }

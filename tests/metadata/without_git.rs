@@ -86,6 +86,10 @@ fn an_index_is_needed_for_dirty_alone() {
     expected.remove("dirty");
     assert_eq!(git_facts(&service.emit()), expected);
 
+    service.git("read-tree HEAD");
+    service.assert_facts_of_git();
+
+    service.remove(".git/index");
     service.without_git();
     service.assert_only_commit();
 }

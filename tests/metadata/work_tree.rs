@@ -77,6 +77,20 @@ fn a_deleted_file_is_dirty() {
 }
 
 #[test]
+fn an_edit_after_a_deleted_file_is_noticed_when_undone() {
+    let service = Service::new("service");
+    service.write("AUTHORS", "before src in git's list\n");
+    service.git("init");
+    service.commit_all();
+    service.remove("AUTHORS");
+    let before = service.edit("src/main.rs");
+    assert_eq!(service.assert_facts_of_git()["dirty"], "true");
+    service.write("AUTHORS", "before src in git's list\n");
+    service.write("src/main.rs", &before);
+    assert_eq!(service.assert_facts_of_git()["dirty"], "false");
+}
+
+#[test]
 fn a_new_file_is_dirty_once_it_is_added() {
     let service = Service::committed();
     service.assert_facts_of_git();
@@ -102,6 +116,8 @@ fn unusual_file_names_are_watched_or_skipped() {
     service.git("init");
     service.commit_all();
     service.assert_facts_of_git();
+    service.write("../unrelated", "in the directory that the link leads to\n");
+    assert!(service.is_fresh());
     service.edit("größe \"1\"");
     assert_eq!(service.assert_facts_of_git()["dirty"], "true");
 }
