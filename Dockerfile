@@ -154,7 +154,7 @@ RUN --mount=type=bind,from=base,target=/base,rw start
 
 # The final image: the base, one file and metadata.
 FROM base AS image
-# Without --link, which Podman 5.4 refuses.
+# There is no --link here, because Podman 5.4 refuses it.
 COPY --from=build /out/app /app
 WORKDIR /
 # The user is a number, because Kubernetes' runAsNonRoot cannot verify a name.

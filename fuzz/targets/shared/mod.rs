@@ -3,8 +3,8 @@
 
 use httparse::{EMPTY_HEADER, Request, Status};
 
-/// Pseudo-random choices that the input determines. So all bytes of the input can be sent to the
-/// peer.
+/// A generator of pseudo-random choices, seeded by a hash of the input. The choices use up no
+/// bytes, so the whole input can be sent to the peer.
 pub struct Choices(u64);
 
 impl Choices {

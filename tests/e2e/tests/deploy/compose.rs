@@ -231,8 +231,8 @@ fn a_full_postgresql_is_no_outage_for_connected_services() {
     let mut holder = project.exhaust_pool();
 
     // Each client retries until it has a connection, because the service's pool may release one.
-    // The shell waits for its children: it was started by `docker exec`, and PostgreSQL, which is
-    // PID 1, would take an orphan that fails for one of its own processes.
+    // The shell waits for its clients. Otherwise they would become children of PostgreSQL, which is
+    // PID 1 and restarts when an unknown child fails.
     let all = "for i in $(seq 20); do
         until psql --username=service --command='SELECT pg_sleep(20)'; do sleep 0.1; done &
     done; wait";

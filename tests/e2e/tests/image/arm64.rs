@@ -1,6 +1,6 @@
-//! The image for arm64, cross-compiled and run with QEMU.
+//! The image for arm64, which is cross-compiled and then run with QEMU.
 //!
-//! Needs qemu-aarch64-static, from Debian's package qemu-user-static.
+//! Needs qemu-aarch64-static from Debian's package qemu-user-static.
 
 use std::{
     env, fs,
@@ -16,7 +16,7 @@ const VERSION: &str = "9.8.7-test.1";
 const GIT_COMMIT: &str = "6b1f0a53c8de947210fe3a85d4c6b79e02f18d3a";
 const BUILD_DATE: &str = "2026-11-23T18:31:00Z";
 
-/// Time limit for operations that take an idle emulator about a second.
+/// Time limit for operations that take about a second on an idle machine.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 #[test]
@@ -69,7 +69,7 @@ fn the_service_responds_is_found_and_drains() {
         healthcheck.starts_with("healthy: pass in "),
         "{healthcheck}"
     );
-    // Docker kills after 10 s, and the exit code would be 137.
+    // After 10 s Docker would have killed the process, with exit code 137.
     assert!(stopped >= Duration::from_secs(1), "no drain: {stopped:?}");
     let code = docker(["inspect", "--format={{.State.ExitCode}}", &container.name]);
     assert_eq!(code, "0");
@@ -83,7 +83,7 @@ struct Image {
 impl Image {
     fn build(test: &str) -> Self {
         let dockerfile = fs::read_to_string(format!("{REPOSITORY}/Dockerfile")).unwrap();
-        // The builder by tag only, because without a registry no digest can be resolved.
+        // The image is named by tag only, because without a registry no digest can be resolved.
         let builder = dockerfile.lines().find_map(|line| {
             let (base, _digest) = line.strip_prefix("ARG ")?.split_once("@sha256:")?;
             base.starts_with("RUST_IMAGE=").then_some(base)

@@ -1,4 +1,4 @@
-//! Projects, images and machines for tests of secrets and reproducibility.
+//! Projects, images and machines for the tests of secrets and of reproducibility.
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -10,7 +10,7 @@ use std::{
 
 use lifesign_e2e::{REPOSITORY, docker, output, remove, support::scratch, unique};
 
-/// Time limit for operations that take an idle engine some seconds.
+/// Time limit for operations that take some seconds on an idle machine.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A cargo project with copies of the repository's Dockerfile and .dockerignore, removed when dropped.
@@ -26,7 +26,7 @@ impl Project {
         project
     }
 
-    /// A clone of a repository's commit.
+    /// A clone of a repository, whose files are created with this umask.
     pub fn checkout(repository: &Path, umask: &str) -> Self {
         let project = Self::nowhere();
         let clone = ["-c", "umask $0 && git clone --quiet \"$1\" \"$2\"", umask];
@@ -59,7 +59,7 @@ impl Project {
         self.directory.to_str().expect("a path of UTF-8")
     }
 
-    /// The names of the Dockerfile's stages.
+    /// Returns the names of the Dockerfile's stages.
     pub fn stages(&self) -> Vec<String> {
         let dockerfile = fs::read_to_string(self.directory.join("Dockerfile")).unwrap();
         let lines = dockerfile.lines().filter(|line| line.starts_with("FROM "));
@@ -74,7 +74,7 @@ impl Drop for Project {
     }
 }
 
-/// An image of this machine's engine, removed when dropped.
+/// An image of the local engine, removed when dropped.
 #[derive(Debug)]
 pub struct Image {
     pub tag: String,
@@ -111,8 +111,9 @@ impl Drop for Image {
     }
 }
 
-/// Build options: base images by tag only, because without a registry no digest can be resolved, and the
-/// network of this machine, where the tests' servers are.
+/// Returns options for all builds. They name the base images by tag only, because without a
+/// registry no digest can be resolved. They also use the network of this machine, where the tests'
+/// servers listen.
 pub fn build_options() -> Vec<String> {
     let dockerfile = fs::read_to_string(format!("{REPOSITORY}/Dockerfile")).unwrap();
     let bases = dockerfile.lines().filter_map(|line| {
@@ -120,13 +121,14 @@ pub fn build_options() -> Vec<String> {
         Some(format!("--build-arg={base}"))
     });
     let others = ["--progress=plain", "--network=host"].map(str::to_owned);
-    // The last of two arguments takes precedence.
+    // If an argument is passed twice, the last one takes precedence.
     let rust = format!("--build-arg=RUST_IMAGE={}", tools());
     bases.chain(others).chain([rust]).collect()
 }
 
-/// An image of the Dockerfile's first stage, used as its base. The stage then finds its tools, and does not
-/// compile them again on another network, in another engine or with `--no-cache`.
+/// Returns an image of the Dockerfile's first stage, which is passed as RUST_IMAGE. The stage then
+/// finds its tools, and does not compile them again on another network, in another engine, or with
+/// `--no-cache`.
 pub fn tools() -> &'static str {
     static TOOLS: OnceLock<()> = OnceLock::new();
     let tag = "lifesign-builds-tools";
@@ -150,9 +152,9 @@ pub fn tools() -> &'static str {
     tag
 }
 
-/// The image of two kinds of machines: a Docker Engine with containerd's image store, which is required for
-/// exporting caches, attestations and OCI layouts, and a server for git over SSH. It is kept, because
-/// building it takes a minute.
+/// Returns the image of both kinds of machines. One runs a Docker Engine with containerd's image
+/// store, which can export caches, attestations and OCI layouts. The other serves git over SSH. The
+/// image is never removed, because building it takes a minute.
 fn machines() -> &'static str {
     static MACHINES: OnceLock<()> = OnceLock::new();
     let tag = "lifesign-builds-machines";
@@ -170,7 +172,7 @@ fn machines() -> &'static str {
     tag
 }
 
-/// A container as a machine, removed with its volumes when dropped.
+/// A container that serves as a machine. It is removed with its volumes when dropped.
 #[derive(Debug)]
 pub struct Machine {
     pub name: String,
@@ -188,9 +190,9 @@ impl Machine {
         machine
     }
 
-    /// Starts an engine with the Dockerfile's tools, on the network of this machine.
+    /// Starts an engine that has the Dockerfile's tools, on the network of this machine.
     pub fn engine() -> Self {
-        // A separate bridge, because the machine's engine uses the default name.
+        // The engine needs its own bridge, because the local engine uses the default name.
         let bridge = format!("ls{}", process::id());
         let volumes = ["--volume=/var/lib/docker", "--volume=/var/lib/containerd"];
         let options = ["--privileged", "--network=host", volumes[0], volumes[1]];
@@ -222,7 +224,7 @@ impl Machine {
         docker(["start", &self.name]);
     }
 
-    /// Copies a file or directory.
+    /// Copies a file or directory into the machine.
     pub fn put(&self, from: &str, to: &str) {
         docker(["cp", "--quiet", from, &format!("{}:{to}", self.name)]);
     }
@@ -237,13 +239,13 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // The engine removes its bridge when it is stopped.
+        // `stop` lets the engine remove its bridge.
         remove(["stop", &self.name]);
         remove(["rm", "--force", "--volumes", &self.name]);
     }
 }
 
-/// Polls until the condition is true. On timeout, panics with the machine's log.
+/// Polls until the condition is true. After the timeout, panics with the machine's log.
 pub fn eventually(what: &str, machine: &Machine, mut poll: impl FnMut() -> bool) {
     let start = Instant::now();
     while !poll() {

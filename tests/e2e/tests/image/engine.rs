@@ -1,4 +1,4 @@
-//! Images, containers and projects of one Docker Engine, each removed when it is dropped.
+//! Images, containers and projects of the local Docker Engine, each removed when it is dropped.
 
 use std::{
     collections::BTreeSet,
@@ -13,7 +13,8 @@ use std::{
 use lifesign_e2e::{REPOSITORY, docker, output, parse, remove, unique};
 use serde_json::Value;
 
-/// The values of the argument `BASE`, each with the argument that names its image.
+/// The bases: the value of the argument `BASE`, and the name of the argument that contains the
+/// base's image.
 pub(crate) const BASES: [(&str, &str); 5] = [
     ("scratch", ""),
     ("distroless-static", "DISTROLESS_STATIC_IMAGE"),
@@ -22,10 +23,10 @@ pub(crate) const BASES: [(&str, &str); 5] = [
     ("debian-slim", "DEBIAN_SLIM_IMAGE"),
 ];
 
-/// Time limit for operations that take an idle engine about a second.
+/// Time limit for operations that take about a second on an idle machine.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The default image of this repository.
+/// Returns the repository's image on the default base.
 pub(crate) fn image() -> Arc<Image> {
     image_on(1)
 }
@@ -34,8 +35,8 @@ pub(crate) fn images() -> [Arc<Image>; 5] {
     [0, 1, 2, 3, 4].map(image_on)
 }
 
-/// The repository's image on one of [`BASES`], built by `make image`. Tests share it: the first one builds
-/// it, and it is removed after the last one.
+/// Returns the repository's image on one of [`BASES`], built by `make image`. Tests share an image:
+/// the first one builds it, and it is removed after the last one.
 pub(crate) fn image_on(index: usize) -> Arc<Image> {
     static SHARED: [Mutex<Weak<Image>>; 5] = [const { Mutex::new(Weak::new()) }; 5];
     let mut shared = SHARED[index].lock().expect("the image was built");
@@ -47,8 +48,8 @@ pub(crate) fn image_on(index: usize) -> Arc<Image> {
     })
 }
 
-/// The build arguments of base images with their values. By tag only, because without a registry no digest
-/// can be resolved.
+/// Returns the build arguments that name the base images, by tag only, because without a registry
+/// no digest can be resolved.
 pub(crate) fn bases() -> Vec<(String, String)> {
     let text = fs::read_to_string(format!("{REPOSITORY}/Dockerfile")).unwrap();
     let bases = text.lines().filter_map(|line| {
@@ -67,7 +68,7 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// Builds an image with the repository's Dockerfile. The error is the builder's log.
+    /// Builds an image with the repository's Dockerfile. The error contains the builder's log.
     pub(crate) fn build(context: &Path, options: &[&str]) -> Result<Self, String> {
         let mut build = Command::new("docker");
         build.args(["build", "--file", &format!("{REPOSITORY}/Dockerfile")]);
@@ -80,7 +81,7 @@ impl Image {
         })
     }
 
-    /// Builds an image of the repository with its Makefile.
+    /// Builds an image of the repository with `make`.
     pub(crate) fn make(variables: &[&str]) -> Result<Self, String> {
         let mut make = Command::new("make");
         make.args(["--directory", REPOSITORY, "image"])
@@ -115,7 +116,8 @@ impl Image {
             .map(|(argument, image)| format!("--build-arg={argument}={image}"))
             .collect();
         flags.push("--progress=plain".into());
-        // The label makes the image unique, because an equal one may be being removed.
+        // A label makes the image unique. Otherwise it could be the same as one that another test
+        // is removing.
         flags.push(format!("--label=test={tag}"));
         let output = command(&tag, &flags).output().expect("docker and make");
         let log = String::from_utf8(output.stderr).unwrap();
@@ -140,7 +142,7 @@ impl Image {
         label.as_str().unwrap_or_default().to_owned()
     }
 
-    /// The crates that cargo compiled, in alphabetical order.
+    /// Returns the crates that cargo compiled, in alphabetical order.
     pub(crate) fn compiled(&self) -> Vec<&str> {
         let crates = self.log.lines().filter_map(|line| {
             let (_, compiled) = line.split_once(" Compiling ")?;
@@ -166,7 +168,8 @@ pub(crate) struct Container {
 
 impl Container {
     pub(crate) fn run(image: &Arc<Image>, options: &[&str]) -> Self {
-        // First, so that a container is removed even if it fails to start.
+        // The value exists before the container does, so that it is removed even if it fails to
+        // start.
         let container = Self {
             name: format!("lifesign-test-{}", unique()),
             _image: Arc::clone(image),
@@ -187,7 +190,8 @@ impl Container {
         String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
     }
 
-    /// Waits until the engine reports this health status. Returns the last entry of its health log.
+    /// Waits until the engine reports this health status, and returns the last entry of its health
+    /// log.
     pub(crate) fn turns(&self, health: &str) -> Value {
         let start = Instant::now();
         loop {
@@ -240,7 +244,7 @@ impl Project {
         project
     }
 
-    /// A copy of the fixture of this name, with a copy of this crate in it.
+    /// A copy of the fixture with this name. It contains a copy of the crate.
     pub(crate) fn workspace(name: &str) -> Self {
         let project = Self::without_package(name);
         let copy = |files: &[&str], to: &Path| {
@@ -256,13 +260,13 @@ impl Project {
             &["Cargo.toml", "README.md", "src"],
             &project.directory.join("crates/lifesign"),
         );
-        // The same versions of dependencies as in the other tests.
+        // The lockfile gives the dependencies the same versions as in other tests.
         copy(&["Cargo.lock"], &project.directory);
         project.lock(&["update", "--workspace", "--offline"]);
         project
     }
 
-    /// Adds a dependency.
+    /// Adds a dependency to the manifest.
     pub(crate) fn depend(&self, line: &str) {
         let manifest = self.directory.join("Cargo.toml");
         let text = fs::read_to_string(&manifest).unwrap();
@@ -298,7 +302,7 @@ pub(crate) struct Files(pub(crate) BTreeSet<Entry>);
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Entry {
     pub(crate) name: String,
-    /// As printed by `ls`.
+    /// The mode as `ls` prints it.
     pub(crate) mode: String,
     pub(crate) owner: String,
     pub(crate) size: String,
@@ -328,7 +332,7 @@ impl Files {
     }
 }
 
-/// Nanoseconds since 1970 of a date in RFC 3339.
+/// Returns the nanoseconds from 1970 to a date in RFC 3339.
 pub(crate) fn nanoseconds(date: &str) -> u64 {
     let nanoseconds = output(Command::new("date").args(["--date", date, "+%s%N"]));
     nanoseconds.parse().unwrap()

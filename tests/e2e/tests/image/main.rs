@@ -1,4 +1,4 @@
-//! The image: what the repository's own Dockerfile builds, judged by a real Docker Engine.
+//! The image that the repository's Dockerfile builds, tested in a real Docker Engine.
 
 mod arm64;
 mod builds;

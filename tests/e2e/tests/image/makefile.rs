@@ -1,4 +1,5 @@
-//! What the Makefile passes to Docker. Apart from the first test, a script in its place prints it.
+//! The arguments that the Makefile passes to Docker. Most tests replace `docker` by a script that
+//! prints its arguments.
 
 use std::{
     fs,
@@ -124,7 +125,8 @@ fn make_warns_if_git_distrusts_the_checkout() {
     assert!(distrusted.status.success());
 }
 
-/// A directory with the Makefile, beside a program `docker` that prints how it was called. Removed when dropped.
+/// A directory with the Makefile, and with a program `docker` that prints how it was called.
+/// Removed when dropped.
 struct Project {
     directory: PathBuf,
 }
@@ -155,7 +157,8 @@ impl Project {
         make.current_dir(&self.directory)
             .args(["--silent", "image"])
             .env("PATH", format!("{}/bin:{path}", self.directory.display()))
-            // No repository above this one, and no variables of the caller.
+            // Git must not find a repository above this directory, and make must not see variables
+            // of the caller.
             .env("GIT_CEILING_DIRECTORIES", env!("CARGO_TARGET_TMPDIR"));
         for variable in [
             "VERSION",
@@ -173,14 +176,15 @@ impl Project {
         self.command().args(variables).output().expect("make")
     }
 
-    /// Docker's arguments, the Dockerfile and the environment.
+    /// Runs `make image`. Returns Docker's arguments, the Dockerfile and the environment, as the
+    /// script prints them.
     fn image(&self, variables: &[&str]) -> String {
         let output = self.make(variables);
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// A variable that Docker gets as a build argument.
+    /// Returns the value of a build argument.
     fn variable(&self, name: &str, variables: &[&str]) -> String {
         let printed = self.image(variables);
         let (arguments, rest) = printed.split_once('\n').unwrap();

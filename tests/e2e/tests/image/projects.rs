@@ -1,4 +1,5 @@
-//! Images of other projects: workspaces, C, build scripts, and what the build refuses.
+//! Images of other projects: workspaces, dependencies with C code, build scripts, and projects that
+//! the build refuses.
 
 use std::{
     fs::{self, File},
@@ -39,7 +40,8 @@ fn a_change_in_a_workspace_compiles_only_its_own_crates() {
     let container = Container::run(&Arc::new(first), &[]);
     container.turns("healthy");
 
-    // The time makes the source unique, because the engine caches what it has built before.
+    // The current time makes the source unique. The engine would take an equal build from its
+    // cache.
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos();
     project.write(
         "crates/store/src/lib.rs",
@@ -138,7 +140,7 @@ fn the_build_fails_if_the_base_cannot_run_the_binary() {
     let refused =
         "error: in the base distroless-cc, `/app healthcheck --help` did not print its help";
 
-    // Linked with glibc, on a base without it.
+    // The binary is linked with glibc, which the base lacks.
     let log = on("distroless-cc", &[&mistaken]).unwrap_err();
     assert!(
         log.contains("failed to run command '/app': No such file or directory"),
@@ -146,7 +148,7 @@ fn the_build_fails_if_the_base_cannot_run_the_binary() {
     );
     assert!(log.contains(refused), "{log}");
 
-    // A library that only one of two bases contains.
+    // Only one of the two bases contains this library.
     project.write(
         "build.rs",
         "fn main() { println!(\"cargo:rustc-link-arg=-Wl,--no-as-needed,-lgomp\") }",
@@ -162,7 +164,8 @@ fn the_build_fails_if_the_base_cannot_run_the_binary() {
 
 #[test]
 fn a_source_older_than_its_stub_is_compiled() {
-    // cargo-chef uses this version for its stubs, so the stub and the source differ only in time.
+    // cargo-chef gives its stubs this version, so the stub and the source only differ in their
+    // time.
     let project = Project::new("old", "0.0.1");
 
     for code in ["first", "second"] {
@@ -278,7 +281,7 @@ fn the_builder_gets_sources_and_no_secrets() {
     fs::remove_dir_all(sent).unwrap();
 }
 
-/// The paths of all files in a directory, relative to it.
+/// Returns the paths of all files in a directory, relative to the directory.
 fn files(directory: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut directories = vec![directory.to_owned()];

@@ -1,7 +1,7 @@
-//! The image of the reference service, as `make image` builds it from this repository.
+//! The image of the reference service, which `make image` builds from this repository.
 //!
 //! `cargo test --manifest-path tests/e2e/Cargo.toml --test image reference`. The first build takes
-//! minutes, the next ones find its layers. Needs git, make and tar beside Docker.
+//! minutes, and later builds find its layers in the cache. Needs git, make and tar besides Docker.
 
 use std::{
     path::Path,
@@ -48,7 +48,7 @@ fn route_subcommand_and_labels_name_the_same_build() {
     let route = parse(&route);
     let subcommand = parse(&docker(["run", "--rm", &image.tag, "version", "--json"]));
 
-    // The Makefile passes the facts of git.
+    // The Makefile takes the commit from git.
     let commit = git(&["rev-parse", "HEAD"]);
     let date = git(&["show", "--no-patch", "--format=%ct", "HEAD"]);
     for reported in [&route, &subcommand] {
@@ -62,7 +62,7 @@ fn route_subcommand_and_labels_name_the_same_build() {
     assert_eq!(image.label("title"), "service");
     assert_eq!(image.label("description"), manifest_field("description"));
     assert_eq!(image.label("licenses"), manifest_field("license"));
-    // The package has no repository URL yet.
+    // The package has no repository URL yet, so the label says "unknown".
     assert_eq!(image.label("source"), "unknown");
 }
 
@@ -121,7 +121,7 @@ fn every_base_runs_locked_down_in_16_mib() {
             "--user=12345:12345",
             "--memory=16m",
             "--pids-limit=16",
-            // Also probe after the start period.
+            // Probes must also be frequent after the start period.
             "--health-interval=1s",
         ];
         Container::run(&image, &locked_down)
@@ -194,7 +194,7 @@ fn a_hanging_service_is_unhealthy_with_a_reason() {
     let container = Container::run(&image(), &["--health-interval=1s"]);
     container.turns("healthy");
 
-    // A signal, because `docker pause` also stops the engine's probes.
+    // The signal stops only the service. `docker pause` would stop the engine's probes, too.
     docker(["kill", "--signal=STOP", &container.name]);
     let probe = container.turns("unhealthy");
 
@@ -217,7 +217,7 @@ fn a_stopped_container_drains_and_exits_by_itself() {
     docker(["stop", &container.name]);
     let took = start.elapsed();
 
-    // The drain delay is 5 s. Docker kills after 10 s, and the exit code would be 137.
+    // The drain delay is 5 s. After 10 s Docker would have killed the process, with exit code 137.
     assert!(took >= Duration::from_secs(5), "no drain: {took:?}");
     assert_eq!(container.state()["ExitCode"], 0, "after {took:?}");
 }

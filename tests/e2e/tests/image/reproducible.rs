@@ -1,4 +1,4 @@
-//! Builds of one commit are identical, byte for byte.
+//! Two builds of one commit give identical images, byte for byte.
 
 use std::{fs, path::Path, process::Command};
 
@@ -6,7 +6,7 @@ use lifesign_e2e::{REPOSITORY, docker, output, remove, unique};
 
 use crate::builds::{Image, Machine, Project, build_options, text};
 
-/// Build arguments from the commit, as in the Dockerfile's header.
+/// Build arguments whose values come from the commit.
 const METADATA: [&str; 4] = [
     "--build-arg=VERSION=1.2.3",
     "--build-arg=GIT_COMMIT=6b1f0a53c8de947210fe3a85d4c6b79e02f18d3a",
@@ -53,7 +53,7 @@ fn a_commit_is_exported_with_one_digest() {
             .args(build_options())
             .args(METADATA)
             .args([
-                // This file contains the time of the export.
+                // The provenance contains the time of the export.
                 "--provenance=false",
                 "--output=type=oci,dest=/image,tar=false,rewrite-timestamp=true",
                 &directory,
@@ -69,8 +69,8 @@ fn a_commit_is_exported_with_one_digest() {
     assert_eq!(digests[0], digests[1]);
 }
 
-/// A project with everything that can put a directory or a time into an executable: a build script's output,
-/// panic locations, macros, and generics that two crates share.
+/// A project that contains everything that can put a directory or a time into an executable: the
+/// output of a build script, panic locations, macros, and generics that two crates share.
 fn fixture() -> Project {
     let project = Project::new();
     let package = |name: &str| {
@@ -122,7 +122,7 @@ fn fixture() -> Project {
     project
 }
 
-/// Two checkouts of the commit, in different directories, with different times and permissions.
+/// Two checkouts of a commit that differ in directory, times and permissions.
 fn checkouts(repository: &Path) -> [Project; 2] {
     ["022", "077"].map(|umask| Project::checkout(repository, umask))
 }
@@ -142,7 +142,7 @@ fn executable(image: &Image) -> Vec<u8> {
     bytes
 }
 
-/// The image's digest and its manifest.
+/// Returns the image's digest and its manifest.
 fn inspect(image: &Image) -> [String; 3] {
     [
         "{{.Id}}",

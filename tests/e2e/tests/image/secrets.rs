@@ -1,5 +1,5 @@
-//! Secrets of a build do not leave it: the token of a private registry, the SSH agent with a key for git,
-//! and files beside the sources.
+//! Secrets that a build uses must not leak: the token of a private registry, the SSH agent with a
+//! key for git, and files beside the sources.
 //!
 //! Needs OpenSSH's client programs.
 
@@ -21,8 +21,8 @@ use lifesign_e2e::{docker, output, unique};
 
 use crate::builds::{Image, Machine, Project, build_options, eventually, text, tools};
 
-/// The output of the private crates. Every search for secrets must find it, which proves that the search
-/// works.
+/// The output of the private crates. It is not secret. Every search for secrets must find it too,
+/// which proves that the search works.
 const GREETING: &str = "greetings from the private registry";
 const FAREWELL: &str = "farewell from the private repository";
 
@@ -44,9 +44,10 @@ fn no_stage_log_or_history_has_a_secret() {
     let project = private_project(&registry);
     let secrets = plant(&project, &registry);
 
-    // First a whole image, whose log contains every step. The other builds use its cached steps.
+    // The first build makes a whole image, so its log contains every step. The other builds take
+    // steps from the cache.
     let mut stages = project.stages();
-    // An image without files, which the engine does not export.
+    // This stage has no files, and the engine does not export such an image.
     stages.retain(|stage| stage != "base-scratch");
     stages.insert(0, "image".to_owned());
     let images = stages.iter().map(|stage| {
@@ -58,7 +59,7 @@ fn no_stage_log_or_history_has_a_secret() {
 
     let greeting = docker(["run", "--rm", &images[0].tag, "version"]);
     assert_eq!(greeting, GREETING);
-    // Requests for the registry's configuration, the index and the crate.
+    // Cargo has sent requests for the registry's configuration, the index and the crate.
     assert!(registry.answered() >= 3, "{}", registry.answered());
     assert_eq!(found.search(&secrets), Vec::<String>::new());
     let layers = found.search(&[GREETING.to_owned()]);
@@ -73,7 +74,7 @@ fn no_cache_export_or_provenance_has_a_secret() {
     let engine = Machine::engine();
     engine.put(project.path(), "/project");
 
-    // Uncompressed, so that the layers can be searched.
+    // The layers are not compressed, so that they can be searched.
     let plain = "compression=uncompressed,force-compression=true";
     let output = engine
         .command()
@@ -102,8 +103,8 @@ fn no_cache_export_or_provenance_has_a_secret() {
             "{directory}"
         );
     }
-    // The provenance was searched, too: it contains the secret's name, and the repository without its
-    // password.
+    // The provenance was searched too, because it contains the secret's name and the repository
+    // without its password.
     for name in [
         r#""id":"cargo-credentials""#,
         "https://git.invalid/service.git",
@@ -147,7 +148,8 @@ fn the_agent_fetches_from_git_and_keeps_its_key() {
 }
 
 impl Project {
-    /// A program that prints the result of its only dependency's only function.
+    /// Writes a program with one dependency. The program prints the result of a function of the
+    /// dependency.
     fn service(&self, dependency: &str, source: &str, function: &str) {
         let (name, _) = dependency.split_once(' ').expect("a name");
         self.write(
@@ -187,7 +189,7 @@ fn private_project(registry: &Registry) -> Project {
     project
 }
 
-/// Puts secrets into the project, and returns them.
+/// Puts secrets into files of the project, and returns the secrets.
 fn plant(project: &Project, registry: &Registry) -> Vec<String> {
     let git = |words: &[&str]| {
         output(
@@ -230,13 +232,13 @@ fn credentials(directory: &str) -> String {
     format!("--secret=id=cargo-credentials,src={directory}/.cargo/credentials.toml")
 }
 
-/// A unique text.
+/// Returns a random text.
 fn random() -> String {
     let now = SystemTime::UNIX_EPOCH.elapsed().expect("later than 1970");
     format!("{:x}-{}", now.as_nanos(), unique())
 }
 
-/// Configurations, histories and layers of images in a directory, removed when dropped.
+/// The configurations, histories and layers of images, in a directory that is removed when dropped.
 struct Found {
     directory: PathBuf,
 }
@@ -256,7 +258,8 @@ impl Found {
             write("inspect", &docker(["image", "inspect", &image.tag]));
         }
 
-        // Without the base's layers of a gigabyte, which are older than the secret.
+        // The layers of the base are skipped, because they have a gigabyte and are older than the
+        // secret.
         let format = "--format={{join .RootFS.Layers \" \"}}";
         let known = docker(["image", "inspect", format, tools()]);
         let excluded = known.split(' ').map(|digest| {
@@ -292,8 +295,8 @@ impl Drop for Found {
     }
 }
 
-/// Runs grep at the end of a command. Returns the files in the directory that contain one of the texts, each
-/// with that text.
+/// Appends a grep for the texts to a command and runs it. Returns each file in the directory that
+/// contains one of the texts, with that text.
 fn search(command: &mut Command, directory: &str, texts: &[String]) -> Vec<String> {
     command.args([
         "grep",
@@ -315,7 +318,7 @@ fn search(command: &mut Command, directory: &str, texts: &[String]) -> Vec<Strin
     lines
 }
 
-/// A cargo registry with one crate, which requires a token.
+/// A cargo registry with one crate. Clients need a token.
 struct Registry {
     address: SocketAddr,
     token: String,
@@ -383,7 +386,7 @@ impl Registry {
                     if state.ended.load(Ordering::Relaxed) {
                         break;
                     }
-                    // The client may have closed the connection.
+                    // An error is ignored, because the client may have closed the connection.
                     let _ = stream.and_then(|stream| state.answer(stream, &token, &files));
                 }
             }
@@ -458,7 +461,8 @@ impl State {
 
 impl Project {
     fn library(&self, name: &str, code: &str) {
-        // A workspace of its own, because its directory is in that of another one.
+        // The manifest declares a workspace, because the crate is in the directory of another
+        // workspace.
         self.write(
             "Cargo.toml",
             &format!(
@@ -475,7 +479,7 @@ impl Project {
 struct Agent {
     directory: PathBuf,
     socket: PathBuf,
-    /// The lines of the key file that are unique to this key.
+    /// The lines of the key file that no other key has.
     key: Vec<String>,
     public_key: String,
     process: Child,
@@ -483,19 +487,19 @@ struct Agent {
 
 impl Agent {
     fn start() -> Self {
-        // Not in cargo's directory, whose path can be too long for a socket.
+        // The socket is not in cargo's directory, whose path can be too long for a socket.
         let directory = env::temp_dir().join(unique());
         fs::create_dir(&directory).unwrap();
         let file = directory.join("key");
         let keygen = ["-q", "-t", "ed25519", "-N", "", "-C", "test", "-f"];
         output(Command::new("ssh-keygen").args(keygen).arg(&file));
         let key = fs::read_to_string(&file).unwrap();
-        // The first line contains only the name of the format, which all keys share.
+        // The first line only contains the name of the format, which is the same for all keys.
         let key = key.lines().skip(2).filter(|line| !line.starts_with('-'));
         let key = key.map(str::to_owned).collect::<Vec<_>>();
 
         let socket = directory.join("agent");
-        // In the foreground, the agent prints its socket as soon as it listens.
+        // The agent runs in the foreground, and prints its socket as soon as it listens.
         let mut process = Command::new("ssh-agent")
             .args(["-D", "-a"])
             .arg(&socket)
@@ -535,7 +539,7 @@ impl Drop for Agent {
     }
 }
 
-/// A crate in a repository on a server that only accepts the agent's key.
+/// A server with a repository that contains a crate. It only accepts the agent's key.
 struct GitServer {
     repository: String,
     commit: String,
@@ -576,7 +580,7 @@ impl GitServer {
         machine.start();
         let address = docker(["port", &machine.name, "22/tcp"]);
         eventually("an SSH server", &machine, || speaks_ssh(&address));
-        // All host keys, because cargo looks for the type that the server prefers.
+        // The client needs all host keys, because cargo looks for the type that the server prefers.
         let keys = "cat /etc/ssh/ssh_host_*_key.pub";
         let keys = output(machine.command().args(["sh", "-c", keys]));
         let (host, port) = address.split_once(':').expect("an address");
@@ -592,7 +596,7 @@ impl GitServer {
     }
 }
 
-/// Waits for the server itself, because Docker's proxy listens earlier.
+/// Whether the server itself responds. Docker's proxy accepts connections earlier.
 fn speaks_ssh(address: &str) -> bool {
     let mut start = [0; 4];
     TcpStream::connect(address)
