@@ -46,7 +46,7 @@ pub(crate) enum Scheme {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Host {
-    /// Both loopback addresses. Never resolved, because resolvers fail and disagree.
+    /// Both loopback addresses. The name is never resolved, because resolvers fail and disagree.
     Localhost,
     Ip(IpAddr),
     /// A link-local address and the number of its interface.
@@ -70,7 +70,7 @@ impl Endpoint {
     #[must_use]
     pub fn unix(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
-        // The probe may have another working directory.
+        // The path becomes absolute, because the probe may have another working directory.
         Self(Address::Unix(std::path::absolute(&path).unwrap_or(path)))
     }
 
@@ -78,7 +78,7 @@ impl Endpoint {
     pub(crate) fn authority(&self) -> String {
         match &self.0 {
             Address::Tcp { scheme, host, port } => {
-                // Without the interface, which means nothing to the service.
+                // The interface is left out, because it means nothing to the service.
                 let host = match host {
                     Host::Localhost => Host::Localhost,
                     _ => Host::Ip(host.addresses(*port).0.ip()),

@@ -72,7 +72,7 @@ fn get(endpoint: Endpoint, path: &str) -> Request {
         endpoint,
         path: path.to_owned(),
         headers: Vec::new(),
-        // Never expires: libFuzzer ends a run that hangs earlier.
+        // libFuzzer ends a run that hangs before this timeout expires.
         timeout: Duration::from_secs(60),
         expected: None,
     }

@@ -76,7 +76,7 @@
     warn(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)
 )]
 
-// The service: its state, the response format, its server, and its shutdown.
+// The service: its state, the format of its responses, its server, and its shutdown.
 #[cfg(feature = "core")]
 mod health;
 #[cfg(feature = "core")]
@@ -86,7 +86,7 @@ mod serve;
 #[cfg(feature = "core")]
 mod shutdown;
 
-// The advertisement: the service writes its address, and the probe reads it.
+// The advertisement, which the service writes and the probe reads.
 #[cfg(feature = "core")]
 mod advertise;
 #[cfg(feature = "core")]
@@ -94,7 +94,7 @@ mod endpoint;
 #[cfg(feature = "core")]
 mod identity;
 
-// The probe: the command line, and its one request.
+// The probe: its command line, and the request that it sends.
 #[cfg(feature = "core")]
 mod cli;
 #[cfg(feature = "core")]

@@ -1,4 +1,4 @@
-//! The commit that a package is built from, and the paths that change with it.
+//! Finds the commit that a package is built from, and the paths that change with it.
 
 use std::{
     env, fs,
@@ -8,7 +8,7 @@ use std::{
 
 use super::{Directives, rfc3339};
 
-/// What is known of a commit.
+/// The facts about a commit. Unknown ones are `None`.
 #[derive(Default)]
 pub(super) struct Commit {
     pub(super) hash: Option<String>,
@@ -29,7 +29,8 @@ impl Commit {
         let commit = repository.and_then(|repository| repository.commit(directives));
         let commit = commit.unwrap_or_default();
         if commit.date.is_none() {
-            // The next edit finds a repository, or a git program, that was added in the meantime.
+            // If a repository or a git program is added later, the next edit makes the script run
+            // again.
             directives.watch(&package.join("Cargo.toml"));
             directives.watch(&package.join("src"));
         }
@@ -53,11 +54,11 @@ impl Commit {
 struct Repository<'a> {
     package: &'a Path,
     root: PathBuf,
-    /// Path of the package's `Cargo.toml` below the root, as the index spells it.
+    /// Path of the package's `Cargo.toml` relative to the root, as it appears in the index.
     manifest: String,
-    /// Directory of `HEAD`, of which every work tree has its own.
+    /// Directory of `HEAD`. Every work tree has its own.
     git_dir: PathBuf,
-    /// File that lists what is tracked.
+    /// The index, which lists the tracked files.
     index: PathBuf,
     /// Directory of branches and tags, which linked work trees share.
     common_dir: PathBuf,
@@ -93,7 +94,7 @@ impl<'a> Repository<'a> {
         let listing = if self.index.exists() {
             self.run_git(&["ls-files", "--", "Cargo.toml"])
         } else {
-            // Container builds that copy only a part of .git leave the index out.
+            // Some container builds copy only a part of .git and leave the index out.
             self.run_git(&["ls-tree", "HEAD", "Cargo.toml"])
         };
         match listing {
@@ -101,7 +102,7 @@ impl<'a> Repository<'a> {
             Some(git) if git.status.success() => self.read_with_git(directives),
             Some(git) => {
                 let commit = self.read_without_git()?;
-                // For an owner that git distrusts, its message ends with the command that helps.
+                // If git distrusts the owner, its message ends with the command that helps.
                 let message = String::from_utf8_lossy(&git.stderr);
                 let message: Vec<_> = message.split_whitespace().collect();
                 let message = message.join(" ");
@@ -117,7 +118,7 @@ impl<'a> Repository<'a> {
         }
     }
 
-    /// Watches what changes with a commit, a checkout, a tag, or a file that is added.
+    /// Watches files that change with a commit, a checkout, a tag, or a file that is added.
     fn watch(&self, directives: &mut Directives) {
         for file in ["HEAD", "logs/HEAD", "reftable/tables.list"] {
             directives.watch(&self.git_dir.join(file));
@@ -147,10 +148,10 @@ impl<'a> Repository<'a> {
     /// Whether a tracked file differs from the commit.
     ///
     /// Watches all files of a clean tree. A dirty tree stays dirty until its last changed file is
-    /// restored, so one of these is enough.
+    /// restored, so one changed file is enough.
     fn dirty(&self, directives: &mut Directives) -> Option<bool> {
         if !self.index.exists() {
-            return None; // Git would call every file deleted.
+            return None; // Without an index, git would report every file as deleted.
         }
         let changed = self.git(&["status", "--porcelain", "-z", "--no-renames", "-uno"])?;
         let mut changed_files = changed
@@ -176,10 +177,11 @@ impl<'a> Repository<'a> {
         output.status.success().then(|| text.trim_end().to_owned())
     }
 
-    /// Runs git so that it writes nothing and starts no monitor. `None` if there is no git program.
+    /// Runs git. It must not write anything, and must not start the repository's monitor. Returns
+    /// `None` if there is no git program.
     ///
     /// `safe.directory` is not set, because the settings of another owner's repository can name
-    /// programs to run. There is no deadline: a busy machine would change the facts.
+    /// programs to run. There is no deadline, because on a busy machine it would change the facts.
     fn run_git(&self, arguments: &[&str]) -> Option<Output> {
         let mut git = Command::new("git");
         // In a git hook, GIT_DIR, GIT_INDEX_FILE and others name the hook's repository.
@@ -197,7 +199,8 @@ impl<'a> Repository<'a> {
             .ok()
     }
 
-    /// Reads the commit's hash without git, of a package that is the repository's root or tracked.
+    /// Reads the commit's hash without git. Returns `None` if the package is neither the
+    /// repository's root nor tracked.
     fn read_without_git(&self) -> Option<Commit> {
         if self.manifest != "Cargo.toml" && !self.index_lists_manifest() {
             return None;
@@ -221,14 +224,14 @@ impl<'a> Repository<'a> {
         lines.find_map(|line| parse_hash(line.strip_suffix(branch)?.strip_suffix(' ')?))
     }
 
-    /// `ref: ` and a branch, or a hash.
+    /// Returns `ref: ` and a branch, or a hash.
     fn read_head(&self) -> String {
         let head = fs::read_to_string(self.git_dir.join("HEAD")).unwrap_or_default();
         head.trim().to_owned()
     }
 
-    /// Whether an index of version 2 or 3 has the package's `Cargo.toml`: such an index is one file
-    /// of whole paths, each after the two bytes of its length and before a zero.
+    /// Whether the index lists the package's `Cargo.toml`. An index of version 2 or 3 contains
+    /// whole paths, each between the two bytes of its length and a zero.
     fn index_lists_manifest(&self) -> bool {
         let index = fs::read(&self.index).unwrap_or_default();
         let path = self.manifest.as_bytes();
@@ -243,7 +246,7 @@ fn parse_hash(text: &str) -> Option<String> {
     whole.then(|| text.to_owned())
 }
 
-/// The path, or the innermost directory around it that exists.
+/// Returns the path, or the innermost directory above it that exists.
 fn nearest(path: &Path) -> &Path {
     path.ancestors().find(|path| path.exists()).unwrap_or(path)
 }

@@ -57,7 +57,8 @@ pub fn emit() {
     let build_date = source_date(&mut directives);
     let commit = Commit::of(&package, &mut directives);
 
-    // Unknown facts are emitted as empty: this hides the values that an outer `cargo run` passes on.
+    // An unknown fact is emitted as an empty value, which hides the value that an outer `cargo run`
+    // passes on.
     for (fact, value) in [
         ("FOR", package.to_str().map(str::to_owned)),
         ("GIT_COMMIT", commit.hash),
@@ -72,7 +73,7 @@ pub fn emit() {
         let value = value.unwrap_or_default();
         directives.add("rustc-env", &format!("LIFESIGN_EMITTED_{fact}={value}"));
     }
-    // An error means that Cargo no longer reads, and nobody needs the facts.
+    // If Cargo no longer reads, nobody needs the facts.
     let _ = io::stdout().write_all(directives.0.as_bytes());
 }
 

@@ -146,7 +146,7 @@ impl serde::Serialize for BuildInfo {
     }
 }
 
-/// The first twelve digits of a hash. Any other text stays as it is.
+/// Returns the first twelve digits of a hash, and any other text unchanged.
 fn abbreviate(commit: &str) -> &str {
     match commit.get(..12) {
         Some(start) if commit.bytes().all(|byte| byte.is_ascii_hexdigit()) => start,
@@ -154,7 +154,7 @@ fn abbreviate(commit: &str) -> &str {
     }
 }
 
-/// The day of an RFC 3339 date. Any other text stays as it is.
+/// Returns the day of an RFC 3339 date, and any other text unchanged.
 fn day(date: &str) -> &str {
     match date.split_once('T') {
         Some((day, _)) if day.len() == 10 => day,

@@ -1,4 +1,4 @@
-//! The variables that [`build_info!`](crate::build_info!) reads, and which of them wins.
+//! The variables that [`build_info!`](crate::build_info!) reads, and their order of precedence.
 
 use super::BuildInfo;
 
@@ -80,8 +80,8 @@ impl BuildInfo {
         [bin, package, version, directory, emitted_for]: [Option<&'static str>; 5],
         mut facts: [Sources; 9],
     ) -> Self {
-        // `cargo run` and `cargo test` pass the facts of their package on. A build of another
-        // package that is started from there has to ignore them.
+        // `cargo run` and `cargo test` pass the facts of their package to the programs that they
+        // start. A build of another package that is started there must ignore these facts.
         let emitted_here = matches!(
             (directory, emitted_for),
             (Some(own), Some(other)) if own.len() == other.len() && starts_with(own, other)
@@ -122,10 +122,10 @@ impl BuildInfo {
 /// The values of one fact by source, in order of precedence.
 type Sources = [Option<&'static str>; 5];
 
-/// Index of the source that is `build::emit()`.
+/// The index of `build::emit` in [`Sources`].
 const EMITTED: usize = 4;
 
-/// The first value that is set and not empty.
+/// Returns the first value that is set and not empty.
 const fn first_set<const N: usize>(values: [Option<&'static str>; N]) -> Option<&'static str> {
     let mut source = 0;
     while source < N {
@@ -139,7 +139,8 @@ const fn first_set<const N: usize>(values: [Option<&'static str>; N]) -> Option<
     None
 }
 
-/// Drops the values of sources that name another commit. A source has the same index in both lists.
+/// Drops the values of sources that name another commit. In both lists, a source has the same
+/// index.
 const fn of_commit(commit: Option<&'static str>, commits: Sources, mut values: Sources) -> Sources {
     let mut source = 0;
     while source < values.len() {
@@ -154,7 +155,8 @@ const fn of_commit(commit: Option<&'static str>, commits: Sources, mut values: S
     values
 }
 
-/// The value up to its first control character, without surrounding spaces, if anything is left.
+/// Returns the value up to its first control character, without surrounding spaces. Returns `None`
+/// if nothing is left.
 const fn normalize(value: &'static str) -> Option<&'static str> {
     let value = value.trim_ascii();
     let mut end = 0;

@@ -1,4 +1,4 @@
-//! Registration: the builder of a [`Health`], and the mistakes that it refuses.
+//! The builder of a [`Health`], which validates names and paths.
 
 use std::{error::Error, fmt, future::Future, time::Duration};
 
@@ -9,12 +9,11 @@ use super::{
 };
 use crate::BuildInfo;
 
-/// How long the port stays open after SIGTERM by default. Most load balancers send one or two
-/// probes in this time, and see them fail.
+/// Default drain delay. Most load balancers send one or two probes in this time, and see them fail.
 const DRAIN_DELAY: Duration = Duration::from_secs(5);
 
-/// Default time for requests in flight after the drain delay. The two leave one of the 10 s after
-/// which Docker kills a container.
+/// Default shutdown timeout. With the default drain delay, it leaves one of the 10 s after which
+/// Docker kills a container.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Maximum length of a name.
@@ -34,7 +33,7 @@ pub struct HealthBuilder {
     settings: Settings,
 }
 
-/// What the builder decides once, for the whole life of the service.
+/// The configuration of a service, which never changes after `build`.
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) build: BuildInfo,
@@ -46,7 +45,7 @@ pub(crate) struct Settings {
     pub(crate) ready_during_drain: bool,
 }
 
-/// Where a probe is served.
+/// The path of a probe's route.
 #[derive(Debug)]
 pub(crate) struct Route {
     #[cfg_attr(
@@ -54,9 +53,9 @@ pub(crate) struct Route {
         expect(dead_code, reason = "without routes there is nothing to serve")
     )]
     pub(crate) probe: Probe,
-    /// Path within the router.
+    /// The path in the router.
     pub(crate) path: String,
-    /// Path that clients request. It includes the prefix under which the router is nested.
+    /// The path that clients request, which includes the prefix under which the router is nested.
     pub(crate) outer_path: String,
 }
 
@@ -249,7 +248,7 @@ impl HealthBuilder {
     }
 }
 
-/// Why a check, a heartbeat or a path was refused.
+/// The error if a check, a heartbeat or a path is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegisterError(Mistake);
 
@@ -293,8 +292,8 @@ impl fmt::Display for RegisterError {
 
 impl Error for RegisterError {}
 
-/// Names are written to responses and logs: nothing that needs escaping, and no `:`, which
-/// separates component and measurement in the health+json draft.
+/// Names are written to responses and logs, so they contain nothing that needs escaping. The
+/// health+json draft uses `:` to separate the component from the measurement.
 pub(super) fn validate_name(name: &str) -> Result<(), Mistake> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if name.is_empty() || name.len() > NAME_MAX || !name.bytes().all(plain) {
@@ -303,7 +302,8 @@ pub(super) fn validate_name(name: &str) -> Result<(), Mistake> {
     Ok(())
 }
 
-/// Paths are passed to axum's router, URLs and the lines of a file, which have special characters.
+/// Paths become part of axum's router, of URLs, and of lines of a file, where other characters have
+/// a meaning.
 fn validate_path(path: &str) -> Result<(), Mistake> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'-' | b'_' | b'.' | b'~');
     if !path.starts_with('/') || path.starts_with("//") || !path.bytes().all(plain) {

@@ -1,4 +1,4 @@
-//! Checks: how they run, and the evaluation that all probers share.
+//! Checks, and the evaluation that runs them for all probers at once.
 
 use std::{
     fmt,
@@ -31,11 +31,12 @@ const CACHE_TTL: Duration = Duration::from_secs(1);
 /// `timeoutSeconds` of 1 s.
 const CHECK_TIMEOUT: Duration = Duration::from_millis(800);
 
-/// How long a prober waits for an evaluation. An evaluation that misses its own deadline is stuck
-/// on a blocked runtime, and a service can have several runtimes.
+/// How long a prober waits for an evaluation. An evaluation that misses its own deadline was
+/// started on a runtime that is blocked now, while other runtimes of the service still serve
+/// probers.
 const EVALUATION_TIMEOUT: Duration = Duration::from_millis(900);
 
-/// The consequence of a failing check.
+/// What a failing check causes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
     /// Readiness fails.
@@ -44,7 +45,7 @@ pub(crate) enum Need {
     Optional,
 }
 
-/// Name and consequence of a check. Results share it without keeping the check's closure alive.
+/// Name and importance of a check. Results share this, and do not keep the check's closure alive.
 #[derive(Debug)]
 pub(crate) struct Label {
     pub(crate) name: String,
@@ -53,8 +54,8 @@ pub(crate) struct Label {
     logged_failure: AtomicBool,
 }
 
-/// How a check failed. Not `Debug`, because the text of an error may contain secrets. It is only
-/// logged.
+/// How a check failed. Does not implement `Debug`, because the text of an error may contain secrets
+/// and must only be logged.
 pub(crate) enum Failure {
     Failed(String),
     TimedOut,
@@ -163,7 +164,7 @@ impl Check {
             return self.result(Some(Failure::TimedOut), CHECK_TIMEOUT);
         };
         match timeout_at(started + CHECK_TIMEOUT, &mut task).await {
-            // Timers fire late while a check blocks the thread, so the clock decides.
+            // While a check blocks the thread, timers fire late. So the measured time decides.
             Ok(Ok((_, took))) if took > CHECK_TIMEOUT => self.result(Some(Failure::TimedOut), took),
             Ok(Ok((result, took))) => self.result(result.err().map(Failure::Failed), took),
             Ok(Err(error)) if error.is_panic() => {
@@ -203,7 +204,7 @@ struct Registry {
     running: Option<Running>,
 }
 
-/// The evaluation under way.
+/// An evaluation that has not ended.
 #[derive(Clone)]
 struct Running {
     started: Instant,
@@ -211,7 +212,7 @@ struct Running {
 }
 
 impl Running {
-    /// Whether it can still end. Its runtime may be blocked or gone.
+    /// Whether the evaluation can still end. Its runtime may be blocked or dropped.
     fn is_alive(&self) -> bool {
         self.started.elapsed() < EVALUATION_TIMEOUT && self.done.has_changed().is_ok()
     }
@@ -269,7 +270,7 @@ impl Checks {
         Some(evaluation.unwrap_or_else(|| self.timed_out(running.started)))
     }
 
-    /// Returns the results of an evaluation that has not ended: every check timed out.
+    /// Returns the results for an evaluation that has not ended: all checks timed out.
     fn timed_out(&self, started: Instant) -> Arc<Evaluation> {
         let timed_out =
             |check: &Arc<Check>| check.result(Some(Failure::TimedOut), EVALUATION_TIMEOUT);
@@ -291,7 +292,8 @@ impl Checks {
             let ours = done.subscribe();
             let running = &mut registry.running;
             running.take_if(|running| running.done.same_channel(&ours));
-            // An abandoned evaluation can end after the one that replaced it: discard its results.
+            // An abandoned evaluation can end after the one that replaced it. Its results are
+            // discarded.
             let last = registry.last.as_ref();
             if evaluation.results.len() == registry.checks.len()
                 && last.is_none_or(|last| last.started <= started)
@@ -301,7 +303,7 @@ impl Checks {
             }
         }
         done.send_replace(Some(Arc::clone(&evaluation)));
-        // Last and without a lock, because writing to a log can block.
+        // Log last and without a lock, because writing to a log can block.
         transitions.into_iter().for_each(CheckResult::log);
     }
 }

@@ -59,7 +59,7 @@ impl Heartbeat {
 
 impl Drop for Heartbeat {
     fn drop(&mut self) {
-        // `finish` drops the handle too.
+        // `finish` also drops the handle.
         if self.0.last.load(Relaxed) != FINISHED {
             let ended = if thread::panicking() {
                 PANICKED
@@ -71,18 +71,19 @@ impl Drop for Heartbeat {
     }
 }
 
-/// Values of [`Beat::last`] for an ended heartbeat. As times, they are 584 years away.
+/// Values of [`Beat::last`] for a heartbeat that has ended. As times, they would be 584 years after
+/// the registration.
 const FINISHED: u64 = u64::MAX;
 const DROPPED: u64 = u64::MAX - 1;
 const PANICKED: u64 = u64::MAX - 2;
 
-/// What a [`Heartbeat`] and the registry share.
+/// The state that a [`Heartbeat`] and the registry share.
 #[derive(Debug)]
 struct Beat {
     name: Arc<str>,
     period: Duration,
     registered: Instant,
-    /// Nanoseconds from `registered` to the last beat, or how the heartbeat ended.
+    /// Nanoseconds from `registered` to the last beat, or one of the values above.
     last: AtomicU64,
 }
 
@@ -117,7 +118,7 @@ impl Beat {
     }
 }
 
-/// Names and pulses of heartbeats.
+/// The pulse of each heartbeat, by name.
 pub(crate) type Pulses = Vec<(Arc<str>, Pulse)>;
 
 /// All heartbeats of a service.
@@ -127,7 +128,7 @@ pub(super) struct Heartbeats(Mutex<Vec<Registered>>);
 #[derive(Debug)]
 struct Registered {
     beat: Arc<Beat>,
-    /// The pulse that the log has reported.
+    /// The pulse that was logged last.
     logged: Pulse,
 }
 
@@ -163,7 +164,7 @@ impl Heartbeats {
         Some(Arc::clone(&panicked.name))
     }
 
-    /// Whether the name belongs to a heartbeat that has not finished.
+    /// Whether a heartbeat of this name exists and has not finished.
     pub(super) fn contains(&self, name: &str) -> bool {
         let taken = |heartbeat: &Registered| {
             *heartbeat.beat.name == *name && heartbeat.beat.pulse() != Pulse::Finished

@@ -1,4 +1,4 @@
-//! Life of a service: how far its start has come, and how far its end.
+//! Life of a service: the progress of its start, and of its end.
 
 use tokio::time::Instant;
 
@@ -7,17 +7,17 @@ use super::State;
 /// Life of a service. It only moves forward.
 #[derive(Debug)]
 pub(crate) struct Life {
-    /// How far the start has come: anything but [`State::Draining`].
+    /// The progress of the start. Never [`State::Draining`].
     pub(crate) reached: State,
     pub(crate) drain: Option<Drain>,
-    /// When the drain delay ended.
+    /// When the drain delay was over.
     pub(crate) delay_over: Option<Instant>,
 }
 
-/// What held when the drain began.
+/// The facts at the beginning of the drain.
 #[derive(Debug)]
 pub(crate) struct Drain {
-    /// Name of the signal that began it. `None` if the program did.
+    /// Name of the signal that began the drain. `None` if the program began it.
     pub(crate) signal: Option<&'static str>,
     pub(crate) broken: Option<String>,
 }

@@ -68,7 +68,7 @@ pub(crate) struct Inner {
     pub(crate) handles_signals: Mutex<bool>,
     checks: Checks,
     heartbeats: Heartbeats,
-    /// The last snapshot for each probe.
+    /// The last snapshot of each probe.
     snapshots: [Mutex<Option<Arc<Snapshot>>>; 3],
 }
 
@@ -252,7 +252,7 @@ impl Inner {
         self.life.borrow().state()
     }
 
-    /// The state that a probe should see: a drain can leave readiness alone.
+    /// Returns the state for a probe. A drain can leave readiness alone.
     fn seen_by(&self, probe: Probe) -> State {
         let life = self.life.borrow();
         if life.reached == State::Ready
@@ -264,7 +264,7 @@ impl Inner {
         life.state()
     }
 
-    /// Moves the start forward, unless it has come as far already or the drain has begun.
+    /// Advances the start to this state, unless the start or the drain has passed it.
     fn enter(&self, state: State) {
         let moved = self.life.send_if_modified(|life| {
             let moves = life.state() < state;
@@ -337,7 +337,7 @@ impl fmt::Debug for Health {
     }
 }
 
-/// Locks a mutex, even if it is poisoned: no panic leaves the data in it half changed.
+/// Locks a mutex, even if it is poisoned. A panic never leaves the data in it half changed.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

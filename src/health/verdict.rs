@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What a prober asks. Each probe has its own route and its own consequence.
+/// The question that a prober asks. Each probe has its own route and its own consequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Probe {
@@ -67,7 +67,7 @@ pub(crate) enum State {
     Draining,
 }
 
-/// What fails at the moment.
+/// The worst thing that fails at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Failing {
     pub(crate) required: bool,

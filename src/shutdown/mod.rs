@@ -1,4 +1,4 @@
-//! The end of a service: from the first signal to the moment at which what still runs is cut.
+//! The end of a service, from the first signal to the moment at which remaining work is cut.
 
 mod watcher;
 
@@ -91,9 +91,10 @@ impl Health {
         }
     }
 
-    /// Returns `false` if the drain has begun before.
+    /// Begins the drain. Returns `false` if it had begun before.
     fn drain(&self, signal: Option<&'static str>) -> bool {
-        // Before anybody hears of the drain, because workers then end and drop their heartbeats.
+        // This comes before anybody learns of the drain, because workers then end and drop their
+        // heartbeats.
         let broken = broken(&self.inner);
         self.inner.life.send_if_modified(|life| {
             let begins = life.drain.is_none();
@@ -203,7 +204,7 @@ impl Shutdown {
         }
     }
 
-    /// What was broken when the drain began, or is now if it has not begun.
+    /// Returns what was broken when the drain began, or what is broken now if it has not begun.
     pub(crate) fn broken(&self) -> Option<String> {
         let inner = &self.0.inner;
         let panicked = |name| format!("the worker of heartbeat {name} panicked");

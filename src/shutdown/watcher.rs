@@ -1,4 +1,4 @@
-//! The task that listens for signals, and takes the service through its shutdown.
+//! The task that listens for signals and carries out the shutdown.
 
 use std::{
     future::pending,
@@ -16,14 +16,14 @@ use tracing::{info, warn};
 use super::Shutdown;
 use crate::{Health, health::State};
 
-/// Minimum time between two signals that are counted apart. `timeout` and some init systems send
-/// the same signal to the process and to its group.
+/// Signals that follow each other faster than this count as one. `timeout` and some init systems
+/// send the same signal to the process and to its group.
 const REPEATED_SIGNAL: Duration = Duration::from_millis(100);
 
-/// How long `main` may take after the shutdown timeout, once the runtime is dropped.
+/// How long `main` may take after the shutdown timeout. It has to drop the runtime in this time.
 const EXIT_MARGIN: Duration = Duration::from_millis(500);
 
-/// How long Ctrl-C in a terminal takes before the terminal is told what the service waits for.
+/// How long after Ctrl-C in a terminal the user is told what the service waits for.
 const HINT_AFTER: Duration = Duration::from_millis(300);
 
 /// Takes the service through its shutdown.
@@ -40,7 +40,7 @@ pub(super) async fn watch(health: Health, mut signals: Signals) {
 
     let (is_interactive, delay) = {
         let life = health.inner.life.borrow();
-        // Ctrl-C in a terminal: no load balancer has to notice the drain there.
+        // After Ctrl-C in a terminal, no load balancer has to notice the drain.
         let is_interactive =
             life.signal() == Some(Signal::INTERRUPT.name) && io::stderr().is_terminal();
         let has_delay = !is_interactive && life.reached != State::Starting;
@@ -61,7 +61,8 @@ pub(super) async fn watch(health: Health, mut signals: Signals) {
         if is_interactive {
             let timeout = health.inner.settings.shutdown_timeout;
             let hint = "for requests in flight; press Ctrl-C again to end at once";
-            // Not to the log: it is for the person at the keyboard. A closed stderr is no error.
+            // This is not logged, because it is for the person at the keyboard. A closed stderr is
+            // not an error.
             let _ = writeln!(io::stderr(), "waiting up to {timeout:?} {hint}");
         }
         pending::<()>().await;
@@ -75,7 +76,7 @@ pub(super) async fn watch(health: Health, mut signals: Signals) {
     }
 }
 
-/// Ends the shutdown if the runtime drops the task: signals are no longer received then.
+/// Dropping it ends the shutdown: if the runtime drops the task, no more signals are received.
 struct Watcher(Health);
 
 impl Watcher {
