@@ -1,7 +1,7 @@
 //! Parses arguments and environment variables. Valid ones must become one request. An error must
 //! name the invalid one, and must not print the password.
 //!
-//! The input consists of `HEALTHCHECK_URL`, `PORT` and the arguments, each followed by NUL.
+//! The input consists of `LIFESIGN_URL`, `PORT` and the arguments, each followed by NUL.
 #![no_main]
 
 mod shared;

@@ -7,7 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::process::{AT_ONCE, LONG_DELAY, PATIENCE, Program, connect, drains, eventually, get};
+use crate::process::{
+    AT_ONCE, EVENT_TIMEOUT, LONG_DELAY, Program, connect, drains, eventually, get,
+};
 
 const DELAY: Duration = Duration::from_millis(300);
 const TIMEOUT: Duration = Duration::from_millis(700);
@@ -338,7 +340,7 @@ fn head(stream: &mut TcpStream) -> String {
 }
 
 fn for_each_client(test: impl Fn(Client) + Sync) {
-    assert!(DELAY + TIMEOUT < PATIENCE);
+    assert!(DELAY + TIMEOUT < EVENT_TIMEOUT);
     thread::scope(|scope| {
         let test = &test;
         for client in CLIENTS {

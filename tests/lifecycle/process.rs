@@ -13,7 +13,7 @@ use std::{
 use crate::support::example;
 
 /// Time limit for events that are certain to happen, even on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const EVENT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Time limit for events that must happen at once. Shorter than any drain delay that a test must
 /// not wait for.
@@ -134,7 +134,7 @@ impl Program {
 
     /// Waits for the next line on stdout.
     pub(crate) fn line(&self) -> String {
-        self.lines.recv_timeout(PATIENCE).expect("a line")
+        self.lines.recv_timeout(EVENT_TIMEOUT).expect("a line")
     }
 
     pub(crate) fn signal(&self, signal: &str) {
@@ -168,7 +168,7 @@ impl Program {
     }
 
     fn wait(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + EVENT_TIMEOUT;
         loop {
             if let Some(status) = self.child.try_wait().expect("a child") {
                 return status;
@@ -199,8 +199,8 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> io::Result<String> {
 }
 
 pub(crate) fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let stream = TcpStream::connect_timeout(&address, EVENT_TIMEOUT)?;
+    stream.set_read_timeout(Some(EVENT_TIMEOUT))?;
     Ok(stream)
 }
 
@@ -213,7 +213,7 @@ pub(crate) fn drains(address: SocketAddr) {
 }
 
 pub(crate) fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + EVENT_TIMEOUT;
     loop {
         if let Some(result) = attempt() {
             return result;

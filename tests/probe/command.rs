@@ -233,8 +233,8 @@ pub(crate) fn worker() -> Command {
     apart
 }
 
-/// `NAME healthcheck` where no service can advertise its address, so that the probe has to guess one.
-/// `None` if such a place cannot be made here.
+/// The command `NAME healthcheck` with a read-only `/dev/shm`, so that the probe has to guess an
+/// address. Returns `None` if this machine has no mount namespaces.
 pub(crate) fn guessing(name: &str) -> Option<Command> {
     let script = "mount -t tmpfs -o ro tmpfs /dev/shm && exec \"$@\"";
     let apart = ["-r", "-m", "sh", "-c", script, "sh"];

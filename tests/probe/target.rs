@@ -180,7 +180,7 @@ fn lifesign_url_is_the_address_and_arguments_the_path() {
     }
 }
 
-/// Monitoring services' clients use that variable for the URL to ping.
+/// Clients of monitoring services use this variable, for the URL that they ping.
 #[test]
 fn healthcheck_url_changes_nothing() {
     let ping = "https://hc-ping.example/x";
@@ -198,7 +198,7 @@ fn healthcheck_url_changes_nothing() {
     assert_eq!(line, without);
 }
 
-/// As curl and wget take it.
+/// curl and wget accept a URL without a scheme too.
 #[test]
 fn http_is_the_default_scheme() {
     for url in ["127.0.0.1:#/x?y", "localhost:#", "0.0.0.0:#/"] {
@@ -229,7 +229,7 @@ fn an_invalid_lifesign_url_is_reported() {
     for (value, shown, expected) in [
         (&b"nonsense"[..], "", URL),
         (b" http://127.0.0.1:1", "", URL),
-        // An argument can be a path. `HEALTHCHECK_URL` needs a server, so a path is an error there.
+        // An argument can be a path. The variable must name a server, so a path is an error.
         (b"/health", " \"/health\"", URL),
         (b"http://service:8080", " \"http://service:8080\"", HOST),
         (b"http://\xff", " \"http://\u{fffd}\"", "expected UTF-8"),
@@ -243,7 +243,7 @@ fn an_invalid_lifesign_url_is_reported() {
     }
 }
 
-/// Where services can advertise their addresses, one that has not is not running.
+/// If a service can advertise its address and has not, it is not running.
 #[test]
 fn nothing_is_asked_of_a_service_that_advertises_nothing() {
     let _worker = exclusive("worker");
@@ -287,7 +287,7 @@ fn port_is_a_guess_that_needs_proof() {
         let expected = format!("unhealthy: {address} is not \"worker\": {line} {GUESS}");
         assert_eq!(printed_line(&outcome), expected);
     }
-    // The cause of a status code other than 2xx helps more than the doubt about who sent it.
+    // The status code explains the failure better than a doubt about who sent it.
     let address = serve(|stream| perform(&responds(b"HTTP/1.1 404 No\r\n\r\n"), stream));
     let Some(mut probe) = guessing("worker") else {
         return;

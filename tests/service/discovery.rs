@@ -39,7 +39,7 @@ fn the_probe_finds_a_port_chosen_by_the_system() {
         }
         let outcome = service.healthcheck(&["/nowhere"]);
         assert_unhealthy(&outcome, "404");
-        // A route of the service's own, which the probe recognizes too.
+        // The probe also recognizes the service by a route that is not the crate's.
         let outcome = service.healthcheck(&["/"]);
         assert!(is_healthy(&outcome, "200"), "{outcome:?}");
     }
@@ -196,7 +196,7 @@ fn drafts_of_earlier_services_are_removed() {
         (path, file)
     };
     let (old, _) = draft("7", 11);
-    // Another service may be about to lock this one.
+    // Another service may be about to lock this draft.
     let (young, _) = draft("8", 0);
     let (locked, lock) = draft("9", 11);
     lock.lock().expect("nobody else's lock");

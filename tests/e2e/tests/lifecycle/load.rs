@@ -15,7 +15,7 @@ use std::{
 /// Durations of the requests in milliseconds, in the order in which a client sends them.
 const REQUESTS: [u64; 11] = [0, 3000, 20, 0, 100, 1000, 0, 300, 50, 2000, 0];
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
 struct Counted {
@@ -142,8 +142,8 @@ impl Counted {
 }
 
 fn connect(address: SocketAddr) -> io::Result<BufReader<TcpStream>> {
-    let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_nodelay(true)?;
     Ok(BufReader::new(stream))
 }
