@@ -25,12 +25,16 @@ fn the_readme_program_is_the_example() {
 }
 
 #[test]
-fn the_page_of_grpc_has_the_task_of_the_example() {
+fn the_page_of_other_servers_has_the_code_of_examples() {
     let page = include_str!("../../docs/https-grpc.md");
-    let (_, rest) = page.split_once("```rust,ignore\n").expect("a block");
-    let task = rest.split("```").next().expect("its end");
-    let example = include_str!("../../examples/grpc/src/main.rs");
-    assert!(example.contains(task), "{task}");
+    let grpc = include_str!("../../examples/grpc/src/main.rs");
+    let blocking = include_str!("../../examples/blocking.rs");
+    let blocks = page.split("```rust,ignore\n").skip(1);
+    let blocks: Vec<_> = blocks.filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(blocks.len(), 3);
+    for (block, example) in blocks.into_iter().zip([grpc, blocking, blocking]) {
+        assert!(example.contains(block), "{block}");
+    }
 }
 
 #[test]

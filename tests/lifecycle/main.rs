@@ -1,6 +1,7 @@
 //! The life cycle of a service, from its start to its exit.
 #![cfg(all(unix, feature = "axum", feature = "listener"))]
 
+mod blocking;
 mod connections;
 mod process;
 mod serving;

@@ -54,9 +54,6 @@ fn main() -> Outcome {
     if mode == "dropped_runtime" {
         return dropped_runtime();
     }
-    if mode == "without_tokio" {
-        return without_tokio();
-    }
     Runtime::new()?.block_on(async {
         match mode.as_str() {
             "serve" => serve().await,
@@ -287,27 +284,6 @@ fn outside_a_runtime() -> Outcome {
         println!("{error}");
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// A loop without async code. Only the crate uses the runtime beside it.
-fn without_tokio() -> Outcome {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()?;
-    let _entered = runtime.enter();
-    let health = health()?;
-    let shutdown = health.handle_signals()?;
-    let listener = health.listen(SocketAddr::from(([127, 0, 0, 1], 0)))?;
-    println!("listening on {}", listener.local_addr()?);
-    runtime.spawn(listener.serve());
-    health.set_ready();
-    while !shutdown.has_started() {
-        thread::sleep(Duration::from_millis(10));
-    }
-    println!("stopping");
-    runtime.block_on(shutdown.delay_over());
-    Ok(shutdown.exit_code())
 }
 
 fn health() -> Result<Health, Box<dyn Error>> {

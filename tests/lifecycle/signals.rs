@@ -229,18 +229,6 @@ fn without_a_runtime_is_an_error_and_no_panic() {
     assert_eq!(end.code, Some(0), "{}", end.log);
 }
 
-#[test]
-fn program_without_tokio_has_the_same_shutdown() {
-    let (program, address) = Program::listening("without_tokio", &[("DRAIN_DELAY", "300")]);
-
-    program.signal("TERM");
-    drains(address);
-    assert_eq!(program.line(), "stopping");
-    let end = program.end();
-
-    assert_eq!(end.code, Some(0), "{}", end.log);
-}
-
 #[cfg(target_os = "linux")]
 #[test]
 fn ctrl_c_in_a_terminal_has_no_delay() {
@@ -276,7 +264,7 @@ fn ctrl_c_says_what_it_waits_for_and_a_second_one_ends_it() {
 }
 
 /// Waits until the crate no longer takes another signal for a repetition of the last one.
-fn apart() {
+pub(crate) fn apart() {
     thread::sleep(Duration::from_millis(120));
 }
 
