@@ -77,6 +77,28 @@ async fn evaluation_under_way_does_not_end_the_start() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn late_check_does_not_time_out_a_run_under_way() {
+    let slow = async || {
+        sleep(Duration::from_millis(500)).await;
+        Ok::<_, io::Error>(())
+    };
+    let health = builder().required("db", slow).build().unwrap();
+    let first = tokio::spawn({
+        let health = health.clone();
+        async move { health.report(Probe::Readiness).await }
+    });
+    sleep(Duration::from_millis(100)).await;
+
+    health
+        .optional("cache", Dependency::default().check())
+        .unwrap();
+    let (_, body) = fetch(&health, "/health").await;
+
+    first.await.unwrap();
+    assert_eq!(body["checks"]["db:responseTime"][0]["status"], "pass");
+}
+
 #[tokio::test]
 async fn late_checks_are_refused_like_others_and_once_ready() {
     let ok = async || Ok::<_, io::Error>(());
