@@ -17,7 +17,7 @@ use super::Shutdown;
 use crate::{Health, health::State};
 
 /// Signals that follow each other faster than this count as one. `timeout` and some init systems
-/// send the same signal to the process and to its group.
+/// send the same signal to the process and to its group, and a terminal repeats a key that is held.
 const REPEATED_SIGNAL: Duration = Duration::from_millis(100);
 
 /// How long `main` may take after the shutdown timeout. It has to drop the runtime in this time.
@@ -192,9 +192,8 @@ impl Signals {
         loop {
             let signal = self.receive().await;
             let now = Instant::now();
-            let is_repeated = |last| now - last < REPEATED_SIGNAL;
-            if !self.last.is_some_and(is_repeated) {
-                self.last = Some(now);
+            let last = self.last.replace(now);
+            if last.is_none_or(|last| now - last >= REPEATED_SIGNAL) {
                 return signal;
             }
         }

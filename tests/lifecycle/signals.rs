@@ -2,6 +2,7 @@
 
 use std::{
     io::{Read, Write},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -125,6 +126,25 @@ fn signals_of_one_instant_are_one() {
             "{signals:?}: {end:?}"
         );
     }
+}
+
+/// While Ctrl-C is held down, the terminal sends a signal about every 30 ms.
+#[cfg(target_os = "linux")]
+#[test]
+fn signals_of_a_held_key_are_one() {
+    const DELAY: Duration = Duration::from_millis(1000);
+    let held = "for i in 1 2 3 4 5 6 7 8; do kill -INT $0 || exit 0; sleep 0.03; done";
+    let is_one = || {
+        let (program, _) = Program::listening("pieces", &[("DRAIN_DELAY", "1000")]);
+        let first = Instant::now();
+        let mut sh = Command::new("sh");
+        let sent = sh.args(["-c", held, &program.id().to_string()]).status();
+        assert!(sent.expect("sh runs").success());
+        program.end().code == Some(0) && first.elapsed() >= DELAY
+    };
+
+    // A busy machine can send or receive them too far apart, but not every time.
+    assert!((0..5).any(|_| is_one()));
 }
 
 #[test]
