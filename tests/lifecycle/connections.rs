@@ -292,18 +292,20 @@ fn second_signal_closes_idle_connections() {
 
 #[test]
 fn upgraded_connection_works_through_the_drain() {
-    let (program, address) = Program::listening("serve", &[LONG_DELAY]);
-    let mut before = upgraded(address);
+    for mode in ["serve", "pieces"] {
+        let (program, address) = Program::listening(mode, &[LONG_DELAY]);
+        let mut before = upgraded(address);
 
-    program.signal("TERM");
-    drains(address);
-    let mut during = upgraded(address);
+        program.signal("TERM");
+        drains(address);
+        let mut during = upgraded(address);
 
-    for stream in [&mut before, &mut during] {
-        stream.write_all(b"ping").expect("an open connection");
-        let mut echo = [0; 4];
-        stream.read_exact(&mut echo).expect("an echo");
-        assert_eq!(&echo, b"ping");
+        for stream in [&mut before, &mut during] {
+            stream.write_all(b"ping").expect("an open connection");
+            let mut echo = [0; 4];
+            stream.read_exact(&mut echo).expect("an echo");
+            assert_eq!(&echo, b"ping", "{mode}");
+        }
     }
 }
 

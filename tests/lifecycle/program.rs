@@ -370,7 +370,8 @@ impl HttpBody for Events {
 /// Adds `Connection: close` to responses during the drain, as the documentation shows.
 fn leaving(app: Router, shutdown: Shutdown) -> Router {
     app.layer(map_response(move |mut response: Response| {
-        if shutdown.has_started() {
+        let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if shutdown.has_started() && !is_upgrade {
             let close = header::HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
         }
