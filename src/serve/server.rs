@@ -15,6 +15,7 @@ use axum::{
     Router,
     extract::{ConnectInfo, Request},
     response::{IntoResponse, Response},
+    routing::get,
     serve::Listener,
 };
 use http::{HeaderValue, StatusCode, header};
@@ -57,8 +58,7 @@ impl Health {
     /// disconnected. Use the [shutdown handle](Shutdown) instead for TLS, for two ports, or for a
     /// server of another framework.
     ///
-    /// A WebSocket is not a request in flight: its handler awaits [`Shutdown::started`], and says
-    /// goodbye.
+    /// A WebSocket is not a request in flight. Its handler awaits [`Shutdown::started`], and closes it.
     ///
     /// ```no_run
     /// # use axum::{Router, routing::get};
@@ -78,6 +78,11 @@ impl Health {
     /// - The drain had begun before, so that there was nothing to serve. The error's kind is
     ///   [`Interrupted`](io::ErrorKind::Interrupted).
     /// - A heartbeat was late or dropped when the drain began.
+    ///
+    /// # Panics
+    ///
+    /// The router has a route at one of the three paths, such as `/health`, for `GET` or for any method.
+    /// Like [`Router::merge`], which panics for two routes of the same path.
     pub async fn serve<L>(&self, listener: L, app: Router) -> io::Result<()>
     where
         L: Listener<Addr: Clone + Sync + 'static>,
@@ -118,6 +123,10 @@ impl Health {
     /// # Errors
     ///
     /// Those of `serve`, and those of the start-up work.
+    ///
+    /// # Panics
+    ///
+    /// Those of `serve`.
     pub async fn serve_after<L, F, E>(&self, mut listener: L, startup: F) -> Result<(), E>
     where
         L: Listener<Addr: Clone + Sync + 'static>,
@@ -138,6 +147,7 @@ impl Health {
                 app = server.shutdown.startup(startup) => app??,
                 never = accepting.as_mut() => match never {},
             };
+            self.assert_unrouted(&app);
             // Only this sets it.
             let _ = server.app.set(TowerToHyperService::new(app.with_state(())));
             self.set_ready();
@@ -167,6 +177,15 @@ impl Health {
         match server.shutdown.broken() {
             None => Ok(()),
             Some(broken) => Err(io::Error::other(format!("ended while broken: {broken}")).into()),
+        }
+    }
+
+    /// Panics, as `Router::merge` does, if the router has a route where `serve` responds itself.
+    fn assert_unrouted(&self, app: &Router) {
+        for route in &self.inner.settings.routes {
+            // The fallback detects a route for any method.
+            let ours = get(async || {}).fallback(async || {});
+            let _ = app.clone().route(&route.outer_path, ours);
         }
     }
 

@@ -19,7 +19,7 @@ use axum::{
     http::StatusCode,
     middleware::map_response,
     response::Response,
-    routing::{Route, get, post},
+    routing::{Route, any, get, post},
     serve::{Listener, ListenerExt},
 };
 use lifesign::{Health, Probe, build_info};
@@ -28,7 +28,7 @@ use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream, unix},
     sync::{mpsc, oneshot},
     task::JoinHandle,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 use tower::layer::layer_fn;
 
@@ -239,6 +239,27 @@ async fn routes_are_where_the_probe_looks() -> Result {
         assert!(
             response.starts_with(&format!("HTTP/1.1 {status} ")),
             "{path}: {response}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn router_with_a_health_route_is_refused() -> Result {
+    for (path, route) in [
+        ("/health", get(async || "ok")),
+        ("/health/live", get(async || "ok")),
+        ("/health/ready", any(async || "ok")),
+    ] {
+        let served = Served::new(app().route(path, route))?;
+
+        let end = timeout(Duration::from_secs(10), served.server).await?;
+        let panic = end.expect_err("a panic").into_panic();
+
+        let message = panic.downcast_ref::<String>().expect("axum's message");
+        assert!(
+            message.starts_with("Overlapping method route") || message.contains("fallback"),
+            "{path}: {message}"
         );
     }
     Ok(())
