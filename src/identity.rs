@@ -18,11 +18,14 @@ pub(crate) const HEADER: &str = "lifesign-instance";
 
 /// Returns the number of this process, in hexadecimal digits.
 ///
-/// `None` if the system does not tell which executable this is: on Linux, without `/proc`.
-pub(crate) fn own() -> Option<&'static str> {
-    static OWN: OnceLock<Option<String>> = OnceLock::new();
-    let own = OWN.get_or_init(|| compute().ok().map(|number| format!("{number:016x}")));
-    own.as_deref()
+/// Fails if the system does not tell which executable this is: on Linux, without `/proc`.
+pub(crate) fn own() -> io::Result<&'static str> {
+    static OWN: OnceLock<String> = OnceLock::new();
+    if let Some(own) = OWN.get() {
+        return Ok(own);
+    }
+    let number = compute()?;
+    Ok(OWN.get_or_init(|| format!("{number:016x}")))
 }
 
 /// Whether `text` is a number as [`own`] returns it.
@@ -47,6 +50,7 @@ fn compute() -> io::Result<u64> {
         use std::os::unix::fs::MetadataExt;
         (metadata.dev(), metadata.ino()).hash(&mut hasher);
     }
+    #[cfg(not(unix))]
     (metadata.len(), metadata.modified()?).hash(&mut hasher);
     Ok(hasher.finish())
 }

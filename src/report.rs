@@ -87,7 +87,9 @@ impl Report {
             ("content-type", "application/health+json"),
             ("cache-control", "no-store"),
         ];
-        let instance = identity::own().map(|instance| (identity::HEADER, instance));
+        let instance = identity::own()
+            .ok()
+            .map(|instance| (identity::HEADER, instance));
         fixed.into_iter().chain(instance)
     }
 

@@ -58,7 +58,7 @@ fn publish(
     endpoint: &Endpoint,
     paths: [&str; 3],
 ) -> io::Result<Option<shm::LockedFile>> {
-    let instance = crate::identity::own().ok_or(io::ErrorKind::NotFound)?;
+    let instance = crate::identity::own()?;
     shm::LockedFile::create(service, &encode(endpoint, paths, instance)?).map(Some)
 }
 
@@ -100,7 +100,7 @@ pub(crate) enum NotFound {
         not(target_os = "linux"),
         expect(dead_code, reason = "nothing is read")
     )]
-    Unreadable(io::Error),
+    Unreadable(&'static str, io::Error),
 }
 
 impl fmt::Display for NotFound {
@@ -116,7 +116,7 @@ impl fmt::Display for NotFound {
                 )
             }
             Self::Impossible(why) => f.write_str(why),
-            Self::Unreadable(error) => write!(f, "cannot read /dev/shm: {}", Cause(error)),
+            Self::Unreadable(path, error) => write!(f, "cannot read {path}: {}", Cause(error)),
         }
     }
 }

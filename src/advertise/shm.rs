@@ -132,7 +132,10 @@ fn is_old(metadata: &fs::Metadata) -> bool {
 /// binary can have called `build_info!` both. If there are several, PID 1 of this name is preferred
 /// if it runs as the probe's user, and then the greatest [`Rank`].
 pub(crate) fn find(service: &str, probe: Probe) -> Result<Advertised, NotFound> {
-    let no_proc = |_| NotFound::Impossible("/proc does not tell the mount namespace");
+    let no_proc = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => NotFound::Impossible("/proc does not tell the mount namespace"),
+        _ => NotFound::Unreadable("/proc/self", error),
+    };
     let mut path = prefix(service).map_err(no_proc)?;
     let uid = fs::metadata("/proc/self").map_err(no_proc)?.uid();
     let prefix_len = path.len();
@@ -146,12 +149,13 @@ pub(crate) fn find(service: &str, probe: Probe) -> Result<Advertised, NotFound> 
     let prefix = &path[..prefix_len];
     let namespace = &prefix[..prefix_len - service.len() - 1];
     let (paths, mut error) = list(namespace)?;
+    let own = identity::own().map_err(no_proc)?;
     let (mut best, mut other) = (None, None);
     for path in paths {
         match read(&path, uid, probe) {
             Ok(Some(file)) => {
                 let is_namesake = is_of_service(&path, prefix.as_bytes());
-                if is_namesake || identity::own() == Some(&*file.advertised.instance) {
+                if is_namesake || file.advertised.instance == own {
                     let rank = Rank {
                         is_own: file.is_own,
                         is_namesake,
@@ -170,7 +174,7 @@ pub(crate) fn find(service: &str, probe: Probe) -> Result<Advertised, NotFound> 
     }
     match (best, error) {
         (Some((_, advertised)), _) => Ok(advertised),
-        (None, Some(error)) => Err(NotFound::Unreadable(error)),
+        (None, Some(error)) => Err(NotFound::Unreadable(DIRECTORY, error)),
         (None, None) if is_read_only() => Err(NotFound::Impossible("/dev/shm is read-only")),
         (None, None) => Err(NotFound::NotAdvertised {
             service: service.to_owned(),
@@ -183,7 +187,7 @@ pub(crate) fn find(service: &str, probe: Probe) -> Result<Advertised, NotFound> 
 fn list(namespace: &str) -> Result<(Vec<PathBuf>, Option<io::Error>), NotFound> {
     let entries = fs::read_dir(DIRECTORY).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => NotFound::Impossible("there is no /dev/shm"),
-        _ => NotFound::Unreadable(error),
+        _ => NotFound::Unreadable(DIRECTORY, error),
     })?;
     let (mut paths, mut error) = (Vec::new(), None);
     for (count, entry) in entries.enumerate() {

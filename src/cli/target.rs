@@ -100,7 +100,7 @@ pub(crate) fn resolve(
                 )
             }
             Err(NotFound::Impossible(why)) => {
-                let own = identity::own().ok_or(NoTarget::NoIdentity(why))?;
+                let own = identity::own().map_err(|_| NoTarget::NoIdentity(why))?;
                 instance = Some(own.to_owned());
                 let (source, port) = guess(&env, why)?;
                 (source, loopback(port).into(), None)

@@ -269,7 +269,7 @@ impl Server {
                 let response = app.call(request).await;
                 let mut response = response.unwrap_or_else(|never| match never {});
                 // `healthcheck /path` asks a route of the app, and must recognize its own service.
-                if is_probe && let Some(own) = identity::own() {
+                if is_probe && let Ok(own) = identity::own() {
                     let own = HeaderValue::from_static(own);
                     response.headers_mut().insert(identity::HEADER, own);
                 }

@@ -337,6 +337,24 @@ fn forged_advertisements_would_be_believed_without_their_flaw() {
     drop(forgery);
 }
 
+/// An advertised address can be another service's, for example in another network namespace.
+#[test]
+fn another_service_at_the_advertised_address_is_not_believed() {
+    let container = Container::new();
+    let worker = container.worker();
+    let forger = Forger::new(&container, worker.address);
+    let forgery = forger.forge("1", &forger.text);
+
+    let outcome = run(container.example("service").arg("healthcheck"));
+
+    let address = worker.address;
+    assert_unhealthy(
+        &outcome,
+        &format!("{address} is not \"service\": \"worker\" responded (200)"),
+    );
+    drop(forgery);
+}
+
 #[test]
 fn a_name_taken_by_another_user_does_not_stop_advertising() {
     let Some(container) = Container::with("", &[]) else {
