@@ -13,6 +13,9 @@ use std::{
     sync::OnceLock,
 };
 
+/// Value of the probe's `User-Agent` header.
+pub(crate) const USER_AGENT: &str = concat!("lifesign/", env!("CARGO_PKG_VERSION"));
+
 /// Name of the response header that holds the number.
 pub(crate) const HEADER: &str = "lifesign-instance";
 

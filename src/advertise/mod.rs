@@ -3,7 +3,7 @@
 #[cfg(target_os = "linux")]
 mod shm;
 
-use std::{fmt, io};
+use std::io;
 
 use tracing::warn;
 
@@ -101,24 +101,6 @@ pub(crate) enum NotFound {
         expect(dead_code, reason = "nothing is read")
     )]
     Unreadable(&'static str, io::Error),
-}
-
-impl fmt::Display for NotFound {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotAdvertised { service, other } => {
-                write!(f, "{service:?} advertises no address in this container")?;
-                if let Some(other) = other {
-                    write!(f, ", only {other:?} does")?;
-                }
-                f.write_str(
-                    ": it has not started yet, has ended, or calls neither `serve` nor `advertise`",
-                )
-            }
-            Self::Impossible(why) => f.write_str(why),
-            Self::Unreadable(path, error) => write!(f, "cannot read {path}: {}", Cause(error)),
-        }
-    }
 }
 
 /// Returns the text of an advertisement: the format, the endpoint, the paths of the routes in the

@@ -12,7 +12,7 @@ use crate::{
     advertise::{NotFound, find},
     endpoint::parse_port,
     identity,
-    probe::{Expected, Request},
+    probe::{Cause, Expected, Request},
 };
 
 /// Port to probe if nothing else is known.
@@ -59,7 +59,19 @@ impl fmt::Display for NoTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Invalid(invalid) => invalid.fmt(f),
-            Self::NotFound(reason) => reason.fmt(f),
+            Self::NotFound(NotFound::NotAdvertised { service, other }) => {
+                write!(f, "{service:?} advertises no address in this container")?;
+                if let Some(other) = other {
+                    write!(f, ", only {other:?} does")?;
+                }
+                f.write_str(
+                    ": it has not started yet, has ended, or calls neither `serve` nor `advertise`",
+                )
+            }
+            Self::NotFound(NotFound::Unreadable(path, error)) => {
+                write!(f, "cannot read {path}: {}", Cause(error))
+            }
+            Self::NotFound(NotFound::Impossible(why)) => f.write_str(why),
             Self::NoIdentity(why) => {
                 write!(
                     f,

@@ -1,10 +1,11 @@
 //! HTTP/1 as far as a probe needs it: one request, and the head of the response.
 
 use super::{
-    Request, USER_AGENT,
+    Request,
     connect::{Connection, READ_SIZE, is_timeout},
     error::Kind,
 };
+use crate::identity::USER_AGENT;
 
 /// Maximum length of a response head in bytes. hyper sends less than 200 bytes, proxies accept 8 KiB.
 const HEAD_MAX: usize = 16 * 1024;

@@ -29,9 +29,6 @@ use crate::{
 /// prints its reason before the engine kills it.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Value of the `User-Agent` header.
-pub(crate) const USER_AGENT: &str = concat!("lifesign/", env!("CARGO_PKG_VERSION"));
-
 /// The request of a probe, and how long the response may take.
 #[derive(Debug)]
 pub(crate) struct Request {

@@ -30,7 +30,7 @@ use tokio::{
 use tracing::warn;
 
 use super::connection;
-use crate::{Endpoint, Health, Shutdown, health::lock, identity, probe::USER_AGENT};
+use crate::{Endpoint, Health, Shutdown, health::lock, identity};
 
 /// Maximum number of connections that are accepted at the end of the drain delay, because the
 /// kernel had established them before. Linux queues this many for tokio's listener by default.
@@ -263,7 +263,7 @@ impl Server {
             return response;
         }
         let agent = request.headers().get(header::USER_AGENT);
-        let is_probe = agent.is_some_and(|agent| agent == USER_AGENT);
+        let is_probe = agent.is_some_and(|agent| agent == identity::USER_AGENT);
         match self.app.get() {
             Some(app) => {
                 let response = app.call(request).await;
