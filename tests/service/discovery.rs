@@ -356,6 +356,23 @@ fn another_service_at_the_advertised_address_is_not_believed() {
 }
 
 #[test]
+fn another_service_at_the_advertised_address_is_not_believed() {
+    let container = Container::new();
+    let worker = container.worker();
+    let forger = Forger::new(&container, worker.address);
+    let forgery = forger.forge("1", &forger.text);
+
+    let outcome = run(container.example("service").arg("healthcheck"));
+
+    let address = worker.address;
+    assert_unhealthy(
+        &outcome,
+        &format!("{address} is not \"service\": \"worker\" responded (200)"),
+    );
+    drop((worker, forgery));
+}
+
+#[test]
 fn a_name_taken_by_another_user_does_not_stop_advertising() {
     let Some(container) = Container::with("", &[]) else {
         return;
@@ -606,6 +623,34 @@ fn an_ipv6_only_wildcard_is_found() {
 
     assert_healthy(&outcome, "pass");
     drop(process);
+}
+
+/// With `bindv6only`, the same port on IPv4 can belong to another service.
+#[test]
+fn an_ipv6_wildcard_is_asked_over_ipv6_first() {
+    let only_v6 = "ip link set lo up && echo 1 > /proc/sys/net/ipv6/bindv6only";
+    let Some(container) = Container::with(only_v6, &["--net"]) else {
+        return;
+    };
+    let mut command = container.example("service");
+    let service =
+        Process::spawn(command.envs([("HOST", "::"), ("PORT", "0"), ("REDIS", "127.0.0.1:1")]));
+    let port = eventually("the service listens", TIMEOUT, || {
+        let text = service.stdout.text();
+        let address = text.lines().next()?.strip_prefix("listening on ")?;
+        Some(address.parse::<SocketAddr>().ok()?.port())
+    });
+    let mut command = container.example("worker");
+    let worker = Process::spawn(command.env("HEALTH_ADDRESS", format!("127.0.0.1:{port}")));
+    eventually("the worker is healthy", TIMEOUT, || {
+        let outcome = run(container.example("worker").arg("healthcheck"));
+        is_healthy(&outcome, "pass").then_some(())
+    });
+
+    let outcome = run(container.example("service").arg("healthcheck"));
+
+    assert_unhealthy(&outcome, "503 fail: starting: waiting for store");
+    drop((service, worker));
 }
 
 #[test]
