@@ -11,9 +11,7 @@ use tracing::warn;
 pub(crate) use self::shm::find;
 #[cfg(not(target_os = "linux"))]
 use crate::Probe;
-use crate::{
-    Endpoint, Health, endpoint::parse_path, health::lock, identity::is_number, probe::Cause,
-};
+use crate::{Endpoint, Health, endpoint::parse_path, health::lock, identity::is_number};
 
 /// First line of an advertisement: the version of its format.
 const FORMAT: &str = "lifesign 1";
