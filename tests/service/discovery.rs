@@ -158,7 +158,8 @@ fn advertisement_is_readable_by_all_whatever_the_umask() {
 fn advertisement_is_removed_on_a_clean_exit() {
     let container = Container::new();
     for name in ["service", "worker"] {
-        let running = container.start(name, &mut container.example(name));
+        let mut command = container.example(name);
+        let running = container.start(name, command.env("DRAIN_SECONDS", "0"));
         assert_eq!(container.advertisements().len(), 1, "{name}");
 
         running.signal("TERM");
