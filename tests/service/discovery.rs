@@ -299,8 +299,8 @@ fn forged_advertisements_are_ignored_and_nothing_hangs() {
     let forger = Forger::new(&container, impostor.address);
 
     let forgeries = forger.forge_all();
-    // The forged files are alone at first. Later a real advertisement is newer than the first
-    // forged files, and older than the second.
+    // At first there are only forged files. Then there is a real advertisement too: it is newer than
+    // the first forged files, and older than the second.
     let outcome = run(container
         .example("service")
         .arg("healthcheck")
@@ -339,23 +339,6 @@ fn forged_advertisements_would_be_believed_without_their_flaw() {
 }
 
 /// An advertised address can be another service's, for example in another network namespace.
-#[test]
-fn another_service_at_the_advertised_address_is_not_believed() {
-    let container = Container::new();
-    let worker = container.worker();
-    let forger = Forger::new(&container, worker.address);
-    let forgery = forger.forge("1", &forger.text);
-
-    let outcome = run(container.example("service").arg("healthcheck"));
-
-    let address = worker.address;
-    assert_unhealthy(
-        &outcome,
-        &format!("{address} is not \"service\": \"worker\" responded (200)"),
-    );
-    drop(forgery);
-}
-
 #[test]
 fn another_service_at_the_advertised_address_is_not_believed() {
     let container = Container::new();
@@ -719,8 +702,7 @@ fn probe_is_one_process_and_one_thread() {
     drop(service);
 }
 
-/// A listener that no probe should connect to.
-/// Why a service has no advertisement, as the probe says it.
+/// The reason that the probe prints if there is no advertisement.
 const NOT_RUNNING: &str =
     "it has not started yet, has ended, or calls neither `serve` nor `advertise`";
 
@@ -733,6 +715,7 @@ fn instance(service: &Running<'_>) -> String {
     response.header("lifesign-instance").to_owned()
 }
 
+/// A listener that no probe should connect to.
 struct Impostor {
     listener: TcpListener,
     address: SocketAddr,
