@@ -18,7 +18,7 @@ use crate::{
 pub fn probe(peer: Socket) -> (Option<u16>, String) {
     let request = get(Endpoint::unix("/peer"), "/health");
     let connection = Connection::new(peer, Deadline::after(request.timeout));
-    match request.send_on(connection, &"peer") {
+    match request.send_on(connection, None) {
         Ok(healthy) => (Some(healthy.code), line(format_args!("healthy: {healthy}"))),
         Err(error) => (None, line(format_args!("unhealthy: {error}"))),
     }
@@ -71,6 +71,7 @@ fn get(endpoint: Endpoint, path: &str) -> Request {
     Request {
         endpoint,
         path: path.to_owned(),
+        is_path_given: false,
         headers: Vec::new(),
         // libFuzzer ends a run that hangs before this timeout expires.
         timeout: Duration::from_secs(60),

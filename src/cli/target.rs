@@ -120,13 +120,16 @@ pub(crate) fn resolve(
             Err(not_found) => return Err(NoTarget::NotFound(not_found)),
         }
     };
+    let is_advertised = options.path.is_none() && source == Source::Advertised;
     let path = options
         .path
         .or(path)
         .unwrap_or_else(|| probe.default_path().to_owned());
+    let is_path_given = !is_advertised && Probe::ALL.iter().all(|p| p.default_path() != path);
     let request = Request {
         endpoint,
         path,
+        is_path_given,
         headers: options.headers,
         timeout: options.timeout,
         expected: instance.map(|instance| Expected {

@@ -9,7 +9,7 @@ use std::{
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::error::ProbeError;
+use super::error::Kind;
 
 /// Size of one read in bytes. A report with a dozen checks fits.
 pub(super) const READ_SIZE: usize = 2048;
@@ -54,7 +54,7 @@ pub(super) type Addresses = (SocketAddr, Option<SocketAddr>);
 pub(super) fn tcp(
     (first, second): Addresses,
     deadline: Deadline,
-) -> Result<(Connection, SocketAddr), ProbeError> {
+) -> Result<(Connection, SocketAddr), Kind> {
     let open = |address: SocketAddr| {
         Connection::open(Domain::for_address(address), &address.into(), deadline)
     };
@@ -65,17 +65,17 @@ pub(super) fn tcp(
             // Report the first error: on a machine without IPv6 the second is "unreachable".
             Err(_) => {
                 let both = format!("{first} or {second}");
-                Err(ProbeError::connect(&both, error, deadline.timeout))
+                Err(Kind::connect(&both, error, deadline.timeout))
             }
         },
-        (Err(error), _) => Err(ProbeError::connect(&first, error, deadline.timeout)),
+        (Err(error), _) => Err(Kind::connect(&first, error, deadline.timeout)),
     }
 }
 
-pub(super) fn unix(path: &Path, deadline: Deadline) -> Result<Connection, ProbeError> {
+pub(super) fn unix(path: &Path, deadline: Deadline) -> Result<Connection, Kind> {
     SockAddr::unix(path)
         .and_then(|address| Connection::open(Domain::UNIX, &address, deadline))
-        .map_err(|error| ProbeError::connect(&path.display(), error, deadline.timeout))
+        .map_err(|error| Kind::connect(&path.display(), error, deadline.timeout))
 }
 
 /// A connected socket and the deadline of its operations.

@@ -1,21 +1,22 @@
 //! Why a service is unhealthy: the text that follows `unhealthy: `.
 
-use std::{error::Error, fmt, io, time::Duration};
+use std::{error::Error, fmt, io, net::SocketAddr, time::Duration};
 
-use super::{connect::is_timeout, http1::INTERIM_MAX, summary::Summary};
+use super::{Request, connect::is_timeout, http1::INTERIM_MAX, summary::Summary};
 
 /// An unhealthy verdict. Its text is all that a person sees of the probe.
 #[derive(Debug)]
 pub(crate) struct ProbeError {
     kind: Kind,
-    /// The address or socket that was probed: `127.0.0.1:8080`.
-    peer: String,
+    /// URL of the request.
+    url: String,
 }
 
 #[derive(Debug)]
 pub(super) enum Kind {
-    Connect(io::Error),
-    ConnectTimeout(Duration),
+    /// An address, or two, and the first error.
+    Connect(String, io::Error),
+    ConnectTimeout(String, Duration),
     Send(io::Error),
     Receive(io::Error),
     Timeout {
@@ -32,9 +33,14 @@ pub(super) enum Kind {
     Malformed(String),
     Tls,
     Http2,
+    Redirect {
+        code: u16,
+        location: String,
+        is_path_given: bool,
+    },
     Status {
         code: u16,
-        location: Option<String>,
+        cause: Option<&'static str>,
         summary: Summary,
     },
     /// The response of another service than the expected one.
@@ -52,115 +58,134 @@ pub(super) enum Kind {
     Https(String),
 }
 
+impl Kind {
+    pub(super) fn connect(to: &impl fmt::Display, error: io::Error, timeout: Duration) -> Self {
+        let to = to.to_string();
+        if is_timeout(&error) {
+            Self::ConnectTimeout(to, timeout)
+        } else {
+            Self::Connect(to, error)
+        }
+    }
+}
+
 impl ProbeError {
-    pub(super) fn new(peer: &impl fmt::Display, kind: Kind) -> Self {
-        let peer = peer.to_string();
-        Self { kind, peer }
+    pub(super) fn new(request: &Request, peer: Option<SocketAddr>, kind: Kind) -> Self {
+        let url = request.url(peer);
+        Self { kind, url }
     }
 
     /// Whether nothing listens at the address.
     #[cfg(feature = "https")]
     pub(super) const fn is_connect(&self) -> bool {
-        matches!(self.kind, Kind::Connect(_))
-    }
-
-    pub(super) fn connect(peer: &impl fmt::Display, error: io::Error, timeout: Duration) -> Self {
-        let kind = if is_timeout(&error) {
-            Kind::ConnectTimeout(timeout)
-        } else {
-            Kind::Connect(error)
-        };
-        Self::new(peer, kind)
+        matches!(self.kind, Kind::Connect(..))
     }
 }
 
+/// Formats the reason, and the request unless the service could not be connected to. The reason comes
+/// first, because a long line is cut.
 impl fmt::Display for ProbeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let peer = &self.peer;
-        match &self.kind {
-            Kind::Connect(error) => write!(f, "connect to {peer}: {}", Cause(error)),
-            Kind::ConnectTimeout(timeout) => {
-                write!(f, "connect to {peer}: timed out after {timeout:?}")
+        self.kind.fmt(f)?;
+        match self.kind {
+            Kind::Connect(..) | Kind::ConnectTimeout(..) => Ok(()),
+            _ => write!(f, " (GET {})", self.url),
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect(to, error) => write!(f, "connect to {to}: {}", Cause(error)),
+            Self::ConnectTimeout(to, timeout) => {
+                write!(f, "connect to {to}: timed out after {timeout:?}")
             }
-            Kind::Send(error) => write!(f, "send to {peer}: {}", Cause(error)),
-            Kind::Receive(error) => write!(f, "receive from {peer}: {}", Cause(error)),
-            Kind::Timeout {
+            Self::Send(error) => write!(f, "send request: {}", Cause(error)),
+            Self::Receive(error) => write!(f, "receive response: {}", Cause(error)),
+            Self::Timeout {
                 timeout,
                 received: 0,
-            } => write!(f, "{peer} sent no response within {timeout:?}"),
-            Kind::Timeout { timeout, .. } => {
-                write!(f, "{peer} sent an incomplete response within {timeout:?}")
+            } => write!(f, "no response within {timeout:?}"),
+            Self::Timeout { timeout, .. } => {
+                write!(f, "incomplete response within {timeout:?}")
             }
-            Kind::Closed { received: 0 } => {
-                write!(f, "{peer} closed the connection without a response")
+            Self::Closed { received: 0 } => f.write_str("connection closed without a response"),
+            Self::Closed { .. } => f.write_str("connection closed in the middle of a response"),
+            Self::TooLong => f.write_str("response head of more than 16 KiB"),
+            Self::TooManyInterim => {
+                write!(f, "more than {INTERIM_MAX} interim (1xx) responses")
             }
-            Kind::Closed { .. } => {
-                write!(
-                    f,
-                    "{peer} closed the connection in the middle of a response"
-                )
-            }
-            Kind::TooLong => write!(f, "{peer} sent a response head of more than 16 KiB"),
-            Kind::TooManyInterim => {
-                write!(
-                    f,
-                    "{peer} sent more than {INTERIM_MAX} interim (1xx) responses"
-                )
-            }
-            Kind::Malformed(start) => {
-                write!(f, "{peer} does not speak HTTP/1: it sent \"{start}\"")
-            }
-            Kind::Tls => write!(f, "{peer} speaks TLS: use https"),
-            Kind::Http2 => write!(f, "{peer} speaks HTTP/2 only: probe an HTTP/1 port"),
-            Kind::Status {
+            Self::Malformed(start) => write!(f, "not HTTP/1: the server sent \"{start}\""),
+            Self::Tls => f.write_str("the server speaks TLS: use https"),
+            Self::Http2 => f.write_str("the server speaks HTTP/2 only: probe an HTTP/1 port"),
+            Self::Redirect {
                 code,
-                location: Some(location),
-                ..
-            } => write!(
-                f,
-                "{code} redirect to {location}: not followed, probe that URL instead"
-            ),
-            Kind::Status { code, summary, .. } => {
+                location,
+                is_path_given,
+            } => {
+                write!(f, "{code} redirect to {location}: not followed, ")?;
+                f.write_str(match is_path_given {
+                    true => "probe that URL instead",
+                    false => "merge the routes after the layer that redirects",
+                })
+            }
+            Self::Status {
+                code,
+                cause,
+                summary,
+            } => {
                 write!(f, "{code}")?;
                 if let Some(status) = &summary.status {
                     write!(f, " {status}")?;
                 }
-                match &summary.output {
-                    Some(output) => write!(f, ": {output}"),
-                    None => Ok(()),
-                }
+                let reasons = [*cause, summary.output.as_deref()];
+                reasons
+                    .into_iter()
+                    .flatten()
+                    .try_for_each(|reason| write!(f, ": {reason}"))
             }
-            Kind::Stranger {
+            Self::Stranger {
                 code,
                 service,
                 expected,
                 has_header,
             } => {
-                write!(f, "{peer} is not {expected:?}: ")?;
+                write!(f, "not {expected:?}: ")?;
                 match service {
-                    Some(service) if service == expected => {
-                        write!(f, "another instance of it responded")?;
-                    }
-                    Some(service) => write!(f, "{service:?} responded")?,
-                    None => write!(f, "another service responded")?,
+                    Some(service) if service == expected => f.write_str("another instance of it"),
+                    Some(service) => write!(f, "{service:?}"),
+                    None => f.write_str("another service"),
+                }?;
+                write!(f, " responded with {code}")?;
+                match has_header {
+                    true => Ok(()),
+                    false => f.write_str(", without Lifesign-Instance"),
                 }
-                write!(f, " ({code}")?;
-                if !has_header {
-                    f.write_str(" without Lifesign-Instance")?;
-                }
-                f.write_str(")")
             }
             #[cfg(not(feature = "https"))]
-            Kind::HttpsUnsupported => {
-                write!(
-                    f,
-                    "https to {peer}: this binary is built without lifesign's feature \"https\""
-                )
+            Self::HttpsUnsupported => {
+                f.write_str("this binary is built without lifesign's feature \"https\"")
             }
             #[cfg(feature = "https")]
-            Kind::Https(text) => write!(f, "https to {peer}: {text}"),
+            Self::Https(text) => f.write_str(text),
         }
     }
+}
+
+/// Returns the likely cause of an unhealthy status code without a health report.
+pub(super) const fn likely_cause(code: u16, is_path_given: bool) -> Option<&'static str> {
+    Some(match (code, is_path_given) {
+        (401 | 403, true) => "authentication is required",
+        (404, true) => "no such path",
+        (_, true) => return None,
+        (401 | 403, _) => "authentication applies to the routes, merge them after its layer",
+        (404, _) => "the routes are not merged, or nested without nested_under",
+        (405, _) => "another handler has this path",
+        (429, _) => "a rate limit applies to the routes, merge them after its layer",
+        (408 | 500..=599, _) => "not a health report, but from a layer or another server",
+        _ => return None,
+    })
 }
 
 impl Error for ProbeError {}

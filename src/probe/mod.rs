@@ -10,14 +10,17 @@ mod summary;
 #[cfg(feature = "https")]
 mod tls;
 
-use std::{fmt, time::Duration};
+use std::{fmt, net::SocketAddr, time::Duration};
 
 pub(crate) use self::{
     connect::{Connection, Deadline},
     error::{Cause, ProbeError},
     summary::Summary,
 };
-use self::{error::Kind, http1::Response};
+use self::{
+    error::{Kind, likely_cause},
+    http1::Response,
+};
 use crate::{
     endpoint::{Address, Endpoint, Scheme},
     identity,
@@ -29,12 +32,18 @@ use crate::{
 /// prints its reason before the engine kills it.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(3);
 
+/// What is printed of an HTML page with a 2xx status code.
+const HTML: &str =
+    "an HTML page, not a health report: a catch-all route or another server responded";
+
 /// The request of a probe, and how long the response may take.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) endpoint: Endpoint,
     /// Path and query, sent as they are.
     pub(crate) path: String,
+    /// Whether a person chose the path, and it is not the default of a route.
+    pub(crate) is_path_given: bool,
     /// Names and values, checked when the arguments are parsed.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) timeout: Duration,
@@ -60,19 +69,18 @@ impl Request {
                 host,
                 port,
             } => {
-                let (connection, peer) = connect::tcp(host.addresses(*port), deadline)?;
-                self.send_on(connection, &peer)
+                let (connection, peer) = connect::tcp(host.addresses(*port), deadline)
+                    .map_err(|kind| ProbeError::new(self, None, kind))?;
+                self.send_on(connection, Some(peer))
             }
             #[cfg(feature = "https")]
             Address::Tcp { host, port, .. } => tls::send(self, host.addresses(*port), deadline),
             #[cfg(not(feature = "https"))]
-            Address::Tcp { host, port, .. } => {
-                let (peer, _) = host.addresses(*port);
-                Err(ProbeError::new(&peer, Kind::HttpsUnsupported))
-            }
+            Address::Tcp { .. } => Err(ProbeError::new(self, None, Kind::HttpsUnsupported)),
             Address::Unix(path) => {
-                let connection = connect::unix(path, deadline)?;
-                self.send_on(connection, &path.display())
+                let connection = connect::unix(path, deadline)
+                    .map_err(|kind| ProbeError::new(self, None, kind))?;
+                self.send_on(connection, None)
             }
         }
     }
@@ -80,11 +88,26 @@ impl Request {
     pub(crate) fn send_on(
         &self,
         mut connection: Connection,
-        peer: &impl fmt::Display,
+        peer: Option<SocketAddr>,
     ) -> Result<Healthy, ProbeError> {
         http1::exchange(&mut connection, self.encode().as_bytes())
             .and_then(|response| self.judge(response, connection.deadline))
-            .map_err(|kind| ProbeError::new(peer, kind))
+            .map_err(|kind| ProbeError::new(self, peer, kind))
+    }
+
+    /// Returns the URL of this request, with the address that was connected to. Its query is cut
+    /// off, because it can contain a secret.
+    fn url(&self, peer: Option<SocketAddr>) -> String {
+        let end = self
+            .path
+            .find('?')
+            .map_or(self.path.len(), |query| query + 1);
+        let path = &self.path[..end];
+        match (&self.endpoint.0, peer) {
+            (Address::Tcp { scheme, .. }, Some(peer)) => format!("{scheme}://{peer}{path}"),
+            (Address::Tcp { .. }, None) => format!("{}{path}", self.endpoint),
+            (Address::Unix(_), _) => format!("{}:{path}", self.endpoint),
+        }
     }
 
     /// Returns the verdict on a complete response head.
@@ -107,7 +130,7 @@ impl Request {
         let mut summary = Summary::parse(response.text());
         if is_success {
             if summary == Summary::default() && response.is_html() {
-                summary.output = Some("an HTML page, not a health report".to_owned());
+                summary.output = Some(HTML.to_owned());
             }
             return Ok(Healthy {
                 code,
@@ -115,13 +138,22 @@ impl Request {
                 took: deadline.elapsed(),
             });
         }
+        let mut cause = None;
         if summary.status.is_none() {
             summary.output = response.first_line();
+            cause = likely_cause(code, self.is_path_given);
         }
-        Err(Kind::Status {
-            code,
-            location: response.location(),
-            summary,
+        Err(match response.location() {
+            Some(location) => Kind::Redirect {
+                code,
+                location,
+                is_path_given: self.is_path_given,
+            },
+            None => Kind::Status {
+                code,
+                cause,
+                summary,
+            },
         })
     }
 }

@@ -45,7 +45,10 @@ pub(super) fn send(
     thread::scope(
         |scope| match thread::Builder::new().spawn_scoped(scope, send) {
             Ok(thread) => thread.join().unwrap_or_else(|p| panic::resume_unwind(p)),
-            Err(error) => Err(ProbeError::new(&first, Kind::Https(error.to_string()))),
+            Err(error) => {
+                let kind = Kind::Https(error.to_string());
+                Err(ProbeError::new(request, Some(first), kind))
+            }
         },
     )
 }
@@ -73,13 +76,13 @@ fn send_to(
                     timeout,
                     received: 0,
                 })?
-                .map_err(|error| classify(&error))
+                .map_err(|error| classify(&error, address))
         });
         // Does not block: only name resolution can delay the shutdown of a runtime.
         drop(runtime);
         request.judge(response?, deadline)
     };
-    send().map_err(|kind| ProbeError::new(&address, kind))
+    send().map_err(|kind| ProbeError::new(request, Some(address), kind))
 }
 
 /// Whether `address` belongs to this machine.
@@ -135,13 +138,15 @@ async fn exchange(request: &Request, address: SocketAddr) -> reqwest::Result<Res
 }
 
 /// Returns the innermost cause: reqwest's own text is the URL.
-fn classify(error: &reqwest::Error) -> Kind {
+fn classify(error: &reqwest::Error, address: SocketAddr) -> Kind {
     let mut cause: &dyn Error = error;
     while let Some(source) = cause.source() {
         cause = source;
     }
     match cause.downcast_ref::<io::Error>() {
-        Some(io) if error.is_connect() && is_absent(io) => Kind::Connect(io.kind().into()),
+        Some(io) if error.is_connect() && is_absent(io) => {
+            Kind::Connect(address.to_string(), io.kind().into())
+        }
         _ => Kind::Https(cause.to_string()),
     }
 }

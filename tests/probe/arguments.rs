@@ -68,7 +68,7 @@ fn a_timeout_is_accepted_in_every_unit() {
             &*format!("http://{address}"),
             "--timeout=0.5s",
         ]));
-        let expected = format!("unhealthy: {address} sent no response within 500ms");
+        let expected = format!("unhealthy: no response within 500ms (GET http://{address}/health)");
         (outcome, expected)
     });
 }
@@ -311,8 +311,8 @@ fn a_password_is_refused_and_redacted() {
 fn https_without_the_feature_names_the_feature() {
     assert_eq!(
         printed_line(&run_probe("https://127.0.0.1:8443/health")),
-        "unhealthy: https to 127.0.0.1:8443: this binary is built without lifesign's feature \
-         \"https\""
+        "unhealthy: this binary is built without lifesign's feature \"https\" \
+         (GET https://127.0.0.1:8443/health)"
     );
 }
 

@@ -57,8 +57,8 @@ pub(crate) fn check(Table { pace, cases }: Table) {
             let scene = Scene::set(&stage).expect("there was one just now");
             let outcome = run(healthcheck([&scene.url]).args(args));
             assert!(scene.connections() <= 1, "{name}: it connected twice");
-            let expected = line.replace("{peer}", &scene.peer);
-            (outcome, expected.replace("{timeout}", timeout))
+            let expected: Vec<_> = line.lines().map(|line| scene.complete(line)).collect();
+            (outcome, expected.join("\n").replace("{timeout}", timeout))
         };
         let mismatch = match pace {
             Pace::AtOnce => {

@@ -7,9 +7,9 @@ use std::{
 };
 
 use crate::{
-    command::{healthcheck, printed_line, shell, timeless},
+    command::{healthcheck, printed_line, run_probe, shell, timeless},
     support::{
-        hostile::{HEALTHY, OK, REPORT, perform, responds, response},
+        hostile::{HEALTHY, OK, REPORT, WAITING, perform, responds, response},
         run, serve, start,
     },
 };
@@ -76,4 +76,63 @@ fn a_socket_gets_the_line() {
 #[test]
 fn help_that_cannot_be_written_is_a_failure() {
     assert_eq!(run(shell(">/dev/full").arg("--help")).code, Some(1));
+}
+
+/// Unlike a route, a path that a person chose may belong to any handler.
+#[test]
+fn a_chosen_path_has_causes_of_its_own() {
+    let merge = "merge the routes after the layer that redirects";
+    for (path, status, expected) in [
+        ("/x", "404 X", "404: no such path: body"),
+        ("/x", "401 X", "401: authentication is required: body"),
+        ("/x", "403 X", "403: authentication is required: body"),
+        ("/x", "405 X", "405: body"),
+        ("/x", "429 X", "429: body"),
+        ("/x", "503 X", "503: body"),
+        (
+            "/x",
+            "302 X\r\nLocation: /y",
+            "302 redirect to /y: not followed, probe that URL instead",
+        ),
+        // A default path of a route is the route's.
+        (
+            "/health/ready",
+            "404 X",
+            "404: the routes are not merged, or nested without nested_under: body",
+        ),
+        (
+            "/health",
+            "302 X\r\nLocation: /y",
+            &format!("302 redirect to /y: not followed, {merge}"),
+        ),
+    ] {
+        let response = responds(response(status, "body"));
+        let address = serve(move |stream| perform(&response, stream));
+        let url = format!("http://{address}{path}");
+        let line = printed_line(&run_probe(&url));
+        assert_eq!(line, format!("unhealthy: {expected} (GET {url})"));
+    }
+}
+
+#[test]
+fn a_line_names_the_request_without_its_query() {
+    let unwell = || serve(|stream| perform(&responds(response("503 X", REPORT)), stream));
+    let address = unwell();
+    let line = printed_line(&run_probe(&format!("http://{address}/x?token=hunter2")));
+    assert_eq!(line, format!("{WAITING} (GET http://{address}/x?)"));
+
+    // The reason comes first, so that a long path does not cut it off.
+    let address = unwell();
+    let long = "x".repeat(1000);
+    let line = printed_line(&run_probe(&format!("http://{address}/{long}")));
+    let start = format!("{WAITING} (GET http://{address}/xxx");
+    assert!(line.starts_with(&start) && line.ends_with("..."), "{line}");
+
+    let address = unwell();
+    let port = address.port();
+    let line = printed_line(&run_probe(&format!("0.0.0.0:{port}/health/ready")));
+    assert_eq!(
+        line,
+        format!("{WAITING} (GET http://{address}/health/ready)")
+    );
 }

@@ -80,8 +80,7 @@ fn a_port_that_is_connected_to_itself_is_unhealthy() {
     let mut probe = Command::new("unshare");
     probe.args(namespace).arg(example("service"));
     let line = printed_line(&run(probe.args(["healthcheck", "http://127.0.0.1:40000"])));
-    let expected =
-        r"unhealthy: 127.0.0.1:40000 does not speak HTTP/1: it sent GET /health HTTP/1.1";
+    let expected = r"unhealthy: not HTTP/1: the server sent GET /health HTTP/1.1";
     assert!(line.replace('"', "").starts_with(expected), "{line}");
 }
 
@@ -273,18 +272,19 @@ fn port_is_a_guess_that_needs_proof() {
     for (response, line) in [
         (
             another,
-            "another service responded (200 without Lifesign-Instance)",
+            "another service responded with 200, without Lifesign-Instance",
         ),
-        (web, "\"web\" responded (200 without Lifesign-Instance)"),
-        (copy, "another instance of it responded (200)"),
-        (failing, "another service responded (503)"),
+        (web, "\"web\" responded with 200, without Lifesign-Instance"),
+        (copy, "another instance of it responded with 200"),
+        (failing, "another service responded with 503"),
     ] {
         let address = serve(|stream| perform(&responds(response.as_bytes()), stream));
         let Some(mut probe) = guessing("worker") else {
             return;
         };
         let outcome = run(probe.env("PORT", address.port().to_string()));
-        let expected = format!("unhealthy: {address} is not \"worker\": {line} {GUESS}");
+        let expected =
+            format!("unhealthy: not \"worker\": {line} (GET http://{address}/health) {GUESS}");
         assert_eq!(printed_line(&outcome), expected);
     }
     // The status code explains the failure better than a doubt about who sent it.
@@ -293,7 +293,9 @@ fn port_is_a_guess_that_needs_proof() {
         return;
     };
     let line = printed_line(&run(probe.env("PORT", address.port().to_string())));
-    assert_eq!(line, format!("unhealthy: 404 {GUESS}"));
+    let cause = "the routes are not merged, or nested without nested_under";
+    let expected = format!("unhealthy: 404: {cause} (GET http://{address}/health) {GUESS}");
+    assert_eq!(line, expected);
 }
 
 #[test]

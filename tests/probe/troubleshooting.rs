@@ -8,7 +8,12 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, http::StatusCode, response::Redirect, routing::get};
+use axum::{
+    Router,
+    http::StatusCode,
+    response::Redirect,
+    routing::{get, post},
+};
 use lifesign::{Health, HealthBuilder, build_info};
 use tokio::{net::TcpListener, runtime::Runtime};
 
@@ -123,6 +128,12 @@ fn the_page_has_the_lines_of_services_that_respond() {
                     "/health",
                     get(async || Redirect::permanent("https://example.com/health")),
                 ),
+                "/health",
+            )
+            .await,
+            ask(Router::new().route("/health", post(async || ())), "/health").await,
+            ask(
+                Router::new().fallback(async || (StatusCode::SERVICE_UNAVAILABLE, "no upstream")),
                 "/health",
             )
             .await,

@@ -163,13 +163,7 @@ fn a_stopped_service_is_unhealthy_within_the_timeout() {
     let outcome = service.healthcheck(&["--timeout", "500ms"]);
     service.signal("CONT");
 
-    assert_unhealthy(
-        &outcome,
-        &format!(
-            "127.0.0.1:{} sent no response within 500ms",
-            service.address.port()
-        ),
-    );
+    assert_unhealthy(&outcome, "no response within 500ms");
     let expected = Duration::from_millis(500)..Duration::from_millis(1500);
     assert!(expected.contains(&outcome.took), "{outcome:?}");
     eventually("the service is well again", TIMEOUT, || {

@@ -44,7 +44,10 @@ pub(crate) fn is_healthy(outcome: &Outcome, report: &str) -> bool {
 }
 
 pub(crate) fn assert_unhealthy(outcome: &Outcome, reason: &str) {
-    assert_outcome(outcome, 1, "", &format!("unhealthy: {reason}\n"));
+    let line = outcome.stderr.split(" (GET http://").next();
+    let line = line.map(|line| line.trim_end_matches('\n').to_owned());
+    let expected = (Some(1), "", Some(format!("unhealthy: {reason}")));
+    assert_eq!((outcome.code, &*outcome.stdout, line), expected);
 }
 
 pub(crate) fn assert_outcome(outcome: &Outcome, code: i32, stdout: &str, stderr: &str) {

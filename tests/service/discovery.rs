@@ -38,7 +38,7 @@ fn the_probe_finds_a_port_chosen_by_the_system() {
             );
         }
         let outcome = service.healthcheck(&["/nowhere"]);
-        assert_unhealthy(&outcome, "404");
+        assert_unhealthy(&outcome, "404: no such path");
         // The probe also recognizes the service by a route that is not the crate's.
         let outcome = service.healthcheck(&["/"]);
         assert!(is_healthy(&outcome, "200"), "{outcome:?}");
@@ -330,10 +330,7 @@ fn forged_advertisements_would_be_believed_without_their_flaw() {
         .example("service")
         .args(["healthcheck", "--timeout", "100ms"]));
 
-    assert_unhealthy(
-        &outcome,
-        &format!("{} sent no response within 100ms", impostor.address),
-    );
+    assert_unhealthy(&outcome, "no response within 100ms");
     assert!(!impostor.was_left_alone());
     drop(forgery);
 }
@@ -657,7 +654,10 @@ fn readme_program_is_found_and_ends() {
     assert_healthy(&outcome, "pass");
     process.signal("TERM");
     eventually("hello drains", AT_ONCE, || {
-        (probe().stderr == "unhealthy: 503 fail: draining\n").then_some(())
+        (probe()
+            .stderr
+            .starts_with("unhealthy: 503 fail: draining ("))
+        .then_some(())
     });
     process.signal_again("TERM");
     let outcome = process.finish(AT_ONCE);

@@ -20,8 +20,8 @@ use socket2::{Domain, SockRef, Socket, Type};
 pub use Act::{Drip, Flood, HalfClose, Hold, Pause, Receive, Reply, Reset, Transmit};
 
 /// Builds scenarios: each has a name, the server's behaviour, and the line that the probe prints.
-/// In the line, `{peer}` stands for the server's address, `{timeout}` for the timeout, `#` for the
-/// elapsed time, and a final `…` for any text.
+/// In the line, `{peer}` stands for the server's address, `{timeout}` for the timeout, `{cause}` for
+/// the likely cause of a 503 without a report, `#` for the elapsed time, and a final `…` for any text.
 macro_rules! cases {
     ($($name:literal: $stage:expr => $line:expr),+ $(,)?) => {
         [$($crate::support::hostile::case($name, $stage, $line)),+]
@@ -68,8 +68,8 @@ pub fn at_the_deadline(cases: impl IntoIterator<Item = Case>) -> Table {
 pub struct Case {
     pub name: String,
     pub stage: Stage,
-    /// The line that the probe must print. If the text has several lines, the probe must print one
-    /// of them.
+    /// The line that the probe must print, without the request at the end of an unhealthy one. If the
+    /// text has several lines, the probe must print one of them.
     pub line: String,
 }
 
@@ -163,12 +163,12 @@ pub fn response(status: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
 
 /// The line that the probe prints if the first bytes from the peer are not HTTP/1.
 pub fn foreign(start: &str) -> String {
-    format!("unhealthy: {{peer}} does not speak HTTP/1: it sent \"{start}\"")
+    format!("unhealthy: not HTTP/1: the server sent \"{start}\"")
 }
 
 /// The line that the probe prints about a redirect.
 pub fn redirected(redirect: &str) -> String {
-    format!("unhealthy: {redirect}: not followed, probe that URL instead")
+    format!("unhealthy: {redirect}: not followed, merge the routes after the layer that redirects")
 }
 
 pub fn perform(acts: &[Act], mut stream: TcpStream) {
@@ -221,6 +221,8 @@ pub struct Scene {
     pub url: String,
     /// The peer's name in the probe's output.
     pub peer: String,
+    /// The address that responds.
+    server: SocketAddr,
     connections: Arc<AtomicUsize>,
     sockets: Vec<Socket>,
 }
@@ -232,6 +234,7 @@ impl Scene {
         let mut scene = Self {
             url: String::new(),
             peer: String::new(),
+            server: (Ipv4Addr::LOCALHOST, 0).into(),
             connections: Arc::default(),
             sockets: Vec::new(),
         };
@@ -249,6 +252,7 @@ impl Scene {
                 let port = address_of(&first).port();
                 scene.url = format!("http://localhost:{port}");
                 scene.peer = format!("127.0.0.1:{port} or [::1]:{port}");
+                scene.server = address_of(if v4.is_some() { &first } else { &second });
                 for (socket, acts) in [(first, v4), (second, v6)] {
                     let socket = match acts {
                         Some(acts) => scene.serve(socket, acts),
@@ -259,10 +263,26 @@ impl Scene {
                 return Some(scene);
             }
         };
-        scene.peer = address_of(&socket).to_string();
+        scene.server = address_of(&socket);
+        scene.peer = scene.server.to_string();
         scene.url = format!("http://{}", scene.peer);
         scene.sockets.push(socket);
         Some(scene)
+    }
+
+    /// Completes the line of a [`Case`]: replaces the placeholders, and adds the request unless the probe could
+    /// not connect or the end of the line was cut.
+    pub fn complete(&self, line: &str) -> String {
+        let cause = "not a health report, but from a layer or another server";
+        let line = line.replace("{peer}", &self.peer).replace("{cause}", cause);
+        let is_whole = line.starts_with("unhealthy: ")
+            && !line.starts_with("unhealthy: connect to ")
+            && !line.ends_with('…')
+            && !line.ends_with("...");
+        match is_whole {
+            true => format!("{line} (GET http://{}/health)", self.server),
+            false => line,
+        }
     }
 
     /// Number of connections that the servers have accepted.

@@ -129,7 +129,7 @@ pub fn a_wrong_length_of_the_body_changes_nothing() -> Table {
         "broken chunks of a 503": responds(
             "HTTP/1.1 503 X\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nno database\r\n"
         )
-            => "unhealthy: 503: no database",
+            => "unhealthy: 503: {cause}: no database",
     })
 }
 
@@ -144,13 +144,13 @@ pub fn a_page_instead_of_a_report_is_healthy_and_named() -> Table {
         ))
     };
     let page = "<!DOCTYPE html><title>Welcome to nginx!</title>";
-    let named = "healthy: 200 in # ms: an HTML page, not a health report";
+    let named = "healthy: 200 in # ms: an HTML page, not a health report: a catch-all route or another server responded";
     at_once(cases! {
         "HTML": typed("200 OK", "text/html", page) => named,
         "HTML in UTF-8": typed("200 OK", "Text/HTML; charset=utf-8", page) => named,
         "HTML without a body": typed("200 OK", "text/html", "") => named,
         "HTML with another code": typed("203 X", "text/html", page)
-            => "healthy: 203 in # ms: an HTML page, not a health report",
+            => "healthy: 203 in # ms: an HTML page, not a health report: a catch-all route or another server responded",
         "HTML without a media type": responds(response("200 OK", page)) => HEALTHY,
         "a report labelled as HTML": typed("200 OK", "text/html", r#"{"status":"pass"}"#)
             => "healthy: pass in # ms",
@@ -160,7 +160,7 @@ pub fn a_page_instead_of_a_report_is_healthy_and_named() -> Table {
         "other JSON": typed("200 OK", "application/json", r#"{"ok":true}"#) => HEALTHY,
         "a picture": typed("200 OK", "image/gif", "GIF89a") => HEALTHY,
         "HTML with a 503": typed("503 X", "text/html", page)
-            => "unhealthy: 503: <!DOCTYPE html><title>Welcome to nginx!</title>",
+            => "unhealthy: 503: {cause}: <!DOCTYPE html><title>Welcome to nginx!</title>",
     })
 }
 
@@ -252,8 +252,8 @@ pub fn a_response_sent_before_the_request_is_healthy() -> Table {
 }
 
 pub fn a_server_that_half_closes_is_healthy() -> Table {
-    let no_response = "unhealthy: {peer} closed the connection without a response";
-    let middle = "unhealthy: {peer} closed the connection in the middle of a response";
+    let no_response = "unhealthy: connection closed without a response";
+    let middle = "unhealthy: connection closed in the middle of a response";
     at_once(cases! {
         "after the response": [Receive, send(OK), HalfClose, Hold] => HEALTHY,
         "after the response, without reading": [send(OK), HalfClose, Hold] => HEALTHY,
@@ -271,7 +271,7 @@ pub fn up_to_eight_interim_responses_are_skipped() -> Table {
         .chain(one_by_one)
         .chain([send(OK), Hold]);
     let long = format!("HTTP/1.1 103 X\r\nX: {}\r\n\r\n", "x".repeat(15_000)).repeat(8);
-    let too_many = "unhealthy: {peer} sent more than 8 interim (1xx) responses";
+    let too_many = "unhealthy: more than 8 interim (1xx) responses";
     at_once(cases! {
         "one": responds(format!("HTTP/1.1 100 Continue\r\n\r\n{OK}")) => HEALTHY,
         "eight": responds(interim(8) + OK) => HEALTHY,
@@ -316,22 +316,32 @@ pub fn any_other_unhealthy_body_gives_its_first_line() -> Table {
     let unavailable = |body| responds(response("503 Service Unavailable", body));
     let later = "HTTP/1.1 503 X\r\nContent-Length: 4\r\n\r\n";
     at_once(cases! {
-        "no body": responds("HTTP/1.1 503 Service Unavailable\r\n\r\n") => "unhealthy: 503",
-        "text": unavailable("boom\n") => "unhealthy: 503: boom",
+        "no body": responds("HTTP/1.1 503 Service Unavailable\r\n\r\n") => "unhealthy: 503: {cause}",
+        "text": unavailable("boom\n") => "unhealthy: 503: {cause}: boom",
         "lines": unavailable("\r\n \r\n  no database\r\nno cache\r\n")
-            => "unhealthy: 503: no database",
+            => "unhealthy: 503: {cause}: no database",
         "HTML": unavailable("<h1>Bad Gateway</h1>\n<hr>nginx")
-            => "unhealthy: 503: <h1>Bad Gateway</h1>",
+            => "unhealthy: 503: {cause}: <h1>Bad Gateway</h1>",
         "JSON that is not a report": unavailable(r#"{"error":"no database"}"#)
-            => r#"unhealthy: 503: {"error":"no database"}"#,
+            => r#"unhealthy: 503: {cause}: {"error":"no database"}"#,
         "text beyond ASCII": unavailable("Größe unbekannt: 世界")
-            => "unhealthy: 503: Größe unbekannt: 世界",
+            => "unhealthy: 503: {cause}: Größe unbekannt: 世界",
         "a body that comes later": [Receive, send(later), pause(5000), send("late")]
-            => "unhealthy: 503",
+            => "unhealthy: 503: {cause}",
     })
 }
 
 pub fn no_other_code_is_healthy() -> Table {
+    let cause = |code| {
+        Some(match code {
+            401 | 403 => "authentication applies to the routes, merge them after its layer",
+            404 => "the routes are not merged, or nested without nested_under",
+            405 => "another handler has this path",
+            408 | 500..=599 => "{cause}",
+            429 => "a rate limit applies to the routes, merge them after its layer",
+            _ => return None,
+        })
+    };
     let codes = [
         300, 304, 400, 401, 403, 404, 405, 408, 418, 429, 500, 501, 502, 503, 504, 599, 600, 999,
     ];
@@ -340,7 +350,10 @@ pub fn no_other_code_is_healthy() -> Table {
         case(
             code.to_string(),
             responds(response),
-            format!("unhealthy: {code}"),
+            match cause(code) {
+                Some(cause) => format!("unhealthy: {code}: {cause}"),
+                None => format!("unhealthy: {code}"),
+            },
         )
     }))
 }
@@ -374,7 +387,7 @@ pub fn redirects_are_named_and_not_followed() -> Table {
         "to nowhere": to(308, "") => "unhealthy: 308",
         "a location without a redirect":
             responds("HTTP/1.1 503 X\r\nLocation: /elsewhere\r\n\r\nsorry")
-            => "unhealthy: 503: sorry",
+            => "unhealthy: 503: {cause}: sorry",
     })
 }
 
@@ -382,18 +395,18 @@ pub fn control_characters_of_a_response_are_escaped() -> Table {
     let unavailable = |body: &[u8]| responds(response("503 X", body));
     at_once(cases! {
         "terminal sequences": unavailable(b"\x1b[2J\x1b]0;title\x07red\x7f")
-            => r"unhealthy: 503: \u{1b}[2J\u{1b}]0;title\u{7}red\u{7f}",
-        "NUL, tab and return": unavailable(b"a\0b\tc\rd") => r"unhealthy: 503: a\u{0}b\tc\rd",
+            => r"unhealthy: 503: {cause}: \u{1b}[2J\u{1b}]0;title\u{7}red\u{7f}",
+        "NUL, tab and return": unavailable(b"a\0b\tc\rd") => r"unhealthy: 503: {cause}: a\u{0}b\tc\rd",
         "invalid UTF-8": unavailable(b"caf\xe9 \xff\xfe")
-            => "unhealthy: 503: caf\u{fffd} \u{fffd}\u{fffd}",
+            => "unhealthy: 503: {cause}: caf\u{fffd} \u{fffd}\u{fffd}",
         "bidirectional overrides": unavailable("\u{202e}yhtlaeh\u{202c}\u{2066}".as_bytes())
-            => r"unhealthy: 503: \u{202e}yhtlaeh\u{202c}\u{2066}",
+            => r"unhealthy: 503: {cause}: \u{202e}yhtlaeh\u{202c}\u{2066}",
         "controls beyond ASCII": unavailable("\u{9b}2J\u{85}x".as_bytes())
-            => r"unhealthy: 503: \u{9b}2J\u{85}x",
+            => r"unhealthy: 503: {cause}: \u{9b}2J\u{85}x",
         "line separators": unavailable("a\u{2028}healthy: pass\u{2029}".as_bytes())
-            => r"unhealthy: 503: a\u{2028}healthy: pass\u{2029}",
+            => r"unhealthy: 503: {cause}: a\u{2028}healthy: pass\u{2029}",
         "invisible characters": unavailable("\u{feff}a\u{200b}b\u{ad}c\u{a0}d\u{301}".as_bytes())
-            => r"unhealthy: 503: \u{feff}a\u{200b}b\u{ad}c\u{a0}d\u{301}",
+            => r"unhealthy: 503: {cause}: \u{feff}a\u{200b}b\u{ad}c\u{a0}d\u{301}",
         "a reason": unavailable(br#"{"status":"fail","output":"a\nhealthy: pass\u001b[2J\u0000"}"#)
             => r"unhealthy: 503 fail: a\nhealthy: pass\u001b[2J\u0000",
         "a reason with bytes that JSON forbids":
@@ -405,7 +418,7 @@ pub fn control_characters_of_a_response_are_escaped() -> Table {
         "a location": responds(b"HTTP/1.1 302 X\r\nLocation: /\x1b[2J\xff\r\n\r\n")
             => redirected("302 redirect to /\\u{1b}[2J\u{fffd}"),
         "a banner": responds(b"\x1b[31mlogin:\xff") => foreign("\\u{1b}[31mlogin:\u{fffd}"),
-        "a reason phrase": responds(b"HTTP/1.1 503 \x1b[2J\xff\0\r\n\r\n") => "unhealthy: 503",
+        "a reason phrase": responds(b"HTTP/1.1 503 \x1b[2J\xff\0\r\n\r\n") => "unhealthy: 503: {cause}",
     })
 }
 
@@ -422,15 +435,15 @@ pub fn a_long_reason_is_cut_to_a_line_of_400_bytes() -> Table {
             => format!("unhealthy: 503 fail: {}\\u0...", r"\u0000".repeat(62)),
         "1 KB of controls": report("\0".repeat(1024)) => cut(r"\u{0}", 75),
         "1 MB of text": responds(response("503 X", "x".repeat(1 << 20)))
-            => format!("unhealthy: 503: {}", "x".repeat(200)),
+            => format!("unhealthy: 503: {{cause}}: {}", "x".repeat(200)),
         "a location of 8 KB": responds(format!("HTTP/1.1 302 X\r\nLocation: /{:a<8000}\r\n\r\n", ""))
             => redirected(&format!("302 redirect to /{:a<199}", "")),
     })
 }
 
 pub fn another_protocol_is_named_at_once() -> Table {
-    let tls = "unhealthy: {peer} speaks TLS: use https";
-    let http2 = "unhealthy: {peer} speaks HTTP/2 only: probe an HTTP/1 port";
+    let tls = "unhealthy: the server speaks TLS: use https";
+    let http2 = "unhealthy: the server speaks HTTP/2 only: probe an HTTP/1 port";
     at_once(cases! {
         "a TLS alert": responds(b"\x15\x03\x01\0\x02\x02\x46") => tls,
         "a TLS alert and the end": [Receive, send(b"\x15\x03\x03\0\x02\x02\x0a")] => tls,
@@ -543,7 +556,7 @@ pub fn an_invalid_header_line_is_unhealthy_at_once() -> Table {
 }
 
 pub fn head_of_more_than_16_kib_is_unhealthy() -> Table {
-    let too_long = "unhealthy: {peer} sent a response head of more than 16 KiB";
+    let too_long = "unhealthy: response head of more than 16 KiB";
     let head = |length| {
         let start = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX: ";
         let filler = length - start.len() - 4;
@@ -581,8 +594,8 @@ pub fn head_of_more_than_16_kib_is_unhealthy() -> Table {
 }
 
 pub fn a_connection_closed_before_the_head_is_complete_is_unhealthy() -> Table {
-    let no_response = "unhealthy: {peer} closed the connection without a response";
-    let middle = "unhealthy: {peer} closed the connection in the middle of a response";
+    let no_response = "unhealthy: connection closed without a response";
+    let middle = "unhealthy: connection closed in the middle of a response";
     at_once(cases! {
         "after the request": [Receive] => no_response,
         "after an interim response": [Receive, send("HTTP/1.1 103 X\r\n\r\n")] => middle,
@@ -598,7 +611,7 @@ pub fn a_connection_closed_before_the_head_is_complete_is_unhealthy() -> Table {
 }
 
 pub fn a_connection_reset_before_the_head_is_complete_is_unhealthy() -> Table {
-    let reset = "unhealthy: receive from {peer}: connection reset by peer";
+    let reset = "unhealthy: receive response: connection reset by peer";
     at_once(cases! {
         "after the request": [Receive, Reset] => reset,
         "in the version": [Receive, send("HTT"), Reset] => reset,
@@ -611,8 +624,8 @@ pub fn a_connection_reset_before_the_head_is_complete_is_unhealthy() -> Table {
 pub fn a_connection_closed_on_accept_is_unhealthy() -> Table {
     // The server closes with unread data, so its kernel sends a reset. Depending on timing, the
     // probe sees the reset before or after it has sent its request.
-    let either = "unhealthy: {peer} closed the connection without a response\n\
-                  unhealthy: receive from {peer}: connection reset by peer";
+    let either = "unhealthy: connection closed without a response\n\
+                  unhealthy: receive response: connection reset by peer";
     at_once(cases! {
         "closed": [] => either,
         "reset": [Reset] => either,
@@ -624,7 +637,7 @@ pub fn garbage_is_unhealthy_at_once() -> Table {
     let next = |n: &u32| Some(n.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
     let noise = iter::successors(Some(0x2545_f491), next).map(|n| n.to_be_bytes()[0]);
     let noise: Vec<u8> = noise.take(1 << 16).collect();
-    let garbage = "unhealthy: {peer} does not speak HTTP/1: it sent \"…";
+    let garbage = "unhealthy: not HTTP/1: the server sent \"…";
     at_once(cases! {
         "64 KB of noise": greets(noise) => garbage,
         "4 KB of NUL": greets(vec![0; 4096]) => garbage,
@@ -641,8 +654,8 @@ pub fn the_first_loopback_address_that_connects_is_used() -> Table {
             => "unhealthy: connect to {peer}: connection refused",
         "localhost on IPv4 only": only(server(OK), None) => HEALTHY,
         "localhost on IPv6 only": only(None, server(OK)) => HEALTHY,
-        "localhost on IPv6 only, unhealthy": only(None, server(failing)) => "unhealthy: 503",
-        "unhealthy on IPv4, healthy on IPv6": only(server(failing), server(OK)) => "unhealthy: 503",
+        "localhost on IPv6 only, unhealthy": only(None, server(failing)) => "unhealthy: 503: {cause}",
+        "unhealthy on IPv4, healthy on IPv6": only(server(failing), server(OK)) => "unhealthy: 503: {cause}",
         "healthy on IPv4, unhealthy on IPv6": only(server(OK), server(failing)) => HEALTHY,
     })
 }
@@ -650,15 +663,15 @@ pub fn the_first_loopback_address_that_connects_is_used() -> Table {
 pub fn a_connection_not_accepted_ends_at_the_deadline() -> Table {
     at_the_deadline(cases! {
         "a listener that never accepts": Stage::Deaf
-            => "unhealthy: {peer} sent no response within {timeout}",
+            => "unhealthy: no response within {timeout}",
         "a full backlog": Stage::Full
             => "unhealthy: connect to {peer}: timed out after {timeout}",
     })
 }
 
 pub fn silence_ends_at_the_deadline() -> Table {
-    let nothing = "unhealthy: {peer} sent no response within {timeout}";
-    let incomplete = "unhealthy: {peer} sent an incomplete response within {timeout}";
+    let nothing = "unhealthy: no response within {timeout}";
+    let incomplete = "unhealthy: incomplete response within {timeout}";
     at_the_deadline(cases! {
         "accepts and does not read": [Hold] => nothing,
         "reads and does not respond": [Receive, Hold] => nothing,
@@ -676,7 +689,7 @@ pub fn silence_ends_at_the_deadline() -> Table {
 }
 
 pub fn the_deadline_is_one_for_the_whole_probe() -> Table {
-    let incomplete = "unhealthy: {peer} sent an incomplete response within {timeout}";
+    let incomplete = "unhealthy: incomplete response within {timeout}";
     let interim = [send("HTTP/1.1 102 Processing\r\n\r\n"), pause(900)];
     let interim = iter::repeat_n(interim, 8).flatten();
     let headers = iter::repeat_n([send("A: b\r\n"), pause(400)], 50).flatten();

@@ -79,16 +79,19 @@ fn https_is_found_asked_and_told_apart_from_http() {
     assert_healthy(&probe(&[&format!("https://localhost:{port}")]));
     assert_unhealthy(
         &probe(&[&format!("https://{address}/nowhere")]),
-        "unhealthy: 404",
+        &format!("unhealthy: 404: no such path (GET https://{address}/nowhere)"),
     );
     assert_unhealthy(
         &probe(&[&format!("https://{address}/status")]),
-        "unhealthy: 308 redirect to /health: not followed, probe that URL instead",
+        &format!(
+            "unhealthy: 308 redirect to /health: not followed, probe that URL instead \
+             (GET https://{address}/status)"
+        ),
     );
     // A TLS port that gets plain HTTP has an error message of its own.
     assert_unhealthy(
         &probe(&[&format!("http://{address}/health")]),
-        &format!("unhealthy: {address} speaks TLS: use https"),
+        &format!("unhealthy: the server speaks TLS: use https (GET http://{address}/health)"),
     );
 
     // The connection to a closed port is refused, and a silent server lets the probe time out.
@@ -105,7 +108,7 @@ fn https_is_found_asked_and_told_apart_from_http() {
     let start = Instant::now();
     assert_unhealthy(
         &probe(&[&format!("https://{address}"), "--timeout", "500ms"]),
-        &format!("unhealthy: {address} sent no response within 500ms"),
+        &format!("unhealthy: no response within 500ms (GET https://{address}/health)"),
     );
     assert!(start.elapsed() < Duration::from_secs(1));
 
@@ -116,8 +119,8 @@ fn https_is_found_asked_and_told_apart_from_http() {
         assert_unhealthy(
             &probe(&[&format!("https://{other}:8443")]),
             &format!(
-                "unhealthy: https to {other}:8443: not an address of this machine, and \
-                 certificates are not verified"
+                "unhealthy: not an address of this machine, and certificates are not verified \
+                 (GET https://{other}:8443/health)"
             ),
         );
     }

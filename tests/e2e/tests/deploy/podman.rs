@@ -83,7 +83,7 @@ fn pod_probes_report_each_state() {
         .clone();
     assert_eq!(
         log["Output"],
-        "unhealthy: 503 fail: heartbeat worker was dropped\n"
+        "unhealthy: 503 fail: heartbeat worker was dropped (GET http://127.0.0.1:8080/health)\n"
     );
     for _ in 0..2 {
         podman.run(&["healthcheck", "run", POD]);
@@ -232,7 +232,11 @@ impl Podman {
     /// Runs a probe in the pod. Returns its exit code, and its line without the elapsed time.
     fn asks(&self, probe: &str) -> (i32, String) {
         let (code, printed) = self.run(&["exec", POD, "/app", "healthcheck", probe]);
-        let printed = printed.split(" in ").next().unwrap_or_default();
+        let printed = printed
+            .split(" in ")
+            .flat_map(|part| part.split(" (GET "))
+            .next()
+            .unwrap_or_default();
         (code, printed.to_owned())
     }
 
