@@ -214,7 +214,7 @@ impl Image {
         text.lines()
             // The engine's log ends each line itself.
             .filter(|line| !line.is_empty())
-            .map(without_time)
+            .map(|line| without_request(&without_time(line)))
             .collect()
     }
 }
@@ -260,4 +260,14 @@ fn without_time(line: &str) -> String {
         }
         _ => line.to_owned(),
     }
+}
+
+/// Removes the request from `unhealthy: 503 fail (GET http://127.0.0.1:8080/health)`: some situations
+/// have ports that the kernel chooses.
+fn without_request(line: &str) -> String {
+    let Some((before, rest)) = line.split_once(" (GET ") else {
+        return line.to_owned();
+    };
+    let after = rest.split_once(')').map_or("", |(_, after)| after);
+    format!("{before}{after}")
 }
