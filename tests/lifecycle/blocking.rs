@@ -16,8 +16,8 @@ use crate::{
 /// The default shutdown timeout.
 const TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Length of the name that a client sends. `tiny_http` buffers shorter bodies before it hands the
-/// request over.
+/// Length of the name in a request. It is longer than what `tiny_http` buffers before it passes a
+/// request on.
 const NAME: usize = 2000;
 
 #[test]
@@ -76,7 +76,7 @@ fn blocking() -> (Program, SocketAddr) {
     (program, address)
 }
 
-/// Sends a request without the second half of its body.
+/// Sends a request, but only the first half of its body.
 fn half_a_name(address: SocketAddr) -> TcpStream {
     let mut stream = connect(address).expect("a connection");
     let head = "POST / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n";

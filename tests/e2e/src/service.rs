@@ -36,7 +36,7 @@ async fn serve(build: BuildInfo) -> Result<ExitCode, Box<dyn Error>> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
     health.advertise(address);
-    // After the advertisement: the tests wait for this line before they probe.
+    // The tests probe after this line, so the address is advertised before.
     println!("listening on {address}");
     let app = Router::new().route("/", get(async || "hello\n"));
     let is_unready = variable("STATE").as_deref() == Some("unready");

@@ -1,11 +1,12 @@
-//! Situations in which another service may answer a probe, under a Docker Engine.
+//! Situations in which a probe could get a response from another service, under a Docker Engine.
 //!
-//! Each row of the table in `situations.rs` is a name, a script and the verdicts of its probes. The rows
-//! are independent of each other. At the end the test prints the results as a table.
+//! Each row of the table in `situations.rs` is a name, a script, and what the script's probes
+//! print. The rows are independent of each other. At the end the test prints the results as a
+//! table.
 //!
 //! `cargo test --manifest-path tests/e2e/Cargo.toml --test identity -- --nocapture`
 //!
-//! The environment variable `SITUATION` selects the rows whose name contains it.
+//! The environment variable `SITUATION` selects the rows whose name contains its value.
 
 use std::{
     env::{self, consts::ARCH},
@@ -38,7 +39,7 @@ use situations::{SITUATIONS, Situation};
 /// Number of rows that run at the same time.
 const AT_ONCE: usize = 4;
 
-/// The services, with a shell that supervises them and changes users.
+/// An image of the services. It has a shell, which supervises services and changes users.
 const DOCKERFILE: &str = r"
 FROM alpine:3.23
 COPY api vpn /bin/
@@ -52,9 +53,9 @@ done
 END
 ";
 
-/// Functions for the scripts, which are executed by the machine's own shell.
+/// Functions that the scripts call. The local shell runs them.
 ///
-/// `@name` in a script is the name of a container or volume of the row.
+/// In a script, `@name` stands for the name of a container or volume of its row.
 const FUNCTIONS: &str = r#"
 set -eu
 
@@ -153,7 +154,7 @@ fn every_situation_has_the_expected_verdict() {
         let Situation { name, expected, .. } = &SITUATIONS[number];
         for line in &verdicts {
             let (code, line) = line.split_once(' ').unwrap_or(("", line));
-            // Two backticks, because lines contain single ones.
+            // The line can contain backticks, so two of them enclose it.
             println!("| {name} | {code} | `` {line} `` |");
         }
         let lines: Vec<_> = expected
@@ -212,7 +213,7 @@ impl Image {
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text);
         text.lines()
-            // The engine's log ends each line itself.
+            // The lines of the engine's log already end with a line feed.
             .filter(|line| !line.is_empty())
             .map(|line| without_request(&without_time(line)))
             .collect()
@@ -225,7 +226,7 @@ impl Drop for Image {
     }
 }
 
-/// Removes the containers and volumes of a row.
+/// Removes the containers and volumes of a row when it is dropped.
 struct Cleanup<'a>(&'a str);
 
 impl Drop for Cleanup<'_> {

@@ -1,7 +1,7 @@
-//! The table of situations.
+//! The table of situations, by the names of the probed service, "api", and of another one, "vpn".
 //!
-//! The service that is probed is "api", and "vpn" is another one. Both listen on port 8080 unless
-//! `ADDRESS` is set. The container `b` shares namespaces of the container `a`.
+//! Both services listen on port 8080 unless `ADDRESS` is set. Container `b` shares namespaces of
+//! container `a`.
 
 /// A situation, and what the probes in its script print.
 pub(crate) struct Situation {
@@ -10,7 +10,7 @@ pub(crate) struct Situation {
     pub(crate) expected: &'static [Verdict],
 }
 
-/// Exit code and line of a probe.
+/// A probe's exit code and the line that it prints.
 pub(crate) type Verdict = (u8, &'static str);
 
 const HEALTHY: Verdict = (0, "healthy: pass");
@@ -26,29 +26,29 @@ const NOT_UP: Verdict = (
      ended, or calls neither `serve` nor `advertise`",
 );
 
-/// The same, and another service of the container is advertised.
+/// The probed service is not advertised, but another service of the container is.
 const ONLY_VPN: Verdict = (
     1,
     "unhealthy: \"api\" advertises no address in this container, only \"vpn\" does: it has not \
      started yet, has ended, or calls neither `serve` nor `advertise`",
 );
 
-/// Another service has the advertised port.
+/// Another service responds at the advertised port.
 const VPN: Verdict = (1, "unhealthy: not \"api\": \"vpn\" responded with 200");
 
-/// The same, and its responses contain the status only.
+/// The same, but the other service's responses contain the status only.
 const HIDDEN: Verdict = (
     1,
     "unhealthy: not \"api\": another service responded with 200",
 );
 
-/// Another copy of the service has the port.
+/// Another copy of the probed service responds.
 const COPY: Verdict = (
     1,
     "unhealthy: not \"api\": another instance of it responded with 200",
 );
 
-/// A server without lifesign has the port.
+/// A server that does not use lifesign responds.
 const FOREIGN: Verdict = (
     1,
     "unhealthy: not \"api\": another service responded with 200, without Lifesign-Instance",
@@ -61,7 +61,7 @@ macro_rules! guessed {
 }
 
 pub(crate) const SITUATIONS: &[Situation] = &[
-    // Containers that share a network: `--network=container:…`, sidecars.
+    // Several containers share a network, as with `--network=container:…` or sidecars.
     Situation {
         name: "network shared, not started",
         script: "run @a --network=none -- vpn; up @a
@@ -160,7 +160,7 @@ pub(crate) const SITUATIONS: &[Situation] = &[
             HEALTHY,
         ],
     },
-    // Further namespaces.
+    // Containers share further namespaces.
     Situation {
         name: "network and ipc shared, not started",
         script: "run @a --network=none --ipc=shareable -- vpn; up @a
@@ -291,7 +291,7 @@ END
             probe @b api healthcheck",
         expected: &[UNREADY, HEALTHY],
     },
-    // Services of one container.
+    // One container runs several services.
     Situation {
         name: "two services in one container, one killed",
         script: "run @b --network=none --env=PORT=8080 -- sh -c \
@@ -310,7 +310,8 @@ END
             probe @b vpn healthcheck",
         expected: &[UNREADY, HEALTHY],
     },
-    // As documented, only one process of a binary is found in a container: the youngest.
+    // As documented, a probe only finds one process of a binary in a container, which is the
+    // youngest.
     Situation {
         name: "two copies in one container, the younger unready, then killed",
         script: "run @b --network=none -- supervise; up @b
@@ -396,9 +397,9 @@ END
             HEALTHY,
         ],
     },
-    // Another service at the advertised address.
-    // Another service has the advertised address, because api advertises that of another network. Not
-    // as PID 1, whose namespaces the probe enters.
+    // Another service responds at the advertised address, because api has advertised an address of
+    // another network. api is not PID 1 here, because the probe would enter the namespaces of PID
+    // 1.
     Situation {
         name: "vpn at the advertised address",
         script: "run @b --network=none --cap-add=SYS_ADMIN -- sh -c 'vpn & unshare -n api & wait'; up @b 2
@@ -459,7 +460,7 @@ END
             probe @b api healthcheck",
         expected: &[HEALTHY],
     },
-    // Both address families.
+    // Services listen on one address family, or on both.
     Situation {
         name: "[::] only for IPv6 and unready, vpn on 127.0.0.1",
         script: "run @a --network=none --sysctl=net.ipv6.bindv6only=1 \
@@ -490,7 +491,7 @@ END
             probe @b api healthcheck",
         expected: &[HEALTHY],
     },
-    // Discovery cannot work, so the address is guessed.
+    // The service cannot advertise its address, so the probe guesses one.
     Situation {
         name: "no /dev/shm",
         script: "run @b --network=none --ipc=none --env=ADDRESS=0.0.0.0:8081 -- api; up @b
@@ -575,7 +576,7 @@ END
             ),
         )],
     },
-    // An address from a person is probed as it is.
+    // An address that a person has set is probed as it is.
     Situation {
         name: "LIFESIGN_URL is vpn's",
         script: "run @a --network=none -- vpn; up @a
@@ -596,7 +597,7 @@ END
             probe @b api healthcheck",
         expected: &[HEALTHY],
     },
-    // Users.
+    // The service and the probe run as different users.
     Situation {
         name: "probe of another user",
         script: "run @b --network=none -- api; up @b
@@ -631,7 +632,7 @@ END
             probe @b api healthcheck",
         expected: &[HEALTHY],
     },
-    // The probe could not look.
+    // The probe cannot read the advertisements.
     Situation {
         name: "no file descriptor for the probe, PORT is vpn's",
         script: "run @a --network=none -- vpn; up @a
@@ -689,7 +690,7 @@ END
             probe @b api healthcheck",
         expected: &[NOT_UP],
     },
-    // The service could not advertise.
+    // The service cannot write its advertisement.
     Situation {
         name: "/dev/shm is full, PORT is vpn's",
         script: "run @a --network=none -- vpn; up @a
