@@ -54,9 +54,11 @@ impl Health {
     ///
     /// It takes what `axum::serve` takes, and serves HTTP/1. If axum's feature `http2` is enabled, it
     /// also serves HTTP/2, and WebSocket over HTTP/2 (RFC 8441). Handlers can extract
-    /// `ConnectInfo<L::Addr>`. A client that takes longer than 30 s to send the head of a request is
-    /// disconnected. Use the [shutdown handle](Shutdown) instead for TLS, for two ports, or for a
-    /// server of another framework.
+    /// `ConnectInfo<L::Addr>`. For other information about a connection, such as the user of a Unix
+    /// socket's peer, implement [`Listener`] with an address that contains it, and
+    /// [advertise](Self::advertise) the endpoint. A client that takes longer than 30 s to send the head
+    /// of a request is disconnected. Use the [shutdown handle](Shutdown) instead for TLS, for two ports,
+    /// or for a server of another framework.
     ///
     /// A WebSocket is not a request in flight. Its handler awaits [`Shutdown::started`], and closes it.
     ///

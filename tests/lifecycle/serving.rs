@@ -402,3 +402,43 @@ async fn unix_socket_is_served() -> Result {
     assert!(response.ends_with("hello"), "{response}");
     Ok(())
 }
+
+/// A Unix socket whose handlers can extract the user of the peer.
+struct WithUser(UnixListener);
+
+impl Listener for WithUser {
+    type Io = UnixStream;
+    type Addr = Option<u32>;
+
+    async fn accept(&mut self) -> (UnixStream, Option<u32>) {
+        let (stream, _) = Listener::accept(&mut self.0).await;
+        let user = stream.peer_cred().map(|peer| peer.uid());
+        (stream, user.ok())
+    }
+
+    fn local_addr(&self) -> io::Result<Option<u32>> {
+        Ok(None)
+    }
+}
+
+#[tokio::test]
+async fn listener_chooses_the_connect_info() -> Result {
+    let path = std::env::temp_dir().join(format!("lifesign-user-{}.sock", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let health = Health::builder(build_info!()).build()?;
+    let peer = get(async |ConnectInfo(user): ConnectInfo<Option<u32>>| format!("{user:?}"));
+    let listener = WithUser(UnixListener::bind(&path)?);
+    tokio::spawn(async move { health.serve(listener, Router::new().route("/", peer)).await });
+
+    let mut client = UnixStream::connect(&path).await?;
+    let own = client.peer_cred()?.uid();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+        .await?;
+    let mut response = String::new();
+    client.read_to_string(&mut response).await?;
+
+    std::fs::remove_file(&path)?;
+    assert!(response.ends_with(&format!("Some({own})")), "{response}");
+    Ok(())
+}
