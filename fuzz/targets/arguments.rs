@@ -43,6 +43,7 @@ fuzz_target!(|input: &[u8]| {
                 "--header",
                 "--ready: ",
                 "--live: ",
+                "--json: ",
                 "--quiet: ",
                 "--help: ",
                 "LIFESIGN_URL",

@@ -15,7 +15,7 @@ const URL_OR_PATH: &str = "expected http://ADDRESS:PORT/PATH, https://…, unix:
 /// Expected value of `--header`.
 const HEADER: &str = "expected 'Name: value'";
 /// Known flags, for the error of an unknown one.
-const FLAGS: &str = "--ready, --live, --timeout, --header, --quiet, --help";
+const FLAGS: &str = "--ready, --live, --timeout, --header, --json, --quiet, --help";
 
 /// The parsed arguments.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,6 +26,7 @@ pub(crate) struct Options {
     pub(super) probe: Option<Probe>,
     pub(super) timeout: Duration,
     pub(super) headers: Vec<(String, String)>,
+    pub(super) json: bool,
     pub(super) quiet: bool,
 }
 
@@ -40,6 +41,7 @@ impl Options {
             probe: None,
             timeout: TIMEOUT,
             headers: Vec::new(),
+            json: false,
             quiet: false,
         };
         let mut args = args.map(|arg| {
@@ -63,16 +65,20 @@ impl Options {
                         parse_time(&value(TIME)?).ok_or_else(|| InvalidInput::new(flag, TIME))?;
                 }
                 "--header" => options.headers.push(parse_header(&value(HEADER)?)?),
-                "--ready" | "--live" | "--quiet" | "--help" if attached.is_some() => {
+                "--ready" | "--live" | "--json" | "--quiet" | "--help" if attached.is_some() => {
                     return Err(InvalidInput::new(flag, "expected no value"));
                 }
                 "--ready" => options.set_probe(flag, Probe::Readiness)?,
                 "--live" => options.set_probe(flag, Probe::Liveness)?,
+                "--json" => options.json = true,
                 "--quiet" => options.quiet = true,
                 "--help" | "-h" => return Ok(None),
                 _ if flag.starts_with('-') => return Err(InvalidInput::unknown(flag, FLAGS)),
                 _ => options.set_url_or_path(&arg)?,
             }
+        }
+        if options.json && options.quiet {
+            return Err(InvalidInput::new("--quiet", "expected no --json beside it"));
         }
         let url_path = options.url.as_ref().and_then(|(_, path)| path.as_ref());
         match (options.path.as_ref().or(url_path), options.probe) {

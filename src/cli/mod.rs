@@ -3,6 +3,7 @@
 //! No other module reads arguments or environment variables, or prints.
 
 mod args;
+mod json;
 mod output;
 mod target;
 mod version;
@@ -12,6 +13,7 @@ use std::{
     ffi::{OsStr, OsString},
     fmt, io, panic,
     process::{self, ExitCode},
+    time::Instant,
 };
 
 #[cfg(fuzzing)]
@@ -19,6 +21,7 @@ pub(crate) use self::{args::Options, output::line, target::resolve};
 #[cfg(not(fuzzing))]
 use self::{args::Options, target::resolve};
 use self::{
+    json::Outcome,
     output::{print, print_line},
     target::{DEFAULT_PORT, NoTarget},
 };
@@ -48,7 +51,7 @@ const UNHEALTHY: u8 = 1;
 /// ```
 ///
 /// `healthcheck` sends one request and prints one line of at most 400 bytes: `healthy: …` to
-/// stdout, or `unhealthy: …` to stderr. The exit code is 0 if the service is healthy, and 1 if it
+/// stdout, or `unhealthy: …` to stderr. With `--json` it prints an object instead. The exit code is 0 if the service is healthy, and 1 if it
 /// is not or if an argument is invalid. The address is the first of
 ///
 /// 1. the URL in the arguments,
@@ -102,41 +105,52 @@ impl Cli {
     }
 
     fn healthcheck(&self, program: &OsStr, args: impl Iterator<Item = OsString>) -> u8 {
+        let args: Vec<_> = args.collect();
+        // Also if another argument is invalid.
+        let json = args.iter().any(|arg| arg == "--json");
+        let fail = move |why: &dyn fmt::Display| {
+            match json {
+                true => Outcome::failed(why).print(),
+                false => print_line(io::stderr(), format_args!("unhealthy: {why}")),
+            }
+            UNHEALTHY
+        };
         // Without this, a panic exits with 101, or 134 with `panic = "abort"`.
-        panic::set_hook(Box::new(|panic| {
-            print_line(
-                io::stderr(),
-                format_args!("unhealthy: the probe panicked: {panic}"),
-            );
-            process::exit(UNHEALTHY.into());
+        panic::set_hook(Box::new(move |panic| {
+            let code = fail(&format_args!("the probe panicked: {panic}"));
+            process::exit(code.into());
         }));
-        let options = match Options::parse(args) {
+        let options = match Options::parse(args.into_iter()) {
             Ok(Some(options)) => options,
             Ok(None) => return print(&healthcheck_help(program)),
-            Err(invalid) => return unhealthy(&invalid),
+            Err(invalid) => return fail(&invalid),
         };
         let quiet = options.quiet;
         let resolved = resolve(self.build.name(), options, |name| env::var_os(name));
         let (request, source) = match resolved {
             Ok(resolved) => resolved,
             Err(NoTarget::NotFound(_) | NoTarget::NoIdentity(_)) if quiet => return UNHEALTHY,
-            Err(error) => return unhealthy(&error),
+            Err(error) => return fail(&error),
         };
-        match request.send() {
-            Ok(_) if quiet => HEALTHY,
-            Err(_) if quiet => UNHEALTHY,
-            Ok(healthy) => {
-                print_line(io::stdout(), format_args!("healthy: {healthy}{source}"));
-                HEALTHY
+        let start = json.then(Instant::now);
+        let result = request.send();
+        match (&result, start) {
+            _ if quiet => {}
+            (_, Some(start)) => {
+                Outcome::new(&request, source, &result, start.elapsed()).print();
             }
-            Err(error) => unhealthy(&format_args!("{error}{source}")),
+            (Ok(healthy), _) => {
+                print_line(io::stdout(), format_args!("healthy: {healthy}{source}"));
+            }
+            (Err(error), _) => {
+                print_line(io::stderr(), format_args!("unhealthy: {error}{source}"));
+            }
+        }
+        match result {
+            Ok(_) => HEALTHY,
+            Err(_) => UNHEALTHY,
         }
     }
-}
-
-fn unhealthy(why: &dyn fmt::Display) -> u8 {
-    print_line(io::stderr(), format_args!("unhealthy: {why}"));
-    UNHEALTHY
 }
 
 fn healthcheck_help(program: &OsStr) -> String {
@@ -154,6 +168,8 @@ Usage: {program} healthcheck [URL|PATH] [OPTIONS]
   --live             probe liveness: must it be restarted?
   --timeout TIME     maximum duration, like 500ms, 2s or 1m (default: {timeout}s)
   --header 'K: V'    add a header to the request; can be repeated
+  --json             print one JSON object to stdout: healthy, url, source, code, status, output,
+                     error, duration_ms; unknown values are null
   --quiet            print nothing, unless an argument or variable is invalid
   --help             print this help
 ",

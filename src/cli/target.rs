@@ -29,6 +29,18 @@ pub(crate) enum Source {
     Default(&'static str),
 }
 
+impl Source {
+    /// Name in JSON.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Argument => "argument",
+            Self::Url => "LIFESIGN_URL",
+            Self::Advertised => "advertised",
+            Self::Port(_) | Self::Default(_) => "guessed",
+        }
+    }
+}
+
 /// Says in a line that the address was guessed, and why.
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

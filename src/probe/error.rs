@@ -9,7 +9,7 @@ use super::{Request, connect::is_timeout, http1::INTERIM_MAX, summary::Summary};
 pub(crate) struct ProbeError {
     kind: Kind,
     /// URL of the request.
-    url: String,
+    pub(crate) url: String,
 }
 
 #[derive(Debug)]
@@ -73,6 +73,23 @@ impl ProbeError {
     pub(super) fn new(request: &Request, peer: Option<SocketAddr>, kind: Kind) -> Self {
         let url = request.url(peer);
         Self { kind, url }
+    }
+
+    /// Returns the status code of the response, if there was one.
+    pub(crate) const fn code(&self) -> Option<u16> {
+        match self.kind {
+            Kind::Status { code, .. }
+            | Kind::Redirect { code, .. }
+            | Kind::Stranger { code, .. } => Some(code),
+            _ => None,
+        }
+    }
+
+    pub(crate) const fn summary(&self) -> Option<&Summary> {
+        match &self.kind {
+            Kind::Status { summary, .. } => Some(summary),
+            _ => None,
+        }
     }
 
     /// Whether nothing listens at the address.

@@ -91,13 +91,13 @@ impl Request {
         peer: Option<SocketAddr>,
     ) -> Result<Healthy, ProbeError> {
         http1::exchange(&mut connection, self.encode().as_bytes())
-            .and_then(|response| self.judge(response, connection.deadline))
+            .and_then(|response| self.judge(response, peer, connection.deadline))
             .map_err(|kind| ProbeError::new(self, peer, kind))
     }
 
     /// Returns the URL of this request, with the address that was connected to. Its query is cut
     /// off, because it can contain a secret.
-    fn url(&self, peer: Option<SocketAddr>) -> String {
+    pub(crate) fn url(&self, peer: Option<SocketAddr>) -> String {
         let end = self
             .path
             .find('?')
@@ -111,7 +111,12 @@ impl Request {
     }
 
     /// Returns the verdict on a complete response head.
-    fn judge(&self, response: Response, deadline: Deadline) -> Result<Healthy, Kind> {
+    fn judge(
+        &self,
+        response: Response,
+        peer: Option<SocketAddr>,
+        deadline: Deadline,
+    ) -> Result<Healthy, Kind> {
         let code = response.code;
         let is_success = (200..300).contains(&code);
         if let Some(expected) = &self.expected
@@ -136,6 +141,7 @@ impl Request {
                 code,
                 summary,
                 took: deadline.elapsed(),
+                peer,
             });
         }
         let mut cause = None;
@@ -162,8 +168,10 @@ impl Request {
 #[derive(Debug)]
 pub(crate) struct Healthy {
     pub(crate) code: u16,
-    summary: Summary,
+    pub(crate) summary: Summary,
     took: Duration,
+    /// The address that responded, unless it is a Unix socket.
+    pub(crate) peer: Option<SocketAddr>,
 }
 
 impl fmt::Display for Healthy {

@@ -80,7 +80,7 @@ fn send_to(
         });
         // Does not block: only name resolution can delay the shutdown of a runtime.
         drop(runtime);
-        request.judge(response?, deadline)
+        request.judge(response?, Some(address), deadline)
     };
     send().map_err(|kind| ProbeError::new(request, Some(address), kind))
 }

@@ -119,7 +119,7 @@ fn an_unknown_flag_is_refused() {
             printed_line(&run_probe(argument)),
             format!(
                 "unhealthy: unknown flag {flag}: expected one of --ready, --live, --timeout, \
-                 --header, --quiet, --help"
+                 --header, --json, --quiet, --help"
             )
         );
     }
@@ -332,6 +332,8 @@ Usage: {} healthcheck [URL|PATH] [OPTIONS]
   --live             probe liveness: must it be restarted?
   --timeout TIME     maximum duration, like 500ms, 2s or 1m (default: 3s)
   --header 'K: V'    add a header to the request; can be repeated
+  --json             print one JSON object to stdout: healthy, url, source, code, status, output,
+                     error, duration_ms; unknown values are null
   --quiet            print nothing, unless an argument or variable is invalid
   --help             print this help
 ",

@@ -9,6 +9,7 @@
 mod arguments;
 mod command;
 mod deadline;
+mod json;
 mod output;
 mod request;
 mod resources;

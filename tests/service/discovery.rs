@@ -37,6 +37,9 @@ fn the_probe_finds_a_port_chosen_by_the_system() {
                 "{host} {arguments:?}: {outcome:?}"
             );
         }
+        let outcome = service.healthcheck(&["--json"]);
+        let advertised = r#","source":"advertised","code":200,"status":"pass","#;
+        assert!(outcome.stdout.contains(advertised), "{host}: {outcome:?}");
         let outcome = service.healthcheck(&["/nowhere"]);
         assert_unhealthy(&outcome, "404: no such path");
         // The probe also recognizes the service by a route that is not the crate's.

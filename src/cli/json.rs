@@ -1,0 +1,123 @@
+//! The result of a probe as a JSON object, for scripts.
+
+use std::{
+    fmt,
+    io::{self, Write},
+    time::Duration,
+};
+
+use serde::{Serialize, Serializer, ser::SerializeMap};
+
+use super::{output::line, target::Source};
+use crate::probe::{Healthy, ProbeError, Request, Summary};
+
+/// Maximum number of characters of a text from a response.
+const TEXT_MAX: usize = 400;
+
+/// The object that `healthcheck --json` prints. A value that is not known is null.
+#[derive(Default)]
+pub(super) struct Outcome<'a> {
+    is_healthy: bool,
+    url: Option<String>,
+    source: Option<Source>,
+    code: Option<u16>,
+    summary: Option<&'a Summary>,
+    error: Option<String>,
+    took: Option<Duration>,
+}
+
+impl<'a> Outcome<'a> {
+    /// The outcome of a sent request, or of a connection that failed.
+    pub(super) fn new(
+        request: &Request,
+        source: Source,
+        result: &'a Result<Healthy, ProbeError>,
+        took: Duration,
+    ) -> Self {
+        let (url, code, summary) = match result {
+            Ok(healthy) => {
+                let url = request.url(healthy.peer);
+                (url, Some(healthy.code), Some(&healthy.summary))
+            }
+            Err(error) => (error.url.clone(), error.code(), error.summary()),
+        };
+        let error = result.as_ref().err();
+        Self {
+            is_healthy: result.is_ok(),
+            url: Some(url),
+            source: Some(source),
+            code,
+            summary,
+            error: error.map(|error| text_of(format_args!("{error}{source}"))),
+            took: Some(took),
+        }
+    }
+
+    /// The outcome of a probe that had nothing to send.
+    pub(super) fn failed(why: &dyn fmt::Display) -> Self {
+        Self {
+            error: Some(text_of(format_args!("{why}"))),
+            ..Self::default()
+        }
+    }
+
+    /// Prints the object on one line. A failure to write it does not change the verdict.
+    pub(super) fn print(&self) {
+        let json = serde_json::to_string(self).expect("strings, numbers and string keys");
+        let _ = io::stdout().write_all((escape(&json) + "\n").as_bytes());
+    }
+}
+
+impl Serialize for Outcome<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let report = self.summary;
+        let status = report.and_then(|report| report.status.as_deref());
+        let output = report.and_then(|report| report.output.as_deref());
+        // The probe does not decode the fields of a report. A first line is no field.
+        let is_field = self.is_healthy || status.is_some();
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("healthy", &self.is_healthy)?;
+        map.serialize_entry("url", &self.url)?;
+        map.serialize_entry("source", &self.source.map(Source::name))?;
+        map.serialize_entry("code", &self.code)?;
+        map.serialize_entry("status", &status.map(|status| decode(status, is_field)))?;
+        map.serialize_entry("output", &output.map(|output| decode(output, is_field)))?;
+        map.serialize_entry("error", &self.error)?;
+        let milliseconds = |took: Duration| took.as_micros() as f64 / 1000.0;
+        map.serialize_entry("duration_ms", &self.took.map(milliseconds))?;
+        map.end()
+    }
+}
+
+/// Returns the text of the line, without its line feed.
+fn text_of(text: fmt::Arguments<'_>) -> String {
+    let mut line = line(text);
+    line.pop();
+    line
+}
+
+/// Decodes the escapes of a field in a JSON report, and cuts the text.
+fn decode(text: &str, is_field: bool) -> String {
+    let decoded = match is_field {
+        true => serde_json::from_str(&format!("\"{text}\"")).ok(),
+        false => None,
+    };
+    let text = decoded.unwrap_or_else(|| text.to_owned());
+    text.chars().take(TEXT_MAX).collect()
+}
+
+/// Escapes what can change a terminal or a log, but is valid in JSON. Only strings contain it.
+fn escape(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for c in json.chars() {
+        let is_plain = c == '"' || c == '\\' || c == '\'' || c.escape_debug().len() == 1;
+        if is_plain {
+            escaped.push(c);
+        } else {
+            let units = &mut [0; 2];
+            let units = c.encode_utf16(units).iter();
+            escaped.extend(units.map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    escaped
+}
