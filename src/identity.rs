@@ -63,7 +63,13 @@ fn compute() -> io::Result<u64> {
 #[cfg(unix)]
 pub(crate) fn namespace() -> io::Result<u64> {
     use std::os::unix::fs::MetadataExt;
-    Ok(fs::metadata("/proc/self/ns/mnt")?.ino())
+    // A probe asks twice, and a system call costs more than the rest.
+    static NUMBER: OnceLock<u64> = OnceLock::new();
+    if let Some(number) = NUMBER.get() {
+        return Ok(*number);
+    }
+    let number = fs::metadata("/proc/self/ns/mnt")?.ino();
+    Ok(*NUMBER.get_or_init(|| number))
 }
 
 #[cfg(not(unix))]

@@ -130,7 +130,7 @@ fn is_old(metadata: &fs::Metadata) -> bool {
 ///
 /// A service of another name counts if it runs the probe's own executable: its library and its
 /// binary can have called `build_info!` both. If there are several, PID 1 of this name is preferred
-/// if it runs as the probe's user, and then the greatest [`Rank`].
+/// if it runs the same executable as the probe's user, and then the greatest [`Rank`].
 pub(crate) fn find(service: &str, probe: Probe) -> Result<Advertised, NotFound> {
     let no_proc = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => NotFound::Impossible("/proc does not tell the mount namespace"),
@@ -138,26 +138,29 @@ pub(crate) fn find(service: &str, probe: Probe) -> Result<Advertised, NotFound> 
     };
     let mut path = prefix(service).map_err(no_proc)?;
     let uid = fs::metadata("/proc/self").map_err(no_proc)?.uid();
+    let own = identity::own().map_err(no_proc)?;
     let prefix_len = path.len();
     // In nearly every container the service is PID 1, and the directory need not be read.
     path.push('1');
     if let Ok(Some(file)) = read(path.as_ref(), uid, probe)
         && file.is_own
+        && file.advertised.instance == own
     {
         return Ok(file.advertised);
     }
     let prefix = &path[..prefix_len];
     let namespace = &prefix[..prefix_len - service.len() - 1];
     let (paths, mut error) = list(namespace)?;
-    let own = identity::own().map_err(no_proc)?;
     let (mut best, mut other) = (None, None);
     for path in paths {
         match read(&path, uid, probe) {
             Ok(Some(file)) => {
                 let is_namesake = is_of_service(&path, prefix.as_bytes());
-                if is_namesake || file.advertised.instance == own {
+                let is_same_executable = file.advertised.instance == own;
+                if is_namesake || is_same_executable {
                     let rank = Rank {
                         is_own: file.is_own,
+                        is_same_executable,
                         is_namesake,
                         changed: file.changed,
                     };
@@ -225,6 +228,7 @@ fn is_read_only() -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     is_own: bool,
+    is_same_executable: bool,
     is_namesake: bool,
     changed: (i64, i64),
 }

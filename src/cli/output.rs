@@ -10,6 +10,9 @@ use super::{HEALTHY, UNHEALTHY};
 /// Maximum length of a line in bytes. Podman keeps 500 bytes of a probe's output, Docker 4096.
 const LINE_MAX: usize = 400;
 
+/// Capacity in bytes for a line. That of a healthy service is a quarter of it.
+const LINE_CAPACITY: usize = 96;
+
 /// End of a line that was cut.
 const ELLIPSIS: &str = "...";
 
@@ -32,7 +35,7 @@ pub(super) fn print(text: &str) -> u8 {
 
 /// Formats a line: escaped, cut to [`LINE_MAX`], with a line feed.
 pub(crate) fn line(text: fmt::Arguments<'_>) -> String {
-    let mut line = Line(String::with_capacity(LINE_MAX));
+    let mut line = Line(String::with_capacity(LINE_CAPACITY));
     // An error means that the line was cut.
     let _ = line.write_fmt(text);
     line.0.push('\n');

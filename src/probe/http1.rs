@@ -14,7 +14,7 @@ const HEAD_MAX: usize = 16 * 1024;
 pub(super) const INTERIM_MAX: u32 = 8;
 
 /// Capacity in bytes for a request without additional headers, with room for its path.
-const REQUEST_CAPACITY: usize = 384;
+const REQUEST_CAPACITY: usize = 192;
 
 /// Maximum length in bytes of an excerpt from a response.
 const EXCERPT_MAX: usize = 200;
