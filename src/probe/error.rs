@@ -51,6 +51,7 @@ pub(super) enum Kind {
         expected: String,
         /// Whether the response has a number, of another instance.
         has_header: bool,
+        is_path_given: bool,
     },
     #[cfg(not(feature = "https"))]
     HttpsUnsupported,
@@ -167,6 +168,7 @@ impl fmt::Display for Kind {
                 service,
                 expected,
                 has_header,
+                is_path_given,
             } => {
                 write!(f, "not {expected:?}: ")?;
                 match service {
@@ -175,9 +177,13 @@ impl fmt::Display for Kind {
                     None => f.write_str("another service"),
                 }?;
                 write!(f, " responded with {code}")?;
-                match has_header {
-                    true => Ok(()),
-                    false => f.write_str(", without Lifesign-Instance"),
+                if *has_header {
+                    return Ok(());
+                }
+                f.write_str(", without Lifesign-Instance")?;
+                match is_path_given {
+                    true => f.write_str(": probe the whole URL if it is a route of its own"),
+                    false => Ok(()),
                 }
             }
             #[cfg(not(feature = "https"))]

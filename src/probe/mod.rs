@@ -130,6 +130,7 @@ impl Request {
                 service: summary::service(response.text()),
                 expected: expected.service.clone(),
                 has_header: instance.is_some(),
+                is_path_given: self.is_path_given,
             });
         }
         let mut summary = Summary::parse(response.text());

@@ -247,7 +247,7 @@ fn an_invalid_lifesign_url_is_reported() {
 fn nothing_is_asked_of_a_service_that_advertises_nothing() {
     let _worker = exclusive("worker");
     let line = "unhealthy: \"worker\" advertises no address in this container: it has not started \
-                yet, has ended, or calls neither `serve` nor `advertise`";
+                yet, has ended, cannot write to /dev/shm, or calls neither `serve` nor `advertise`";
     let (sender, connections) = mpsc::channel();
     let address = serve(move |stream| drop((sender.send(()), stream)));
     for port in ["", "nonsense", &address.port().to_string()] {
@@ -287,6 +287,17 @@ fn port_is_a_guess_that_needs_proof() {
             format!("unhealthy: not \"worker\": {line} (GET http://{address}/health) {GUESS}");
         assert_eq!(printed_line(&outcome), expected);
     }
+    // A route of the service's own does not have the header, unless `Health::serve` serves it.
+    let address = serve(move |stream| perform(&responds(another), stream));
+    let Some(mut probe) = guessing("worker") else {
+        return;
+    };
+    probe.env("PORT", address.port().to_string()).arg("/own");
+    let reason = "another service responded with 200, without Lifesign-Instance: probe the whole \
+                  URL if it is a route of its own";
+    let expected =
+        format!("unhealthy: not \"worker\": {reason} (GET http://{address}/own) {GUESS}");
+    assert_eq!(printed_line(&run(&mut probe)), expected);
     // The status code explains the failure better than a doubt about who sent it.
     let address = serve(|stream| perform(&responds(b"HTTP/1.1 404 No\r\n\r\n"), stream));
     let Some(mut probe) = guessing("worker") else {

@@ -702,11 +702,10 @@ fn probe_is_one_process_and_one_thread() {
 }
 
 /// The reason that the probe prints if there is no advertisement.
-const NOT_RUNNING: &str =
-    "it has not started yet, has ended, or calls neither `serve` nor `advertise`";
+const NOT_RUNNING: &str = "it has not started yet, has ended, cannot write to /dev/shm, or calls neither `serve` nor `advertise`";
 
 const ONLY_THE_WORKER: &str = "\"service\" advertises no address in this container, only \"worker\" \
-     does: it has not started yet, has ended, or calls neither `serve` nor `advertise`";
+     does: it has not started yet, has ended, cannot write to /dev/shm, or calls neither `serve` nor `advertise`";
 
 /// Returns the number of the instance in the responses of a service.
 fn instance(service: &Running<'_>) -> String {

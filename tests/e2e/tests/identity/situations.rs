@@ -23,14 +23,14 @@ const UNREADY: Verdict = (
 const NOT_UP: Verdict = (
     1,
     "unhealthy: \"api\" advertises no address in this container: it has not started yet, has \
-     ended, or calls neither `serve` nor `advertise`",
+     ended, cannot write to /dev/shm, or calls neither `serve` nor `advertise`",
 );
 
 /// The probed service is not advertised, but another service of the container is.
 const ONLY_VPN: Verdict = (
     1,
     "unhealthy: \"api\" advertises no address in this container, only \"vpn\" does: it has not \
-     started yet, has ended, or calls neither `serve` nor `advertise`",
+     started yet, has ended, cannot write to /dev/shm, or calls neither `serve` nor `advertise`",
 );
 
 /// Another service responds at the advertised port.
@@ -349,6 +349,15 @@ END
             docker exec @b cp /bin/api /tmp/api
             probe @b /tmp/api healthcheck",
         expected: &[HEALTHY],
+    },
+    Situation {
+        name: "two executables of one name, the own one unready",
+        script: "run @b --network=none -- sh -c 'mkdir /opt && cp /bin/api /opt/api
+                ADDRESS=0.0.0.0:8081 STATE=unready /opt/api & wait'; up @b
+            docker exec --detach @b sh -c 'api >/proc/1/fd/1'; up @b 2
+            probe @b /opt/api healthcheck
+            probe @b api healthcheck",
+        expected: &[UNREADY, HEALTHY],
     },
     Situation {
         name: "two executables of one name, one killed",
