@@ -37,12 +37,12 @@ pub(crate) fn is_number(text: &str) -> bool {
 }
 
 fn compute() -> io::Result<u64> {
-    // The same for all processes, unlike a `RandomState`.
+    // This hasher gives the same result in all processes, unlike `RandomState`.
     let mut hasher = DefaultHasher::new();
     let executable = if cfg!(target_os = "linux") {
         // Two containers can run one executable, from a shared volume.
         namespace()?.hash(&mut hasher);
-        // Unlike its path, this exists even if the file was deleted.
+        // Unlike the executable's path, this link works even if the file was deleted.
         "/proc/self/exe".into()
     } else {
         env::current_exe()?

@@ -80,8 +80,8 @@ impl Report {
 
     /// Returns the headers of the response, for a framework that does not use the crate `http`.
     ///
-    /// A media type, `Cache-Control: no-store`, and the header by which `healthcheck` recognizes its
-    /// own service.
+    /// They are the media type, `Cache-Control: no-store`, and the header by which `healthcheck`
+    /// recognizes its own service.
     pub fn headers(&self) -> impl Iterator<Item = (&'static str, &'static str)> + use<> {
         let fixed = [
             ("content-type", "application/health+json"),
@@ -170,7 +170,7 @@ fn output(snapshot: &Snapshot) -> String {
         _ if !broken.is_empty() => broken.join(", "),
         State::Starting if required.is_empty() => NOT_READY.to_owned(),
         State::Starting => format!("{NOT_READY}, waiting for {required}"),
-        // `set_ready` was called during the run that this report shows.
+        // `set_ready` was called while these checks ran, so their results do not end the start.
         State::Waiting if required.is_empty() => "starting: waiting for required checks".to_owned(),
         State::Waiting => format!("starting: waiting for {required}"),
         State::Ready => {
@@ -233,7 +233,7 @@ impl Serialize for Entry {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("status", if self.fails { "fail" } else { "pass" })?;
         if let Some(took) = self.took {
-            // In whole microseconds, because further digits are noise.
+            // The time is in whole microseconds, because further digits are noise.
             map.serialize_entry("observedValue", &(took.as_micros() as f64 / 1000.0))?;
             map.serialize_entry("observedUnit", "ms")?;
         }

@@ -1,4 +1,4 @@
-//! The address of a running service, advertised to the probes of its own container.
+//! Advertisements: a service writes its address for the probes of its own container.
 
 #[cfg(target_os = "linux")]
 mod shm;
@@ -31,12 +31,12 @@ impl Health {
         self
     }
 
-    /// Not generic, so that it is compiled once.
+    /// This function is not generic, so that it is compiled once.
     fn advertise_endpoint(&self, endpoint: &Endpoint) {
         let settings = &self.inner.settings;
         let paths = settings.routes.each_ref().map(|route| &*route.outer_path);
         let mut advertisement = lock(&self.inner.advertisement);
-        // Removes the old file first, because two files would be two services.
+        // The old file is removed first, because two files would be two services.
         *advertisement = None;
         let file = publish(settings.build.name(), endpoint, paths).unwrap_or_else(|error| {
             warn!(
@@ -45,7 +45,7 @@ impl Health {
             );
             None
         });
-        // Also without a file, so that `serve` does not advertise again.
+        // This is set even if no file was written, so that `serve` does not advertise again.
         *advertisement = Some(Box::new(file));
     }
 }
@@ -71,17 +71,17 @@ pub(crate) fn find(_service: &str, _probe: Probe) -> Result<Advertised, NotFound
     Err(NotFound::Impossible("this system is not Linux"))
 }
 
-/// What a probe needs to know of an advertisement.
+/// The parts of an advertisement that a probe needs.
 #[derive(Debug)]
 pub(crate) struct Advertised {
     pub(crate) endpoint: Endpoint,
     /// Path of the route for the probe.
     pub(crate) path: String,
-    /// The number that the responses carry; see [`identity`].
+    /// Number in the header of the service's responses; see [`identity`].
     pub(crate) instance: String,
 }
 
-/// Why there is no address to probe.
+/// The reason that there is no address to probe.
 #[derive(Debug)]
 pub(crate) enum NotFound {
     /// No service of this container advertises itself under this name, and none runs this executable.

@@ -31,7 +31,7 @@ use crate::{Probe, identity};
 
 const DIRECTORY: &str = "/dev/shm";
 
-/// Capacity in bytes for a path, unless the name of the service is long.
+/// Capacity in bytes for a path. A service with a long name needs more.
 const PATH_CAPACITY: usize = 64;
 
 /// Maximum size of an advertisement in bytes.
@@ -41,14 +41,14 @@ const SIZE_MAX: usize = 4096;
 /// entries delay a probe by some milliseconds.
 const ENTRIES_MAX: usize = 10_000;
 
-/// Age from which a draft is that of a killed service.
+/// Age above which a draft belongs to a killed service.
 const DRAFT_AGE_MAX: Duration = Duration::from_secs(10);
 
 /// The locked file of a service, removed when it is dropped.
 #[derive(Debug)]
 pub(super) struct LockedFile {
     path: PathBuf,
-    /// Holds the lock.
+    /// The open file, which holds the lock.
     file: File,
 }
 
@@ -59,12 +59,12 @@ impl LockedFile {
         // Another user may have taken the name to keep the service from being found.
         let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         let other_path = format!("{path}{}", since.as_nanos());
-        // Written under a hidden name, so that probes never see a part of it.
+        // The file is written under a hidden name, so that probes never see a part of it.
         let draft = other_path.replacen("/lifesign.", "/.lifesign.", 1);
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
-            // Nobody else can open the file, and so lock it, before this process has locked it.
+            // Only this user can open the draft, so no other user can lock it first.
             .mode(0o600)
             .open(&draft)?;
         let rename = |path: &String| fs::rename(&draft, path).map(|()| path.into());
@@ -77,7 +77,7 @@ impl LockedFile {
 
 fn write_locked(mut file: &File, text: &str) -> io::Result<()> {
     file.try_lock()?;
-    // Independent of the umask, because a probe may run as another user.
+    // This does not depend on the umask, because a probe may run as another user.
     file.set_permissions(fs::Permissions::from_mode(0o644))?;
     file.write_all(text.as_bytes())
 }
@@ -114,7 +114,7 @@ fn remove_stale_files() {
             && (!is_draft || is_old(&metadata))
             && matches!(is_locked(&file), Ok(false))
         {
-            // Fails for files of other users, because the directory is sticky.
+            // This fails for files of other users, because the directory is sticky.
             remove(&path, &file);
         }
     }
@@ -140,7 +140,7 @@ pub(crate) fn find(service: &str, probe: Probe) -> Result<Advertised, NotFound> 
     let uid = fs::metadata("/proc/self").map_err(no_proc)?.uid();
     let own = identity::own().map_err(no_proc)?;
     let prefix_len = path.len();
-    // In nearly every container the service is PID 1, and the directory need not be read.
+    // In nearly every container the service is PID 1. Then the directory need not be read.
     path.push('1');
     if let Ok(Some(file)) = read(path.as_ref(), uid, probe)
         && file.is_own
@@ -186,7 +186,8 @@ pub(crate) fn find(service: &str, probe: Probe) -> Result<Advertised, NotFound> 
     }
 }
 
-/// Lists the files of a namespace. Beside them returns the error because of which it may miss some.
+/// Lists the files of a namespace. If some of them may be missing from the list, also returns the
+/// error that caused it.
 fn list(namespace: &str) -> Result<(Vec<PathBuf>, Option<io::Error>), NotFound> {
     let entries = fs::read_dir(DIRECTORY).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => NotFound::Impossible("there is no /dev/shm"),
@@ -224,7 +225,7 @@ fn is_read_only() -> bool {
     file.is_err_and(|error| error.kind() == io::ErrorKind::ReadOnlyFilesystem)
 }
 
-/// Precedence of a file; the greatest wins.
+/// Precedence of a file. The greatest is preferred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     is_own: bool,
@@ -236,13 +237,13 @@ struct Rank {
 /// The file of a running service.
 struct Running {
     advertised: Advertised,
-    /// Whether it belongs to the probe's user.
+    /// Whether the file belongs to the probe's user.
     is_own: bool,
     /// Seconds and nanoseconds of the last change, which unlike `mtime` cannot be set.
     changed: (i64, i64),
 }
 
-/// Reads a file. Returns `None` if it is not that of a running service.
+/// Reads a file. Returns `None` if it is not the file of a running service.
 fn read(path: &Path, uid: u32, probe: Probe) -> io::Result<Option<Running>> {
     let mut file = match open(path) {
         Ok(file) => file,
@@ -271,8 +272,8 @@ fn read(path: &Path, uid: u32, probe: Probe) -> io::Result<Option<Running>> {
         }))
 }
 
-/// Opens a file to read it, unless it is a symbolic link, which other users can create. A named pipe
-/// does not block.
+/// Opens a file for reading, but no symbolic link, because other users can create one. Opening a
+/// named pipe does not block.
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
@@ -280,7 +281,8 @@ fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Whether opening failed because there is no file: it was removed, or it is a link or a socket.
+/// Whether opening failed because there is no regular file: it was removed, or is a link or a
+/// socket.
 fn is_no_file(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
@@ -304,7 +306,7 @@ fn prefix(service: &str) -> io::Result<String> {
     Ok(prefix)
 }
 
-/// Whether `path` is `prefix` and a pid, because "api" must not find "api.admin".
+/// Whether `path` consists of `prefix` and a pid. A probe of "api" must not find "api.admin".
 fn is_of_service(path: &Path, prefix: &[u8]) -> bool {
     let pid = path.as_os_str().as_bytes().strip_prefix(prefix);
     pid.is_some_and(|pid| !pid.is_empty() && pid.iter().all(u8::is_ascii_digit))

@@ -8,13 +8,13 @@ use crate::{
     probe::TIMEOUT,
 };
 
-/// Expected value of `--timeout`.
+/// Error for an invalid value of `--timeout`.
 const TIME: &str = "expected a time like 500ms, 2s or 1m, more than 0 and at most 1h";
-/// Expected argument that is not a flag.
+/// Error for an invalid argument that is not a flag.
 const URL_OR_PATH: &str = "expected http://ADDRESS:PORT/PATH, https://…, unix:/SOCKET or /PATH";
-/// Expected value of `--header`.
+/// Error for an invalid value of `--header`.
 const HEADER: &str = "expected 'Name: value'";
-/// Known flags, for the error of an unknown one.
+/// The known flags, which the error for an unknown flag lists.
 const FLAGS: &str = "--ready, --live, --timeout, --header, --json, --quiet, --help";
 
 /// The parsed arguments.
@@ -141,7 +141,7 @@ fn parse_time(text: &str) -> Option<Duration> {
     range.contains(&time).then_some(time)
 }
 
-/// Parses digits only: `str::parse` accepts "+1", and rejects the "" of ".5s".
+/// Parses digits only. `str::parse` would accept "+1" and reject the empty integer part of ".5s".
 fn parse_digits(text: &str) -> Option<u32> {
     text.chars().try_fold(0, |number: u32, digit| {
         number.checked_mul(10)?.checked_add(digit.to_digit(10)?)

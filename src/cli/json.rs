@@ -27,7 +27,7 @@ pub(super) struct Outcome<'a> {
 }
 
 impl<'a> Outcome<'a> {
-    /// The outcome of a sent request, or of a connection that failed.
+    /// Describes the outcome of a request that was sent, or of a connection that failed.
     pub(super) fn new(
         request: &Request,
         source: Source,
@@ -53,7 +53,7 @@ impl<'a> Outcome<'a> {
         }
     }
 
-    /// The outcome of a probe that had nothing to send.
+    /// Describes the outcome of a probe that had no request to send.
     pub(super) fn failed(why: &dyn fmt::Display) -> Self {
         Self {
             error: Some(text_of(format_args!("{why}"))),
@@ -73,7 +73,7 @@ impl Serialize for Outcome<'_> {
         let report = self.summary;
         let status = report.and_then(|report| report.status.as_deref());
         let output = report.and_then(|report| report.output.as_deref());
-        // The probe does not decode the fields of a report. A first line is no field.
+        // The fields of a report still have their escapes. The first line of another body has none.
         let is_field = self.is_healthy || status.is_some();
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("healthy", &self.is_healthy)?;
@@ -106,7 +106,8 @@ fn decode(text: &str, is_field: bool) -> String {
     text.chars().take(TEXT_MAX).collect()
 }
 
-/// Escapes what can change a terminal or a log, but is valid in JSON. Only strings contain it.
+/// Escapes characters that are valid in JSON but can change a terminal or a log. They only occur in
+/// strings.
 fn escape(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for c in json.chars() {

@@ -30,7 +30,7 @@ use crate::{BuildInfo, probe::TIMEOUT};
 /// Exit code for a healthy service, and for a printed text.
 const HEALTHY: u8 = 0;
 
-/// Exit code for everything else. Docker reserves 2.
+/// Exit code for everything else. It is not 2, which Docker reserves.
 const UNHEALTHY: u8 = 1;
 
 /// The commands `app healthcheck` and `app version` of a service's own binary.
@@ -106,7 +106,7 @@ impl Cli {
 
     fn healthcheck(&self, program: &OsStr, args: impl Iterator<Item = OsString>) -> u8 {
         let args: Vec<_> = args.collect();
-        // Also if another argument is invalid.
+        // The flag counts even if another argument is invalid.
         let json = args.iter().any(|arg| arg == "--json");
         let fail = move |why: &dyn fmt::Display| {
             match json {
@@ -115,7 +115,7 @@ impl Cli {
             }
             UNHEALTHY
         };
-        // Without this, a panic exits with 101, or 134 with `panic = "abort"`.
+        // Without this hook, a panic exits with 101, or 134 with `panic = "abort"`.
         panic::set_hook(Box::new(move |panic| {
             let code = fail(&format_args!("the probe panicked: {panic}"));
             process::exit(code.into());

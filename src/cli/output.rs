@@ -10,10 +10,10 @@ use super::{HEALTHY, UNHEALTHY};
 /// Maximum length of a line in bytes. Podman keeps 500 bytes of a probe's output, Docker 4096.
 const LINE_MAX: usize = 400;
 
-/// Capacity in bytes for a line. That of a healthy service is a quarter of it.
+/// Capacity in bytes for a line. The line of a healthy service needs a quarter of it.
 const LINE_CAPACITY: usize = 96;
 
-/// End of a line that was cut.
+/// Text that marks the end of a line that was cut.
 const ELLIPSIS: &str = "...";
 
 /// Prints one line. A failure to write it does not change the verdict.
@@ -42,8 +42,8 @@ pub(crate) fn line(text: fmt::Arguments<'_>) -> String {
     line.0
 }
 
-/// A line that is safe to print on a terminal: parts of it come from the peer's response, and could
-/// move the cursor or start a new line.
+/// A line that is safe to print on a terminal. Parts of it come from a response, and could
+/// otherwise move the cursor or start a new line.
 struct Line(String);
 
 impl fmt::Write for Line {

@@ -1,4 +1,4 @@
-//! What to probe: an argument, the environment, the advertisement, or the default address.
+//! Chooses the address to probe: an argument, the environment, the advertisement, or a guess.
 
 use std::{
     ffi::OsString,
@@ -15,10 +15,10 @@ use crate::{
     probe::{Cause, Expected, Request},
 };
 
-/// Port to probe if nothing else is known.
+/// Port to probe if no other is known.
 pub(super) const DEFAULT_PORT: u16 = 8080;
 
-/// Where the endpoint of a request comes from.
+/// The source of a request's endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Source {
     Argument,
@@ -41,7 +41,7 @@ impl Source {
     }
 }
 
-/// Says in a line that the address was guessed, and why.
+/// Formats the remark in a line that the address was guessed, and why.
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -52,7 +52,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// Why there is nothing to probe.
+/// The reason that there is nothing to probe.
 #[derive(Debug)]
 pub(crate) enum NoTarget {
     Invalid(InvalidInput),

@@ -93,7 +93,7 @@ impl Connection {
 
     fn open(domain: Domain, address: &SockAddr, deadline: Deadline) -> io::Result<Self> {
         let socket = Socket::new(domain, Type::STREAM, None)?;
-        // Also bounds the first write.
+        // This timeout also applies to the first write.
         socket.set_write_timeout(Some(deadline.remaining()?))?;
         if cfg!(target_os = "linux") {
             // Linux applies the write timeout to `connect`, for Unix sockets too, and continues an

@@ -1,10 +1,10 @@
-//! Why a service is unhealthy: the text that follows `unhealthy: `.
+//! The reasons for an unhealthy verdict: the text that follows `unhealthy: `.
 
 use std::{error::Error, fmt, io, net::SocketAddr, time::Duration};
 
 use super::{Request, connect::is_timeout, http1::INTERIM_MAX, summary::Summary};
 
-/// An unhealthy verdict. Its text is all that a person sees of the probe.
+/// An unhealthy verdict. Its text is the only output of the probe.
 #[derive(Debug)]
 pub(crate) struct ProbeError {
     kind: Kind,
@@ -14,7 +14,7 @@ pub(crate) struct ProbeError {
 
 #[derive(Debug)]
 pub(super) enum Kind {
-    /// An address, or two, and the first error.
+    /// The one or two addresses, and the first error.
     Connect(String, io::Error),
     ConnectTimeout(String, Duration),
     Send(io::Error),
@@ -25,7 +25,7 @@ pub(super) enum Kind {
         received: usize,
     },
     Closed {
-        /// Number of bytes of the response that arrived before.
+        /// Number of bytes of the response that arrived before the connection was lost.
         received: usize,
     },
     TooLong,
@@ -46,10 +46,10 @@ pub(super) enum Kind {
     /// The response of another service than the expected one.
     Stranger {
         code: u16,
-        /// Name of the service that responded, if it tells.
+        /// Name of the service that responded, if its response contains one.
         service: Option<String>,
         expected: String,
-        /// Whether the response has a number, of another instance.
+        /// Whether the response has the header, with the number of another instance.
         has_header: bool,
         is_path_given: bool,
     },
@@ -100,8 +100,8 @@ impl ProbeError {
     }
 }
 
-/// Formats the reason, and the request unless the service could not be connected to. The reason comes
-/// first, because a long line is cut.
+/// Formats the reason, and then the request if the probe has connected. The reason comes first,
+/// because a long line is cut.
 impl fmt::Display for ProbeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.kind.fmt(f)?;

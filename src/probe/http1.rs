@@ -1,4 +1,4 @@
-//! HTTP/1 as far as a probe needs it: one request, and the head of the response.
+//! The part of HTTP/1 that a probe needs: one request, and the head of the response.
 
 use super::{
     Request,

@@ -28,11 +28,11 @@ use crate::{
 
 /// Default timeout of a probe.
 ///
-/// Below the `--timeout=5s` of the reference `HEALTHCHECK` and the default of ECS, 5 s: the probe
-/// prints its reason before the engine kills it.
+/// It is shorter than the `--timeout=5s` of the reference `HEALTHCHECK` and than the default of
+/// ECS, which is 5 s too. So the probe prints its reason before the engine kills it.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What is printed of an HTML page with a 2xx status code.
+/// Text that is printed for an HTML page with a 2xx status code.
 const HTML: &str =
     "an HTML page, not a health report: a catch-all route or another server responded";
 
@@ -40,14 +40,14 @@ const HTML: &str =
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) endpoint: Endpoint,
-    /// Path and query, sent as they are.
+    /// Path and query, which are sent unchanged.
     pub(crate) path: String,
-    /// Whether a person chose the path, and it is not the default of a route.
+    /// Whether a person chose the path, and chose another one than a route's default.
     pub(crate) is_path_given: bool,
     /// Names and values, checked when the arguments are parsed.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) timeout: Duration,
-    /// Who has to respond. `None` if a person gave the address.
+    /// The service that has to respond. `None` if a person gave the address.
     pub(crate) expected: Option<Expected>,
 }
 
@@ -179,7 +179,8 @@ impl fmt::Display for Healthy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.summary.status.as_deref() {
             Some(status @ ("pass" | "warn")) => f.write_str(status)?,
-            // The status of another framework may be "DOWN" in a 200: show the code that decided.
+            // Another framework may respond with 200 and the status "DOWN", so the line shows the
+            // code, which decides.
             Some(status) => write!(f, "{} {status}", self.code)?,
             None => self.code.fmt(f)?,
         }

@@ -1,8 +1,8 @@
-//! HTTPS through reqwest and a runtime of its own.
+//! HTTPS through reqwest, on a runtime of its own.
 //!
-//! The certificate is not verified: it is made for the names that clients use, and the probe asks
-//! its own container by address. Nothing is sent to an address of another machine, where an
-//! impostor could be.
+//! The certificate is not verified, because it is made for the names that clients use, and the
+//! probe connects to its own container by address. Nothing is sent to an address of another
+//! machine, where an impostor could be.
 
 use std::{
     error::Error,
@@ -78,7 +78,7 @@ fn send_to(
                 })?
                 .map_err(|error| classify(&error, address))
         });
-        // Does not block: only name resolution can delay the shutdown of a runtime.
+        // Dropping the runtime does not block, because only name resolution can delay its shutdown.
         drop(runtime);
         request.judge(response?, Some(address), deadline)
     };
@@ -117,7 +117,8 @@ async fn exchange(request: &Request, address: SocketAddr) -> reqwest::Result<Res
         builder = builder.header(name, value);
     }
     let mut response = builder.send().await?;
-    // Lines again, which `judge` reads. Not all headers: reqwest has decoded the chunks already.
+    // `judge` reads a head in lines. Only some headers are needed, because reqwest has decoded the
+    // chunks already.
     let mut bytes = Vec::new();
     for name in ["location", "content-type", identity::HEADER] {
         if let Some(value) = response.headers().get(name) {
@@ -137,7 +138,7 @@ async fn exchange(request: &Request, address: SocketAddr) -> reqwest::Result<Res
     })
 }
 
-/// Returns the innermost cause: reqwest's own text is the URL.
+/// Returns the innermost cause. reqwest's own text is only the URL.
 fn classify(error: &reqwest::Error, address: SocketAddr) -> Kind {
     let mut cause: &dyn Error = error;
     while let Some(source) = cause.source() {
@@ -151,7 +152,7 @@ fn classify(error: &reqwest::Error, address: SocketAddr) -> Kind {
     }
 }
 
-/// Whether nothing listens at an address, or the machine does not have it.
+/// Whether nothing listens at an address, or the address is not this machine's.
 fn is_absent(error: &io::Error) -> bool {
     matches!(
         error.kind(),

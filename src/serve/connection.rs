@@ -30,11 +30,12 @@ use tokio::{
 
 use crate::{Shutdown, health::lock};
 
-/// How long a client may take to send a request head. hyper's own timer does not fit: it also
-/// counts while a keep-alive connection is idle.
+/// How long a client may take to send a request head. hyper's own timer is not used, because it
+/// also runs while a keep-alive connection is idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long the end of the drain delay waits for requests that are in the kernel's buffers.
+/// At the end of the drain delay, how long a connection may read requests that are in the kernel's
+/// buffers.
 const LAST_READ: Duration = Duration::from_millis(10);
 
 /// How long an HTTP/2 connection without a request in flight stays open at the end of the drain
@@ -73,7 +74,8 @@ where
     let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
 
     let mut goaway = pin!(async {
-        // Before its first request, a client takes GOAWAY for a refusal, and connects again.
+        // A client that gets GOAWAY before its first request takes it for a refusal, and connects
+        // again.
         progress.http2_request.notified().await;
         shutdown.started().await;
     });
@@ -132,7 +134,7 @@ trait WithoutHttp2 {
 
 impl<E> WithoutHttp2 for auto::Builder<E> {}
 
-/// Asks an HTTP/1 client not to send its next request here.
+/// Asks an HTTP/1 client to send its next request on another connection.
 fn ask_to_leave(mut response: Response, version: Version, shutdown: &Shutdown) -> Response {
     let is_asked = version < Version::HTTP_2 && shutdown.has_started();
     if is_asked && response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -144,10 +146,10 @@ fn ask_to_leave(mut response: Response, version: Version, shutdown: &Shutdown) -
     response
 }
 
-/// What a connection is doing.
+/// The progress of a connection's requests.
 #[derive(Debug)]
 struct Progress {
-    /// Requests whose response has not been handed to hyper as a whole.
+    /// Number of requests whose response has not been handed to hyper as a whole.
     in_flight: AtomicUsize,
     /// Whether the last write is pending, because the client has not read enough.
     writing: AtomicBool,

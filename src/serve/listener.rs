@@ -53,17 +53,18 @@ const CONNECTIONS_MAX: usize = 256;
 /// Maximum number of evicted connections that are still open.
 const EVICTED_MAX: usize = 128;
 
-/// Grace period before a connection counts as idle, because its request is on the way.
+/// Grace period before a new connection counts as idle. A probe needs it to send its request.
 const GRACE_PERIOD: Duration = Duration::from_millis(10);
 
 /// Length of the queue of connections that are not accepted yet. A flood fills tokio's default of
 /// 128, and a probe that finds the queue full retries after a second, which is too late.
 const BACKLOG: u32 = 4096;
 
-/// Interval of the warning about failing accepts, which clients can cause.
+/// Minimum time between two warnings about failing accepts. Clients can cause such failures at any
+/// rate.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Delay after a failed accept, and the age from which a connection is then evicted.
+/// Delay after a failed accept, and minimum age of a connection that is evicted because of it.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 /// A bound and advertised listener for the routes, from [`Health::listen`].
@@ -200,7 +201,7 @@ impl Connections {
         });
     }
 
-    /// Waits until one more connection may be open, and evicts an idle one if that takes one.
+    /// Waits until one more connection may be open. Evicts an idle connection if that is necessary.
     async fn make_room(&mut self) {
         while self.count() >= CONNECTIONS_MAX && !self.evict(GRACE_PERIOD)
             || self.tasks.len() >= CONNECTIONS_MAX + EVICTED_MAX
@@ -279,7 +280,8 @@ impl Health {
             .half_close(true)
             .serve_connection(TokioIo::new(stream), service);
         select! {
-            // The connection first: on a busy runtime, the request can arrive with the eviction.
+            // The connection is polled first. On a busy runtime, the request can arrive with the
+            // eviction.
             biased;
             // An error is a client's mistake, which the client has noticed.
             _ = timeout(CONNECTION_TIMEOUT, connection) => {}

@@ -1,4 +1,5 @@
-//! The routes over HTTP: in an axum router, with a server around it, or on a port of their own.
+//! Serves the routes over HTTP: in an axum router, with a server for that router, or on their own
+//! port.
 
 #[cfg(feature = "axum")]
 mod connection;

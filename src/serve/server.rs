@@ -150,7 +150,7 @@ impl Health {
                 never = accepting.as_mut() => match never {},
             };
             self.assert_unrouted(&app);
-            // Only this sets it.
+            // The result is ignored, because nothing else sets the app.
             let _ = server.app.set(TowerToHyperService::new(app.with_state(())));
             self.set_ready();
             select! {
@@ -185,7 +185,7 @@ impl Health {
     /// Panics, as `Router::merge` does, if the router has a route where `serve` responds itself.
     fn assert_unrouted(&self, app: &Router) {
         for route in &self.inner.settings.routes {
-            // The fallback detects a route for any method.
+            // The fallback conflicts with a route for any method.
             let ours = get(async || {}).fallback(async || {});
             let _ = app.clone().route(&route.outer_path, ours);
         }
@@ -205,7 +205,7 @@ impl Health {
     }
 }
 
-/// axum's listeners have addresses of any type; a probe can reach two of them.
+/// The address of an axum listener can have any type. A probe can reach addresses of two types.
 fn endpoint(address: &dyn Any) -> Option<Endpoint> {
     #[cfg(unix)]
     if let Some(address) = address.downcast_ref::<tokio::net::unix::SocketAddr>() {
@@ -214,7 +214,7 @@ fn endpoint(address: &dyn Any) -> Option<Endpoint> {
     address.downcast_ref::<SocketAddr>().map(|&tcp| tcp.into())
 }
 
-/// What the connections of one server share.
+/// The state that all connections of a server share.
 struct Server {
     health: Health,
     shutdown: Shutdown,
@@ -232,7 +232,7 @@ impl Server {
         L: Listener<Addr: Clone + Sync + 'static>,
     {
         loop {
-            // Kept across `join_next`, because a listener can do a TLS handshake here.
+            // The end of a connection must not restart `accept`, which can do a TLS handshake.
             let mut accept = pin!(listener.accept());
             let (io, address) = loop {
                 select! {
@@ -270,7 +270,8 @@ impl Server {
             Some(app) => {
                 let response = app.call(request).await;
                 let mut response = response.unwrap_or_else(|never| match never {});
-                // `healthcheck /path` asks a route of the app, and must recognize its own service.
+                // With `healthcheck /path`, the app's own route responds, and the probe must
+                // recognize its service.
                 if is_probe && let Ok(own) = identity::own() {
                     let own = HeaderValue::from_static(own);
                     response.headers_mut().insert(identity::HEADER, own);
