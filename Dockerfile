@@ -55,7 +55,7 @@ rm -r /var/lib/apt/lists/*
 EOF
 
 # The cache mount keeps downloads for the next build. Parallel builds share the cache, and the links make them share
-# cargo's locks too. cargo-chef runs for less time than an optimized build of it takes, so this is a debug build.
+# cargo's locks too. This is a debug build, because optimizing cargo-chef takes longer than running it.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     ln -sf registry/.package-cache registry/.package-cache-mutate /usr/local/cargo && \
     cargo install --locked --debug --config profile.dev.debug=false cargo-chef@0.1.78

@@ -197,7 +197,7 @@ fn an_object_is_safe_to_print_and_lossless() {
         assert!(printed.chars().all(is_plain), "{printed:?}");
         assert_eq!(printed_object(&outcome)["output"], text);
     }
-    // Docker keeps 4096 bytes of an output.
+    // Docker keeps 4096 bytes of a probe's output.
     let report = json!({"status": "fail", "output": "x".repeat(5000)}).to_string();
     let (_, outcome) = ask(response("503 X", report));
     assert_eq!(printed_object(&outcome)["output"], "x".repeat(400));

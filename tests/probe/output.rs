@@ -78,7 +78,7 @@ fn help_that_cannot_be_written_is_a_failure() {
     assert_eq!(run(shell(">/dev/full").arg("--help")).code, Some(1));
 }
 
-/// Unlike a route, a path that a person chose may belong to any handler.
+/// A path that a person chose may belong to any handler, not only to one of lifesign's routes.
 #[test]
 fn a_chosen_path_has_causes_of_its_own() {
     let merge = "merge the routes after the layer that redirects";
@@ -94,7 +94,7 @@ fn a_chosen_path_has_causes_of_its_own() {
             "302 X\r\nLocation: /y",
             "302 redirect to /y: not followed, probe that URL instead",
         ),
-        // A default path of a route is the route's.
+        // The default paths of the routes are those of lifesign, so the hint is about the routes.
         (
             "/health/ready",
             "404 X",

@@ -287,7 +287,7 @@ fn port_is_a_guess_that_needs_proof() {
             format!("unhealthy: not \"worker\": {line} (GET http://{address}/health) {GUESS}");
         assert_eq!(printed_line(&outcome), expected);
     }
-    // A route of the service's own does not have the header, unless `Health::serve` serves it.
+    // A response of the service's own handlers only has the header if `Health::serve` serves them.
     let address = serve(move |stream| perform(&responds(another), stream));
     let Some(mut probe) = guessing("worker") else {
         return;

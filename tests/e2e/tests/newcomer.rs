@@ -101,7 +101,7 @@ fn a_newcomer_gets_a_service_that_names_its_failing_check() {
         assert!(Instant::now() < deadline, "the service does not respond");
     }
     let unhealthy = String::from_utf8(probe(&[]).stderr).unwrap();
-    // The page has a line of the container, in which the port is 8080.
+    // The page shows the line of a container, in which the port is 8080.
     let line = unhealthy.replace(|c: char| c.is_ascii_digit(), "");
     let expected =
         "unhealthy: 503 fail: starting: waiting for postgres (GET http://127.0.0.1:8080/health)\n";

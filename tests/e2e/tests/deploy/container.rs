@@ -18,8 +18,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 #[test]
 fn a_stop_during_a_probe_drains_and_leaves_no_zombie() {
     let image = Image::of(Program::Service);
-    // The paused container accepts connections and never responds, so a probe of it takes its whole
-    // timeout.
+    // This container is paused below. It then accepts connections and never responds, so a probe of
+    // it takes its whole timeout.
     let silent = Container::run(&image.tag, &[], &[]);
     silent.turns("healthy");
     let url = format!("http://{}/health", silent.address(8080));

@@ -263,8 +263,8 @@ fn without_time(line: &str) -> String {
     }
 }
 
-/// Removes the request from `unhealthy: 503 fail (GET http://127.0.0.1:8080/health)`: some situations
-/// have ports that the kernel chooses.
+/// Removes the request from `unhealthy: 503 fail (GET http://127.0.0.1:8080/health)`, because the
+/// kernel chooses the ports of some situations.
 fn without_request(line: &str) -> String {
     let Some((before, rest)) = line.split_once(" (GET ") else {
         return line.to_owned();

@@ -1,4 +1,4 @@
-//! A WebSocket over HTTP/2, which browsers open on a connection that they have.
+//! A WebSocket over HTTP/2. Browsers open it on a connection that already exists.
 
 use std::pin::pin;
 
