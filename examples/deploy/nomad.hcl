@@ -31,8 +31,9 @@ job "my-service" {
       port     = "http"
       provider = "nomad"
 
-      # This decides about traffic, and an update waits for it. Nomad's service discovery also lists allocations whose
-      # checks fail. Let the proxy probe this route too, or use the provider "consul", which leaves them out.
+      # This check decides whether an allocation gets traffic, and an update waits for it. Nomad's service discovery
+      # also lists allocations whose checks fail. Let the proxy probe this route too, or use the provider "consul",
+      # which leaves them out.
       check {
         name     = "ready"
         type     = "http"

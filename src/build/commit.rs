@@ -69,7 +69,7 @@ impl<'a> Repository<'a> {
         let directory = fs::canonicalize(package).ok()?;
         directory.ancestors().find_map(|root| {
             let mut git_dir = root.join(".git");
-            // In linked work trees and submodules, .git is a file.
+            // Linked work trees and submodules have a file .git, which names the directory.
             if let Ok(link) = fs::read_to_string(&git_dir) {
                 git_dir = root.join(link.strip_prefix("gitdir:")?.trim());
             }

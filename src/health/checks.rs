@@ -36,7 +36,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_millis(800);
 /// probers.
 const EVALUATION_TIMEOUT: Duration = Duration::from_millis(900);
 
-/// What a failing check causes.
+/// The effect of a failing check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
     /// Readiness fails.

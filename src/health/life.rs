@@ -10,7 +10,7 @@ pub(crate) struct Life {
     /// The progress of the start. Never [`State::Draining`].
     pub(crate) reached: State,
     pub(crate) drain: Option<Drain>,
-    /// When the drain delay was over.
+    /// Time at which the drain delay was over.
     pub(crate) delay_over: Option<Instant>,
 }
 

@@ -118,7 +118,7 @@ impl Connection {
     /// Writes all bytes, in one system call unless they are many or the peer reads slowly.
     pub(super) fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         loop {
-            // For a Unix socket Linux restarts the timeout with each buffer of a large write.
+            // Linux restarts the timeout of a Unix socket with each buffer of a large write.
             match self.socket.write(&bytes[..bytes.len().min(WRITE_MAX)]) {
                 Ok(count) => bytes = &bytes[count..],
                 Err(error) if is_interrupted(&error) => {}

@@ -1,4 +1,4 @@
-//! One connection of the server: its timeout, and when it may end.
+//! Serves one connection: its timeout, and its end during a drain.
 
 use std::{
     convert::Infallible,

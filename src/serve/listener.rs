@@ -111,7 +111,8 @@ impl Health {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
             SocketAddr::V6(_) => TcpSocket::new_v6()?,
         };
-        // Like tokio's `bind`. On Windows the option lets other processes take the port.
+        // tokio's `bind` sets this option too. On Windows, it would let other processes take the
+        // port.
         #[cfg(not(windows))]
         socket.set_reuseaddr(true)?;
         // Accepted connections inherit both sizes.
@@ -161,7 +162,8 @@ impl Listener {
                 }
                 Err(error) => {
                     // Most likely there is no file descriptor left. Linux reports that even when no
-                    // connection waits, so a probe that has just connected is not evicted for it.
+                    // connection waits, so a connection that is younger than the retry is not
+                    // evicted.
                     if !connections.evict(ACCEPT_RETRY)
                         && warned.is_none_or(|warned| warned.elapsed() > WARNING_INTERVAL)
                     {

@@ -1,5 +1,5 @@
-//! When checks run: on demand, once for simultaneous probes, at most once a second, and with one
-//! deadline.
+//! The times at which checks run: on demand, once for simultaneous probes, at most once a second,
+//! and with one deadline.
 
 use std::{
     future::pending,

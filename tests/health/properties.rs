@@ -30,7 +30,7 @@ const DEADLINE: Duration = Duration::from_millis(800);
 
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// What a check does when it runs.
+/// The behaviour of a check when it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Behaviour {
     Pass,
@@ -118,7 +118,8 @@ struct Response {
     entries: Vec<(String, String)>,
 }
 
-/// What a response is based on. A service goes through these in order.
+/// The part of a service's life that decides about a response. A service goes through the variants
+/// in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Reason {
     /// The program has not called `set_ready`.

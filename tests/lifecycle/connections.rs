@@ -18,7 +18,7 @@ const SHORT: [(&str, &str); 2] = [("DRAIN_DELAY", "300"), ("SHUTDOWN_TIMEOUT", "
 /// How late a process may end. A busy machine needs part of it.
 const MARGIN: Duration = Duration::from_millis(900);
 
-/// What a client has sent and received before the signal.
+/// The kinds of clients: each has sent and received something else before the signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Client {
     Silent,

@@ -147,7 +147,8 @@ fn the_repository_is_not_modified() {
     fs::write(&monitor, format!("#!/bin/sh\n: > '{}'\n", ran.display())).unwrap();
     fs::set_permissions(&monitor, Permissions::from_mode(0o755)).unwrap();
     service.git(&format!("config core.fsmonitor {}", monitor.display()));
-    // Same content, new modification time: git would refresh the index if it were allowed to.
+    // The content is the same, but the modification time is new. Git would refresh the index if it
+    // were allowed to.
     service.write("build.rs", BUILD_SCRIPT);
     let index = fs::read(service.package.join(".git/index")).unwrap();
 

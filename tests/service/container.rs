@@ -76,8 +76,8 @@ pub(crate) fn assert_drains_for(service: Running<'_>, expected: Range<Duration>)
     let took = signalled.elapsed();
 
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
-    // When the last response before the close arrived. The bound is half of the delay, because a
-    // busy machine polls rarely.
+    // Compares the time of the last response before the close. The bound is half of the delay,
+    // because a busy machine polls rarely.
     assert!(
         responded >= expected.start / 2,
         "closed after {responded:?}"

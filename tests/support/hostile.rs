@@ -81,7 +81,7 @@ pub fn case(name: impl Into<String>, stage: impl Into<Stage>, line: impl Into<St
     }
 }
 
-/// What the probe connects to in a scenario.
+/// The peer that the probe connects to in a scenario.
 #[derive(Clone)]
 pub enum Stage {
     /// A server on 127.0.0.1.

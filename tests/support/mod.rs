@@ -184,7 +184,7 @@ pub fn serve(behaviour: impl FnOnce(TcpStream) + Send + 'static) -> SocketAddr {
     serve_on(listener, behaviour)
 }
 
-/// Like [`serve`], on a given listener.
+/// Does the same as [`serve`], on a given listener.
 pub fn serve_on(
     listener: TcpListener,
     behaviour: impl FnOnce(TcpStream) + Send + 'static,

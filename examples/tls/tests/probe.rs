@@ -66,7 +66,7 @@ fn assert_unhealthy(output: &Output, line: &str) {
     assert_eq!(output.status.code(), Some(1));
 }
 
-// One test, because services of the same name share one advertisement.
+// These cases are one test, because services of the same name share one advertisement.
 #[test]
 fn https_is_found_asked_and_told_apart_from_http() {
     let service = Service::start();

@@ -28,7 +28,7 @@ fn instructions_over_an_empty_main() {
 
     println!("instructions: empty main {empty}, in the service {idle}, probe {probe}");
     assert!(probe > idle && idle > empty);
-    // Without the cost of starting the same binary, which is mostly relocation.
+    // The cost of starting the same binary, which is mostly relocation, is subtracted.
     assert!(probe - idle <= 21_500, "{}", probe - idle);
     // Relocation alone costs 34,000, and more in a larger service.
     assert!(probe - empty <= 55_500, "{}", probe - empty);

@@ -22,7 +22,7 @@ const TIMEOUT: Duration = Duration::from_secs(4);
 /// what a busy machine needs.
 const MARGIN: Duration = Duration::from_millis(1300);
 
-/// When a service ends while a client of this kind is connected.
+/// The time at which a service ends while a client of this kind is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ends {
     AtOnce,
@@ -41,7 +41,8 @@ struct Row {
     /// Connects, and sends and receives what the client does before the signal. The connection
     /// stays open as long as the returned value exists.
     connect: fn(SocketAddr) -> Box<dyn Send>,
-    /// For each of [`SERVICES`]: `None` if the service has no route, or no HTTP/2, for this client.
+    /// The expected end of each of [`SERVICES`]. `None` if the service has no route, or no HTTP/2,
+    /// for this client.
     ends: [Option<Ends>; SERVICES.len()],
 }
 
@@ -297,7 +298,7 @@ fn http2_clients_are_asked_to_leave_at_the_signal() {
     assert_eq!(program.end().code, Some(0));
 }
 
-/// Before its first response, a client takes GOAWAY for a refusal, and connects again.
+/// A client that gets GOAWAY before its first response takes it for a refusal, and connects again.
 #[test]
 fn http2_client_is_not_asked_to_leave_before_its_request() {
     let (program, address) = Program::listening("serve", &[]);
