@@ -32,9 +32,9 @@ pub struct Report {
 impl Health {
     /// Returns the result of a probe, which the routes serve.
     ///
-    /// For gRPC health services, metrics, tests and other frameworks. Health and readiness run the
-    /// checks if the last results are older than 1 s. Concurrent callers wait for the same run, for
-    /// at most 900 ms. Liveness runs no checks.
+    /// Use this for gRPC health services, metrics, tests and other frameworks. Health and readiness
+    /// run the checks if the last results are older than 1 s. Concurrent callers wait for the same
+    /// run, for at most 900 ms. Liveness runs no checks.
     ///
     /// # Panics
     ///

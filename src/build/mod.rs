@@ -120,9 +120,9 @@ fn rustc_version() -> Option<String> {
 /// Formats seconds since 1970 as a date in UTC, up to the year 9999.
 fn rfc3339(seconds: &str) -> Option<String> {
     const DAYS_BEFORE_1970: u64 = 719_468; // since 1 March of the year 0
-    const CENTURY: u64 = 146_097; // its average length in quarters of a day
-    const YEAR: u64 = 1_461; // the same, within a century
-    const FIVE_MONTHS: u64 = 153; // in days, from March or August
+    const CENTURY: u64 = 146_097; // average length, in quarters of a day
+    const YEAR: u64 = 1_461; // average length within a century, in quarters of a day
+    const FIVE_MONTHS: u64 = 153; // length in days, from March or August
 
     let seconds: u64 = seconds.parse().ok()?;
     if seconds > 253_402_300_799 {

@@ -178,7 +178,7 @@ impl HealthBuilder {
 
     /// Reduces the response body to the status: no check names, no build metadata.
     ///
-    /// For routes that the public can reach. The reason for a failure is then only in the log.
+    /// Use this if the public can reach the routes. The reason for a failure is then only in the log.
     pub const fn status_only(mut self) -> Self {
         self.settings.status_only = true;
         self

@@ -115,8 +115,8 @@ impl Health {
 
     /// Adds a required check to a service that is starting, like [`HealthBuilder::required`].
     ///
-    /// For a check of what is only known after the start has begun: a pool that has to connect,
-    /// while the routes report "starting" already.
+    /// Use this if a check needs a value that only exists after the start has begun, such as a pool
+    /// that has to connect while the routes already report "starting".
     ///
     /// # Errors
     ///

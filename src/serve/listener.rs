@@ -78,8 +78,9 @@ pub struct Listener {
 impl Health {
     /// Binds a listener for the routes and [advertises](Self::advertise) its address.
     ///
-    /// For workers, gRPC servers and other services without an HTTP server. A service that has one
-    /// should serve the routes there, because a listener beside it cannot tell whether it works.
+    /// Use this in workers, gRPC servers and other services without an HTTP server. A service that
+    /// has one should serve the routes there, because a separate listener cannot tell whether the
+    /// server works.
     ///
     /// ```no_run
     /// # async fn work() {}

@@ -94,9 +94,9 @@ impl Health {
 
     /// Serves the router that the start-up work gives, as [`serve`](Self::serve) does.
     ///
-    /// For work that takes long, like a migration. Until it is done, the port answers the three routes with
-    /// "starting", and everything else with status code 503. A signal drops the work where it
-    /// awaits.
+    /// Use this for work that takes long, such as a migration. Until the work is done, the three
+    /// routes report "starting", and all other requests get status code 503. A signal drops the work
+    /// where it awaits.
     ///
     /// ```no_run
     /// # use axum::Router;

@@ -83,8 +83,8 @@ impl Health {
 
     /// Begins the drain: health and readiness fail from now on.
     ///
-    /// [Signal handlers](Self::handle_signals) do this on the first signal. For services that have
-    /// another reason to stop, or signal handlers of their own. There is no way back.
+    /// [Signal handlers](Self::handle_signals) do this on the first signal. Call it in a service that
+    /// has another reason to stop, or its own signal handlers. A drain cannot be undone.
     pub fn begin_drain(&self) {
         if self.drain(None) {
             info!("draining");
@@ -107,8 +107,8 @@ impl Health {
 impl Shutdown {
     /// Waits until the drain has begun.
     ///
-    /// For what should stop at once because no load balancer has to notice: a worker that takes
-    /// jobs from a queue, a gRPC health service, a WebSocket that says goodbye.
+    /// Use this for work that should stop at once, because no load balancer has to notice: a worker
+    /// that takes jobs from a queue, a gRPC health service, or the handler of a WebSocket.
     pub fn started(&self) -> impl Future<Output = ()> + Send + use<> {
         self.until(|life| life.drain.is_some())
     }
@@ -165,8 +165,8 @@ impl Shutdown {
 
     /// Runs start-up work, and abandons it when the drain begins.
     ///
-    /// For what takes long before the service is ready: connecting, migrating, warming a cache. The
-    /// work is dropped where it awaits; work that blocks its thread is not.
+    /// Use this for work that takes long before the service is ready: connecting, migrating, warming
+    /// a cache. The work is dropped where it awaits. Work that blocks its thread is not dropped.
     ///
     /// ```no_run
     /// # struct Pool;
