@@ -63,7 +63,7 @@ fn compute() -> io::Result<u64> {
 #[cfg(unix)]
 pub(crate) fn namespace() -> io::Result<u64> {
     use std::os::unix::fs::MetadataExt;
-    // A probe asks twice, and a system call costs more than the rest.
+    // The number is cached, because a probe needs it twice, and most of its cost is a system call.
     static NUMBER: OnceLock<u64> = OnceLock::new();
     if let Some(number) = NUMBER.get() {
         return Ok(*number);
