@@ -105,8 +105,8 @@ impl Program {
     pub(crate) fn listening(mode: &str, environment: &[(&str, &str)]) -> (Self, SocketAddr) {
         let program = Self::start(mode, environment);
         let address = program.address();
-        if mode.starts_with("serve") {
-            // `serve` installs the signal handlers after that line was printed.
+        if mode.starts_with("serve") || mode == "pieces" {
+            // These programs print that line before they have handlers or are ready.
             eventually("it serves", || get(address, "/health").ok());
         }
         (program, address)
