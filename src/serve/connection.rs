@@ -69,7 +69,7 @@ where
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    // WebSocket over HTTP/2 (RFC 8441), as in axum's own server.
+    // This enables WebSocket over HTTP/2 (RFC 8441), which axum's own server has too.
     builder.http2().enable_connect_protocol();
     let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
 

@@ -200,8 +200,7 @@ async fn old_and_half_closing_clients_get_responses() {
             code(&converse(address, "GET /health HTTP/1.0\r\n\r\n")),
             "200"
         );
-        // `printf …
-        // nc` shuts its sending side down after the request.
+        // The client `nc`, which reads a request from a pipe, shuts its sending side down after it.
         let mut stream = connect(address);
         stream
             .write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
