@@ -197,6 +197,17 @@ fn an_object_is_safe_to_print_and_lossless() {
         assert!(printed.chars().all(is_plain), "{printed:?}");
         assert_eq!(printed_object(&outcome)["output"], text);
     }
+    for (field, text) in [
+        (r"\u00fc\ud83d\ude00\/\b\f\r\t", "ü😀/\u{8}\u{c}\r\t"),
+        // Invalid in JSON, so the probe prints it as it came.
+        (r"\ud83d", r"\ud83d"),
+        (r"\q", r"\q"),
+        (r"\u12", r"\u12"),
+    ] {
+        let report = format!(r#"{{"status":"fail","output":"{field}"}}"#);
+        let (_, outcome) = ask(response("503 X", report));
+        assert_eq!(printed_object(&outcome)["output"], text);
+    }
     // Docker keeps 4096 bytes of a probe's output.
     let report = json!({"status": "fail", "output": "x".repeat(5000)}).to_string();
     let (_, outcome) = ask(response("503 X", report));
