@@ -18,9 +18,18 @@ use std::{
 
 const TARGET: &str = "x86_64-unknown-linux-musl";
 
+/// Counts instructions, and writes no profile.
+const CALLGRIND: [&str; 3] = [
+    "valgrind",
+    "--tool=callgrind",
+    "--callgrind-out-file=/dev/null",
+];
+
 #[test]
 fn instructions_over_an_empty_main() {
-    let container = Container::start();
+    // Under valgrind, `/proc/self/exe` is valgrind. The service must run under it too, because the probe
+    // reads all advertisements if that of PID 1 is from another executable.
+    let container = Container::start_under(&CALLGRIND);
 
     let empty = container.instructions("empty", &[]);
     let idle = container.instructions("idle", &[]);
@@ -29,9 +38,10 @@ fn instructions_over_an_empty_main() {
     println!("instructions: empty main {empty}, in the service {idle}, probe {probe}");
     assert!(probe > idle && idle > empty);
     // The cost of starting the same binary, which is mostly relocation, is subtracted.
-    assert!(probe - idle <= 21_500, "{}", probe - idle);
+    // 5,000 are for the number that identifies the service.
+    assert!(probe - idle <= 27_000, "{}", probe - idle);
     // Relocation alone costs 34,000, and more in a larger service.
-    assert!(probe - empty <= 55_500, "{}", probe - empty);
+    assert!(probe - empty <= 62_000, "{}", probe - empty);
 }
 
 #[test]
@@ -174,10 +184,16 @@ struct Container {
 
 impl Container {
     fn start() -> Self {
+        Self::start_under(&[])
+    }
+
+    fn start_under(wrapper: &[&str]) -> Self {
         let mut service = Command::new("unshare")
             .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
             .args(["sh", "-c"])
-            .arg("mount -t tmpfs -o mode=1777 tmpfs /dev/shm && exec \"$0\"")
+            .arg("mount -t tmpfs -o mode=1777 tmpfs /dev/shm && exec \"$@\"")
+            .arg("sh")
+            .args(wrapper)
             .arg(program("service"))
             .env("PORT", "0")
             .env("DRAIN_SECONDS", "0")
@@ -221,8 +237,7 @@ impl Container {
 
     fn instructions(&self, name: &str, arguments: &[&str]) -> u64 {
         let output = self
-            .enter(&["valgrind", "--tool=callgrind"])
-            .arg("--callgrind-out-file=/dev/null")
+            .enter(&CALLGRIND)
             .arg(program(name))
             .args(arguments)
             .output()
