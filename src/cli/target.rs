@@ -99,7 +99,7 @@ impl fmt::Display for NoTarget {
 /// An address from a person is probed as it is. At every other address the service must prove that it
 /// is the probe's own. The address is guessed only where services cannot advertise theirs.
 pub(crate) fn resolve(
-    service: &str,
+    service: &'static str,
     options: Options,
     env: impl Fn(&str) -> Option<OsString>,
 ) -> Result<(Request, Source), NoTarget> {
@@ -144,10 +144,7 @@ pub(crate) fn resolve(
         is_path_given,
         headers: options.headers,
         timeout: options.timeout,
-        expected: instance.map(|instance| Expected {
-            service: service.to_owned(),
-            instance,
-        }),
+        expected: instance.map(|instance| Expected { service, instance }),
     };
     Ok((request, source))
 }

@@ -48,7 +48,7 @@ pub(super) enum Kind {
         code: u16,
         /// Name of the service that responded, if its response contains one.
         service: Option<String>,
-        expected: String,
+        expected: &'static str,
         /// Whether the response has the header, with the number of another instance.
         has_header: bool,
         is_path_given: bool,

@@ -213,14 +213,16 @@ impl Response {
     }
 
     /// Returns an excerpt of a header's value.
-    pub(super) fn header(&self, name: &str) -> Option<String> {
+    fn header(&self, name: &str) -> Option<String> {
+        self.header_value(name).map(excerpt)
+    }
+
+    pub(super) fn header_value(&self, name: &str) -> Option<&[u8]> {
         let mut lines = self.bytes[..self.head_len].split(|b| *b == b'\n');
         lines.find_map(|line| {
             let (field, value) = line.split_at_checked(name.len())?;
             let value = value.strip_prefix(b":")?.trim_ascii();
-            field
-                .eq_ignore_ascii_case(name.as_bytes())
-                .then(|| excerpt(value))
+            field.eq_ignore_ascii_case(name.as_bytes()).then_some(value)
         })
     }
 }

@@ -54,7 +54,7 @@ pub(crate) struct Request {
 /// The service that a response must be from.
 #[derive(Debug)]
 pub(crate) struct Expected {
-    pub(crate) service: String,
+    pub(crate) service: &'static str,
     /// The number in the response's header; see [`identity`].
     pub(crate) instance: String,
 }
@@ -120,15 +120,15 @@ impl Request {
         let code = response.code;
         let is_success = (200..300).contains(&code);
         if let Some(expected) = &self.expected
-            && let instance = response.header(identity::HEADER)
-            && instance.as_ref() != Some(&expected.instance)
+            && let instance = response.header_value(identity::HEADER)
+            && instance != Some(expected.instance.as_bytes())
             // Without the header, a code such as 404 can be from a route of the service itself.
             && (is_success || instance.is_some())
         {
             return Err(Kind::Stranger {
                 code,
                 service: summary::service(response.text()),
-                expected: expected.service.clone(),
+                expected: expected.service,
                 has_header: instance.is_some(),
                 is_path_given: self.is_path_given,
             });
