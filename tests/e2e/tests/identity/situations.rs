@@ -51,7 +51,8 @@ const COPY: Verdict = (
 /// A server that does not use lifesign responds.
 const FOREIGN: Verdict = (
     1,
-    "unhealthy: not \"api\": another service responded with 200, without Lifesign-Instance",
+    "unhealthy: not \"api\": another service responded with 200, without Lifesign-Instance: probe the \
+     whole URL if it is a route of its own",
 );
 
 macro_rules! guessed {
