@@ -3,7 +3,7 @@
 #[cfg(target_os = "linux")]
 mod shm;
 
-use std::io;
+use std::{io, path::PathBuf};
 
 use tracing::warn;
 
@@ -98,7 +98,7 @@ pub(crate) enum NotFound {
         not(target_os = "linux"),
         expect(dead_code, reason = "nothing is read")
     )]
-    Unreadable(&'static str, io::Error),
+    Unreadable(PathBuf, io::Error),
 }
 
 /// Returns the text of an advertisement: the format, the endpoint, the paths of the routes in the

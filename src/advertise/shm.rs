@@ -50,10 +50,15 @@ pub(super) struct LockedFile {
     path: PathBuf,
     /// The open file, which holds the lock.
     file: File,
+    /// PID of the process that advertises. A forked child of it drops a copy of this.
+    pid: u32,
 }
 
 impl LockedFile {
     pub(super) fn create(service: &str, text: &str) -> io::Result<Self> {
+        if text.len() > SIZE_MAX {
+            return Err(io::Error::other("the socket or a path is too long"));
+        }
         remove_stale_files();
         let path = format!("{}{}", prefix(service)?, process::id());
         // Another user may have taken the name to keep the service from being found.
@@ -71,7 +76,11 @@ impl LockedFile {
         write_locked(&file, text)
             .and_then(|()| rename(&path).or_else(|_| rename(&other_path)))
             .inspect_err(|_| drop(fs::remove_file(&draft)))
-            .map(|path| Self { path, file })
+            .map(|path| Self {
+                path,
+                file,
+                pid: process::id(),
+            })
     }
 }
 
@@ -84,8 +93,10 @@ fn write_locked(mut file: &File, text: &str) -> io::Result<()> {
 
 impl Drop for LockedFile {
     fn drop(&mut self) {
-        // A later advertisement of this process may have taken the name.
-        remove(&self.path, &self.file);
+        if self.pid == process::id() {
+            // A later advertisement of this process may have taken the name.
+            remove(&self.path, &self.file);
+        }
     }
 }
 
@@ -134,7 +145,7 @@ fn is_old(metadata: &fs::Metadata) -> bool {
 pub(crate) fn find(service: &str, probe: Probe) -> Result<Advertised, NotFound> {
     let no_proc = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => NotFound::Impossible("/proc does not tell the mount namespace"),
-        _ => NotFound::Unreadable("/proc/self", error),
+        _ => NotFound::Unreadable("/proc/self".into(), error),
     };
     let mut path = prefix(service).map_err(no_proc)?;
     let uid = fs::metadata("/proc/self").map_err(no_proc)?.uid();
@@ -153,9 +164,9 @@ pub(crate) fn find(service: &str, probe: Probe) -> Result<Advertised, NotFound> 
     let (paths, mut error) = list(namespace)?;
     let (mut best, mut other) = (None, None);
     for path in paths {
+        let is_namesake = is_of_service(&path, prefix.as_bytes());
         match read(&path, uid, probe) {
             Ok(Some(file)) => {
-                let is_namesake = is_of_service(&path, prefix.as_bytes());
                 let is_same_executable = file.advertised.instance == own;
                 if is_namesake || is_same_executable {
                     let rank = Rank {
@@ -172,32 +183,39 @@ pub(crate) fn find(service: &str, probe: Probe) -> Result<Advertised, NotFound> 
                 }
             }
             Ok(None) => {}
-            Err(why) => error = Some(why),
+            // Other users can create files that only they can read.
+            Err(why) if !is_namesake && why.kind() == io::ErrorKind::PermissionDenied => {}
+            Err(why) => error = Some((path, why)),
         }
     }
     match (best, error) {
         (Some((_, advertised)), _) => Ok(advertised),
-        (None, Some(error)) => Err(NotFound::Unreadable(DIRECTORY, error)),
-        (None, None) if is_read_only() => Err(NotFound::Impossible("/dev/shm is read-only")),
-        (None, None) => Err(NotFound::NotAdvertised {
-            service: service.to_owned(),
-            other,
+        (None, Some((path, error))) => Err(NotFound::Unreadable(path, error)),
+        (None, None) => Err(match why_unwritable() {
+            Some(why) => NotFound::Impossible(why),
+            None => NotFound::NotAdvertised {
+                service: service.to_owned(),
+                other,
+            },
         }),
     }
 }
 
+/// The path that could not be read, and why.
+type Unreadable = (PathBuf, io::Error);
+
 /// Lists the files of a namespace. If some of them may be missing from the list, also returns the
 /// error that caused it.
-fn list(namespace: &str) -> Result<(Vec<PathBuf>, Option<io::Error>), NotFound> {
+fn list(namespace: &str) -> Result<(Vec<PathBuf>, Option<Unreadable>), NotFound> {
     let entries = fs::read_dir(DIRECTORY).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => NotFound::Impossible("there is no /dev/shm"),
-        _ => NotFound::Unreadable(DIRECTORY, error),
+        _ => NotFound::Unreadable(DIRECTORY.into(), error),
     })?;
     let (mut paths, mut error) = (Vec::new(), None);
     for (count, entry) in entries.enumerate() {
         if count == ENTRIES_MAX {
             let text = format!("more than {ENTRIES_MAX} entries");
-            error = Some(io::Error::other(text));
+            error = Some((DIRECTORY.into(), io::Error::other(text)));
             break;
         }
         match entry.map(|entry| entry.path()) {
@@ -210,19 +228,26 @@ fn list(namespace: &str) -> Result<(Vec<PathBuf>, Option<io::Error>), NotFound> 
                 paths.push(path);
             }
             Ok(_) => {}
-            Err(why) => error = Some(why),
+            Err(why) => error = Some((DIRECTORY.into(), why)),
         }
     }
     Ok((paths, error))
 }
 
-/// Whether no service can write to the directory. A file without a name would disappear at once.
-fn is_read_only() -> bool {
+/// Returns why no service of the probe's user can write to the directory. A file without a name
+/// disappears at once.
+fn why_unwritable() -> Option<&'static str> {
     let file = OpenOptions::new()
         .write(true)
         .custom_flags(libc::O_TMPFILE)
         .open(DIRECTORY);
-    file.is_err_and(|error| error.kind() == io::ErrorKind::ReadOnlyFilesystem)
+    let error = file.and_then(|mut file| file.write_all(b"x")).err()?;
+    match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => Some("/dev/shm is read-only"),
+        io::ErrorKind::PermissionDenied => Some("/dev/shm is not writable"),
+        io::ErrorKind::StorageFull => Some("/dev/shm is full"),
+        _ => None,
+    }
 }
 
 /// Precedence of a file. The greatest is preferred.

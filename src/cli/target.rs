@@ -74,14 +74,14 @@ impl fmt::Display for NoTarget {
             Self::NotFound(NotFound::NotAdvertised { service, other }) => {
                 write!(f, "{service:?} advertises no address in this container")?;
                 if let Some(other) = other {
-                    write!(f, ", only {other:?} does")?;
+                    write!(f, " (only {other:?} does)")?;
                 }
                 f.write_str(
                     ": it has not started yet, has ended, cannot write to /dev/shm, or calls neither `serve` nor `advertise`",
                 )
             }
             Self::NotFound(NotFound::Unreadable(path, error)) => {
-                write!(f, "cannot read {path}: {}", Cause(error))
+                write!(f, "cannot read {}: {}", path.display(), Cause(error))
             }
             Self::NotFound(NotFound::Impossible(why)) => f.write_str(why),
             Self::NoIdentity(why) => {

@@ -35,6 +35,13 @@ impl Deadline {
         Self { start, timeout }
     }
 
+    /// Returns the deadline for the first of two addresses. A firewall can drop the packets of one
+    /// address family.
+    pub(super) fn half(self) -> Self {
+        let timeout = self.timeout / 2;
+        Self { timeout, ..self }
+    }
+
     pub(super) fn elapsed(self) -> Duration {
         self.start.elapsed()
     }
@@ -55,12 +62,20 @@ pub(super) fn tcp(
     (first, second): Addresses,
     deadline: Deadline,
 ) -> Result<(Connection, SocketAddr), Kind> {
-    let open = |address: SocketAddr| {
+    let open = |address: SocketAddr, deadline| {
         Connection::open(Domain::for_address(address), &address.into(), deadline)
     };
-    match (open(first), second) {
+    let first_deadline = match second {
+        Some(_) => deadline.half(),
+        None => deadline,
+    };
+    let opened = open(first, first_deadline).map(|connection| Connection {
+        deadline,
+        ..connection
+    });
+    match (opened, second) {
         (Ok(connection), _) => Ok((connection, first)),
-        (Err(error), Some(second)) if !is_timeout(&error) => match open(second) {
+        (Err(error), Some(second)) => match open(second, deadline) {
             Ok(connection) => Ok((connection, second)),
             // Report the first error: on a machine without IPv6 the second is "unreachable".
             Err(_) => {

@@ -96,7 +96,7 @@ impl ProbeError {
     /// Whether nothing listens at the address.
     #[cfg(feature = "https")]
     pub(super) const fn is_connect(&self) -> bool {
-        matches!(self.kind, Kind::Connect(..))
+        matches!(self.kind, Kind::Connect(..) | Kind::ConnectTimeout(..))
     }
 }
 
@@ -174,16 +174,20 @@ impl fmt::Display for Kind {
                 match service {
                     Some(service) if service == expected => f.write_str("another instance of it"),
                     Some(service) => write!(f, "{service:?}"),
-                    None => f.write_str("another service"),
+                    None if *has_header => f.write_str("another service"),
+                    None => f.write_str("a server"),
                 }?;
                 write!(f, " responded with {code}")?;
                 if *has_header {
                     return Ok(());
                 }
                 f.write_str(", without Lifesign-Instance")?;
-                match is_path_given {
-                    true => f.write_str(": probe the whole URL if it is a route of its own"),
-                    false => Ok(()),
+                match (service, is_path_given) {
+                    (Some(_), _) => Ok(()),
+                    (None, true) => {
+                        f.write_str(": probe the whole URL if it is a route of its own")
+                    }
+                    (None, false) => f.write_str(": another service, or the routes are not merged"),
                 }
             }
             #[cfg(not(feature = "https"))]

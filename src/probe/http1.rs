@@ -5,7 +5,7 @@ use super::{
     connect::{Connection, READ_SIZE, is_timeout},
     error::Kind,
 };
-use crate::identity::USER_AGENT;
+use crate::identity;
 
 /// Maximum length of a response head in bytes. hyper sends less than 200 bytes, proxies accept 8 KiB.
 const HEAD_MAX: usize = 16 * 1024;
@@ -15,6 +15,9 @@ pub(super) const INTERIM_MAX: u32 = 8;
 
 /// Capacity in bytes for a request without additional headers, with room for its path.
 const REQUEST_CAPACITY: usize = 192;
+
+/// Value of the `User-Agent` header.
+const USER_AGENT: &str = concat!("lifesign/", env!("CARGO_PKG_VERSION"));
 
 /// Maximum length in bytes of an excerpt from a response.
 const EXCERPT_MAX: usize = 200;
@@ -46,6 +49,7 @@ impl Request {
             ("User-Agent", USER_AGENT),
             ("Accept", "*/*"),
             ("Connection", "close"),
+            (identity::PROBE_HEADER, "1"),
         ];
         let user = &self.headers;
         let is_replaced = |name: &str| user.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));

@@ -122,12 +122,14 @@ impl Request {
         if let Some(expected) = &self.expected
             && let instance = response.header_value(identity::HEADER)
             && instance != Some(expected.instance.as_bytes())
+            && let service = summary::service(response.text())
+            && let is_named = service.as_ref().is_some_and(|name| *name != expected.service)
             // Without the header, a code such as 404 can be from a route of the service itself.
-            && (is_success || instance.is_some())
+            && (is_success || instance.is_some() || is_named)
         {
             return Err(Kind::Stranger {
                 code,
-                service: summary::service(response.text()),
+                service,
                 expected: expected.service,
                 has_header: instance.is_some(),
                 is_path_given: self.is_path_given,

@@ -31,12 +31,16 @@ pub(super) fn send(
     (first, second): Addresses,
     deadline: Deadline,
 ) -> Result<Healthy, ProbeError> {
-    let send = || match send_to(request, first, deadline) {
-        Err(error) if error.is_connect() => match second {
-            Some(second) => send_to(request, second, deadline).map_err(|_| error),
-            None => Err(error),
-        },
-        result => result,
+    let send = || {
+        let Some(second) = second else {
+            return send_to(request, first, deadline, deadline);
+        };
+        match send_to(request, first, deadline.half(), deadline) {
+            Err(error) if error.is_connect() => {
+                send_to(request, second, deadline, deadline).map_err(|_| error)
+            }
+            result => result,
+        }
     };
     if Handle::try_current().is_err() {
         return send();
@@ -56,6 +60,7 @@ pub(super) fn send(
 fn send_to(
     request: &Request,
     address: SocketAddr,
+    to_connect: Deadline,
     deadline: Deadline,
 ) -> Result<Healthy, ProbeError> {
     let send = || {
@@ -70,13 +75,13 @@ fn send_to(
         let response = runtime.block_on(async {
             let timeout = deadline.timeout;
             let remaining = deadline.remaining().map_err(Kind::Receive)?;
-            tokio::time::timeout(remaining, exchange(request, address))
+            tokio::time::timeout(remaining, exchange(request, address, to_connect.timeout))
                 .await
                 .map_err(|_| Kind::Timeout {
                     timeout,
                     received: 0,
                 })?
-                .map_err(|error| classify(&error, address))
+                .map_err(|error| classify(&error, address, to_connect.timeout))
         });
         // Dropping the runtime does not block, because only name resolution can delay its shutdown.
         drop(runtime);
@@ -105,12 +110,17 @@ fn is_local(address: SocketAddr) -> bool {
         .is_ok_and(|source| source.ip() == address.ip())
 }
 
-async fn exchange(request: &Request, address: SocketAddr) -> reqwest::Result<Response> {
+async fn exchange(
+    request: &Request,
+    address: SocketAddr,
+    to_connect: Duration,
+) -> reqwest::Result<Response> {
     let client = Client::builder()
         .tls_danger_accept_invalid_certs(true)
         .no_proxy()
         .redirect(redirect::Policy::none())
         .http1_only()
+        .connect_timeout(to_connect)
         .build()?;
     let mut builder = client.get(format!("https://{address}{}", request.path));
     for (name, value) in request.all_headers(&request.endpoint.authority()) {
@@ -139,7 +149,10 @@ async fn exchange(request: &Request, address: SocketAddr) -> reqwest::Result<Res
 }
 
 /// Returns the innermost cause. reqwest's own text is only the URL.
-fn classify(error: &reqwest::Error, address: SocketAddr) -> Kind {
+fn classify(error: &reqwest::Error, address: SocketAddr, to_connect: Duration) -> Kind {
+    if error.is_connect() && error.is_timeout() {
+        return Kind::ConnectTimeout(address.to_string(), to_connect);
+    }
     let mut cause: &dyn Error = error;
     while let Some(source) = cause.source() {
         cause = source;

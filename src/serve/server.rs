@@ -18,7 +18,7 @@ use axum::{
     routing::get,
     serve::Listener,
 };
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use tokio::{
@@ -264,8 +264,7 @@ impl Server {
         if let Some(response) = self.health.respond(method, path).await {
             return response;
         }
-        let agent = request.headers().get(header::USER_AGENT);
-        let is_probe = agent.is_some_and(|agent| agent == identity::USER_AGENT);
+        let is_probe = request.headers().contains_key(identity::PROBE_HEADER);
         match self.app.get() {
             Some(app) => {
                 let response = app.call(request).await;

@@ -25,7 +25,7 @@ fn the_request_is_exactly_this() {
         captured_request(|address| healthcheck([format!("http://{address}")])),
         format!(
             "GET /health HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nUser-Agent: lifesign/{}\r\n\
-             Accept: */*\r\nConnection: close\r\n\r\n",
+             Accept: */*\r\nConnection: close\r\nLifesign-Probe: 1\r\n\r\n",
             env!("CARGO_PKG_VERSION")
         )
     );
@@ -49,8 +49,8 @@ fn given_headers_replace_the_default_ones() {
     };
     assert_eq!(
         captured_request(probe),
-        "GET /health HTTP/1.1\r\nConnection: close\r\nhost: example.org\r\nX-A: b c\r\n\
-         X-A: \r\nUSER-AGENT: me\r\naccept: text/plain\r\n\r\n"
+        "GET /health HTTP/1.1\r\nConnection: close\r\nLifesign-Probe: 1\r\nhost: example.org\r\n\
+         X-A: b c\r\nX-A: \r\nUSER-AGENT: me\r\naccept: text/plain\r\n\r\n"
     );
 }
 

@@ -10,7 +10,9 @@ use crate::{
     },
     support::{
         example, exclusive,
-        hostile::{HEALTHY, OK, address_of, bound, closed, closed_pair, perform, responds},
+        hostile::{
+            HEALTHY, OK, address_of, bound, closed, closed_pair, fill_backlog, perform, responds,
+        },
         run, serve, serve_on,
     },
 };
@@ -53,6 +55,23 @@ fn localhost_and_ipv6_wildcard_try_both_loopback_addresses() {
             assert_eq!(line, HEALTHY, "{host} with a listener on IPv{family}");
         }
     }
+}
+
+/// A firewall can drop the packets of one address family.
+#[test]
+fn the_second_address_is_tried_if_the_first_is_silent() {
+    let Some((v4, v6)) = closed_pair() else {
+        return skipped("there is no ::1 here");
+    };
+    let port = address_of(&v4).port();
+    let _queue = fill_backlog(&v6);
+    v4.listen(8).expect("a bound socket can listen");
+    serve_on(v4.into(), |stream| perform(&responds(OK), stream));
+
+    let url = format!("http://[::]:{port}");
+    let outcome = run(healthcheck([&*url]).args(["--timeout", "2s"]));
+
+    assert_eq!(printed_line(&outcome), HEALTHY);
 }
 
 #[test]
@@ -268,15 +287,21 @@ fn port_is_a_guess_that_needs_proof() {
     let web = "HTTP/1.1 200 OK\r\n\r\n{\"status\":\"pass\",\"serviceId\":\"web\"}";
     let copy = "HTTP/1.1 200 OK\r\nLifesign-Instance: 0123456789abcdef\r\n\r\n\
                 {\"serviceId\":\"worker\"}";
+    let foreign = "HTTP/1.1 503 No\r\n\r\n{\"status\":\"fail\",\"serviceId\":\"web\"}";
     let failing = "HTTP/1.1 503 No\r\nlifesign-instance: 0\r\n\r\n{\"status\":\"fail\"}";
     for (response, line) in [
         (
             another,
-            "another service responded with 200, without Lifesign-Instance",
+            "a server responded with 200, without Lifesign-Instance: another service, or the \
+             routes are not merged",
         ),
         (web, "\"web\" responded with 200, without Lifesign-Instance"),
         (copy, "another instance of it responded with 200"),
         (failing, "another service responded with 503"),
+        (
+            foreign,
+            "\"web\" responded with 503, without Lifesign-Instance",
+        ),
     ] {
         let address = serve(|stream| perform(&responds(response.as_bytes()), stream));
         let Some(mut probe) = guessing("worker") else {
@@ -293,7 +318,7 @@ fn port_is_a_guess_that_needs_proof() {
         return;
     };
     probe.env("PORT", address.port().to_string()).arg("/own");
-    let reason = "another service responded with 200, without Lifesign-Instance: probe the whole \
+    let reason = "a server responded with 200, without Lifesign-Instance: probe the whole \
                   URL if it is a route of its own";
     let expected =
         format!("unhealthy: not \"worker\": {reason} (GET http://{address}/own) {GUESS}");

@@ -6,7 +6,7 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     os::unix::fs::{MetadataExt, chown},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
@@ -44,6 +44,9 @@ fn the_probe_finds_a_port_chosen_by_the_system() {
         assert_unhealthy(&outcome, "404: no such path");
         // The probe also recognizes the service by a route that is not the crate's.
         let outcome = service.healthcheck(&["/"]);
+        assert!(is_healthy(&outcome, "200"), "{outcome:?}");
+        let agent = ["/", "--header=User-Agent: monitor/1"];
+        let outcome = service.healthcheck(&agent);
         assert!(is_healthy(&outcome, "200"), "{outcome:?}");
     }
 }
@@ -103,7 +106,7 @@ fn a_service_of_another_name_is_found_by_its_executable() {
     assert_unhealthy(
         &outcome,
         &format!(
-            "\"worker\" advertises no address in this container, only \"library\" does: {NOT_RUNNING}"
+            "\"worker\" advertises no address in this container (only \"library\" does): {NOT_RUNNING}"
         ),
     );
 }
@@ -336,6 +339,27 @@ fn forged_advertisements_would_be_believed_without_their_flaw() {
     assert_unhealthy(&outcome, "no response within 100ms");
     assert!(!impostor.was_left_alone());
     drop(forgery);
+}
+
+/// The loader is the executable of all programs that are started with it, as an emulator is.
+#[test]
+fn programs_of_one_loader_are_distinguished() {
+    let loader = "/lib64/ld-linux-x86-64.so.2";
+    if !Path::new(loader).exists() {
+        return skipped("there is no such loader here");
+    }
+    let container = Container::new();
+    let mut command = container.command(&[loader], example("worker"));
+    let worker = container.start("worker", command.env("HEALTH_ADDRESS", "127.0.0.1:0"));
+    let probe = |name| {
+        run(container
+            .command(&[loader], example(name))
+            .arg("healthcheck"))
+    };
+
+    assert_unhealthy(&probe("service"), ONLY_THE_WORKER);
+    assert_healthy(&probe("worker"), "pass");
+    drop(worker);
 }
 
 /// An advertised address can be another service's, for example in another network namespace.
@@ -704,8 +728,8 @@ fn probe_is_one_process_and_one_thread() {
 /// The reason that the probe prints if there is no advertisement.
 const NOT_RUNNING: &str = "it has not started yet, has ended, cannot write to /dev/shm, or calls neither `serve` nor `advertise`";
 
-const ONLY_THE_WORKER: &str = "\"service\" advertises no address in this container, only \"worker\" \
-     does: it has not started yet, has ended, cannot write to /dev/shm, or calls neither `serve` nor `advertise`";
+const ONLY_THE_WORKER: &str = "\"service\" advertises no address in this container (only \"worker\" \
+     does): it has not started yet, has ended, cannot write to /dev/shm, or calls neither `serve` nor `advertise`";
 
 /// Returns the number of the instance in the responses of a service.
 fn instance(service: &Running<'_>) -> String {

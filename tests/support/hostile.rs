@@ -353,9 +353,14 @@ pub fn address_of(socket: &Socket) -> SocketAddr {
 /// A listener whose backlog is full, and the connections that fill it.
 pub fn full_backlog() -> (Socket, Vec<TcpStream>) {
     let listener = closed();
-    listener.listen(0).expect("a bound socket can listen");
-    let address = address_of(&listener);
-    let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok();
-    let queue = iter::from_fn(connect).collect();
+    let queue = fill_backlog(&listener);
     (listener, queue)
+}
+
+/// Listens on a socket, and returns the connections that fill its backlog.
+pub fn fill_backlog(socket: &Socket) -> Vec<TcpStream> {
+    socket.listen(0).expect("a bound socket can listen");
+    let address = address_of(socket);
+    let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok();
+    iter::from_fn(connect).collect()
 }

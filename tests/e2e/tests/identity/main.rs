@@ -147,6 +147,10 @@ fn every_situation_has_the_expected_verdict() {
     });
 
     let mut results = results.into_inner().expect("no panic");
+    assert!(
+        !results.is_empty(),
+        "no situation has {filter:?} in its name"
+    );
     results.sort();
     let mut wrong = Vec::new();
     println!("| situation | exit code | line |\n|---|---|---|");

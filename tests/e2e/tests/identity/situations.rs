@@ -29,7 +29,7 @@ const NOT_UP: Verdict = (
 /// The probed service is not advertised, but another service of the container is.
 const ONLY_VPN: Verdict = (
     1,
-    "unhealthy: \"api\" advertises no address in this container, only \"vpn\" does: it has not \
+    "unhealthy: \"api\" advertises no address in this container (only \"vpn\" does): it has not \
      started yet, has ended, cannot write to /dev/shm, or calls neither `serve` nor `advertise`",
 );
 
@@ -51,7 +51,7 @@ const COPY: Verdict = (
 /// A server that does not use lifesign responds.
 const FOREIGN: Verdict = (
     1,
-    "unhealthy: not \"api\": another service responded with 200, without Lifesign-Instance: probe the \
+    "unhealthy: not \"api\": a server responded with 200, without Lifesign-Instance: probe the \
      whole URL if it is a route of its own",
 );
 
@@ -702,19 +702,27 @@ END
     },
     // The service cannot write its advertisement.
     Situation {
-        name: "/dev/shm is full, PORT is vpn's",
+        name: "/dev/shm is full, PORT is vpn's, then its own",
         script: "run @a --network=none -- vpn; up @a
             run @b --network=container:@a --shm-size=4k --env=ADDRESS=0.0.0.0:8081 --env=PORT=8080 -- \
                 sh -c 'dd if=/dev/zero of=/dev/shm/x bs=4k count=1; exec api'; up @b
-            probe @b api healthcheck",
-        expected: &[NOT_UP],
+            probe @b api healthcheck
+            probe --env=PORT=8081 @b api healthcheck",
+        expected: &[
+            (1, guessed!("unhealthy: not \"api\": \"vpn\" responded with 200", " from PORT", "/dev/shm is full")),
+            (0, guessed!("healthy: pass", " from PORT", "/dev/shm is full")),
+        ],
     },
     Situation {
-        name: "/dev/shm belongs to root, PORT is vpn's",
+        name: "/dev/shm belongs to root, PORT is vpn's, then its own",
         script: "run @a --network=none -- vpn; up @a
             run @b --network=container:@a --user=12345 --tmpfs=/dev/shm:mode=755 \
                 --env=ADDRESS=0.0.0.0:8081 --env=PORT=8080 -- api; up @b
-            probe @b api healthcheck",
-        expected: &[NOT_UP],
+            probe @b api healthcheck
+            probe --env=PORT=8081 @b api healthcheck",
+        expected: &[
+            (1, guessed!("unhealthy: not \"api\": \"vpn\" responded with 200", " from PORT", "/dev/shm is not writable")),
+            (0, guessed!("healthy: pass", " from PORT", "/dev/shm is not writable")),
+        ],
     },
 ];
