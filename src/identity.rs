@@ -4,7 +4,7 @@
 //! is free for anybody after a crash. A name would not tell two copies of one image apart, and is
 //! nothing for strangers to know if the service hides its details. So every response of the routes
 //! carries a hash of which executable answers, in which container. The probe is the same executable
-//! in the same container, so it knows the number. To everybody else it says nothing.
+//! in the same container, so it knows the number. It names nothing.
 
 use std::{
     env, fs,

@@ -62,7 +62,8 @@ const UNHEALTHY: u8 = 1;
 ///    on other systems than Linux.
 ///
 /// At an address from 3 and 4 the response must carry the header of the service's own routes, because
-/// another service may have the port. An empty variable counts as unset. `app healthcheck --help` lists the flags.
+/// another service may have the port. An empty variable counts as unset. `app healthcheck --help`
+/// lists the flags.
 #[derive(Debug)]
 pub struct Cli {
     build: BuildInfo,
@@ -161,7 +162,8 @@ Probes the running service. Exit code 0: healthy, 1: everything else.
 Usage: {program} healthcheck [URL|PATH] [OPTIONS]
 
   URL    [http://]ADDRESS:PORT[/PATH], https://… or unix:/SOCKET[:/PATH]
-         (default: LIFESIGN_URL, the advertised address, PORT, 127.0.0.1:{DEFAULT_PORT})
+         (default: LIFESIGN_URL or the advertised address; PORT or {DEFAULT_PORT} on 127.0.0.1
+          where services cannot advertise theirs)
   PATH   path of the service (default: its health route)
 
   --ready            probe readiness: may it get traffic?

@@ -325,7 +325,8 @@ Probes the running service. Exit code 0: healthy, 1: everything else.
 Usage: {} healthcheck [URL|PATH] [OPTIONS]
 
   URL    [http://]ADDRESS:PORT[/PATH], https://… or unix:/SOCKET[:/PATH]
-         (default: LIFESIGN_URL, the advertised address, PORT, 127.0.0.1:8080)
+         (default: LIFESIGN_URL or the advertised address; PORT or 8080 on 127.0.0.1
+          where services cannot advertise theirs)
   PATH   path of the service (default: its health route)
 
   --ready            probe readiness: may it get traffic?
