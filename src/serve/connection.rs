@@ -38,12 +38,14 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// buffers.
 const LAST_READ: Duration = Duration::from_millis(10);
 
-/// How long an HTTP/2 connection without a request in flight stays open at the end of the drain
-/// delay. A part of its last response can still be in hyper's buffers.
-const HTTP2_FLUSH: Duration = Duration::from_millis(500);
+/// After the drain delay, how long an HTTP/2 connection without a request in flight stays open
+/// while nothing is written. A part of its last response can still be in hyper's buffers, until the
+/// client's flow control allows it to be sent.
+const HTTP2_FLUSH: Duration = Duration::from_secs(1);
 
 /// Serves one connection until it ends, or until the drain delay is over and no response is due.
-pub(super) async fn serve<I, F>(io: I, shutdown: &Shutdown, respond: impl Fn(Request) -> F)
+/// Returns `false` if the connection was cut, and its client may not have received a whole response.
+pub(super) async fn serve<I, F>(io: I, shutdown: &Shutdown, respond: impl Fn(Request) -> F) -> bool
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     F: Future<Output = Response> + Send + 'static,
@@ -85,7 +87,7 @@ where
     loop {
         select! {
             biased;
-            _ = connection.as_mut() => return,
+            _ = connection.as_mut() => return true,
             () = goaway.as_mut(), if !sent_goaway => {
                 sent_goaway = true;
                 connection.as_mut().graceful_shutdown();
@@ -95,31 +97,36 @@ where
                 let now = Instant::now();
                 let began = progress.head_began().unwrap_or(now);
                 if now - began >= HEAD_TIMEOUT {
-                    return;
+                    return true;
                 }
                 head_timeout.as_mut().reset(began + HEAD_TIMEOUT);
             }
         }
     }
     if timeout(LAST_READ, connection.as_mut()).await.is_ok() {
-        return;
+        return true;
     }
     connection.as_mut().graceful_shutdown();
     let mut flush = pin!(sleep(HTTP2_FLUSH));
     poll_fn(|context| {
         if connection.as_mut().poll(context).is_ready() {
-            return Poll::Ready(());
+            return Poll::Ready(true);
         }
-        if progress.is_busy() {
+        let is_busy = progress.is_busy();
+        if !is_busy && !progress.http2.load(Ordering::Relaxed) {
+            return Poll::Ready(true);
+        }
+        if progress.has_written.swap(false, Ordering::Relaxed) || is_busy {
             flush.as_mut().reset(Instant::now() + HTTP2_FLUSH);
+        }
+        if is_busy {
             return Poll::Pending;
         }
-        match progress.http2.load(Ordering::Relaxed) {
-            true => flush.as_mut().poll(context),
-            false => Poll::Ready(()),
-        }
+        ready!(flush.as_mut().poll(context));
+        // A client that had a request and has read its response would have acknowledged the GOAWAY.
+        Poll::Ready(!sent_goaway)
     })
-    .await;
+    .await
 }
 
 /// HTTP/2 settings, for a build without HTTP/2. If axum's feature `http2` is enabled, the builder has
@@ -153,6 +160,7 @@ struct Progress {
     in_flight: AtomicUsize,
     /// Whether the last write is pending, because the client has not read enough.
     writing: AtomicBool,
+    has_written: AtomicBool,
     http2: AtomicBool,
     http2_request: Notify,
     has_read: AtomicBool,
@@ -165,6 +173,7 @@ impl Progress {
         Self {
             in_flight: AtomicUsize::new(0),
             writing: AtomicBool::new(false),
+            has_written: AtomicBool::new(false),
             http2: AtomicBool::new(false),
             http2_request: Notify::new(),
             has_read: AtomicBool::new(false),
@@ -224,7 +233,14 @@ struct Watched<I> {
 }
 
 impl<I> Watched<I> {
-    fn wrote<T>(&self, result: Poll<T>) -> Poll<T> {
+    fn wrote(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if matches!(result, Poll::Ready(Ok(1..))) {
+            self.progress.has_written.store(true, Ordering::Relaxed);
+        }
+        self.flushed(result)
+    }
+
+    fn flushed<T>(&self, result: Poll<T>) -> Poll<T> {
         let writing = result.is_pending();
         self.progress.writing.store(writing, Ordering::Relaxed);
         result
@@ -269,7 +285,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.io).poll_flush(context);
-        self.wrote(result)
+        self.flushed(result)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -7,7 +7,10 @@ use std::{
     io,
     net::SocketAddr,
     pin::pin,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -139,6 +142,7 @@ impl Health {
             health: self.clone(),
             shutdown: self.handle_signals()?,
             app: OnceLock::new(),
+            cut: AtomicUsize::new(0),
         });
         self.advertise_listener(&listener);
         let mut connections = JoinSet::new();
@@ -172,9 +176,9 @@ impl Health {
             () = server.shutdown.timed_out() => {}
         }
         while connections.try_join_next().is_some() {}
-        if !connections.is_empty() {
-            let connections = connections.len();
-            warn!(connections, "connections cut at the shutdown timeout");
+        let connections = connections.len() + server.cut.load(Ordering::Relaxed);
+        if connections > 0 {
+            warn!(connections, "connections cut");
         }
         match server.shutdown.broken() {
             None => Ok(()),
@@ -220,6 +224,8 @@ struct Server {
     shutdown: Shutdown,
     /// Empty until the start-up work is done.
     app: OnceLock<TowerToHyperService<Router>>,
+    /// Number of connections that were cut before the shutdown timeout.
+    cut: AtomicUsize,
 }
 
 impl Server {
@@ -256,7 +262,9 @@ impl Server {
             let server = Arc::clone(&self);
             async move { server.respond(request).await }
         };
-        connection::serve(io, &self.shutdown, respond).await;
+        if !connection::serve(io, &self.shutdown, respond).await {
+            self.cut.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     async fn respond(&self, request: Request) -> Response {

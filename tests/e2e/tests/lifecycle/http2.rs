@@ -12,6 +12,7 @@ pub(crate) const HEADERS: u8 = 1;
 pub(crate) const SETTINGS: u8 = 4;
 pub(crate) const PING: u8 = 6;
 pub(crate) const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 
 pub(crate) const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
@@ -53,6 +54,15 @@ impl Http2 {
         block.extend(b"test");
         self.send(HEADERS, END_STREAM | END_HEADERS, stream, &block)
             .expect("a request");
+    }
+
+    /// Allows the server to send this many bytes more, on the connection and on a stream.
+    pub(crate) fn allow(&mut self, stream: u32, bytes: usize) {
+        let bytes = (bytes as u32).to_be_bytes();
+        for stream in [0, stream] {
+            // The server may have closed the connection after the last byte.
+            let _ = self.send(WINDOW_UPDATE, 0, stream, &bytes);
+        }
     }
 
     /// Opens a WebSocket on a new stream, as RFC 8441 defines it.
