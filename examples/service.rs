@@ -62,7 +62,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     let served = runtime.block_on(serve());
     // A thread can be blocked on a file of a network file system that does not respond, so the
     // runtime does not wait for its threads.
-    runtime.shutdown_timeout(Duration::from_millis(500));
+    runtime.shutdown_timeout(Duration::from_millis(200));
     served
 }
 

@@ -27,8 +27,8 @@ use crate::{
 /// | the end of the [shutdown timeout](crate::HealthBuilder::shutdown_timeout) | what still runs is cut | [`bound`](Self::bound) |
 ///
 /// The second signal ends the drain delay. Any signal after the drain delay ends the process at once,
-/// with exit code 128 plus the signal's number. There is no delay before the service is
-/// [ready](Health::set_ready), and none after Ctrl-C if stderr is a terminal.
+/// with exit code 128 plus the signal's number. There is no delay before
+/// [`set_ready`](Health::set_ready), and none after Ctrl-C if stderr is a terminal.
 ///
 /// [`Health::serve`] does all of this. The handle is for what else runs: workers, servers of other
 /// frameworks, start-up work. Clones share one shutdown.
@@ -44,8 +44,10 @@ impl Health {
     /// the same shutdown. The task runs until the runtime ends; if the runtime ends first, the
     /// shutdown is over.
     ///
-    /// A runtime that is dropped waits for its blocking threads, such as a DNS lookup. If `main` has
-    /// not returned half a second after the shutdown timeout, the process ends with exit code 1.
+    /// After a signal, the process ends with exit code 1 if `main` has not returned half a second
+    /// after the shutdown timeout. A runtime that is dropped waits for its blocking threads, such as
+    /// a DNS lookup. A `main` that calls tokio's `Runtime::shutdown_timeout` passes less than half a
+    /// second.
     ///
     /// ```no_run
     /// # use axum::Router;

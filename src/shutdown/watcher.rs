@@ -20,19 +20,21 @@ use crate::{Health, health::State};
 /// send the same signal to the process and to its group, and a terminal repeats a key that is held.
 const REPEATED_SIGNAL: Duration = Duration::from_millis(100);
 
-/// How long `main` may take after the shutdown timeout. It has to drop the runtime in this time.
+/// How long after the shutdown timeout `main` must have returned. It drops the runtime in this time.
 const EXIT_MARGIN: Duration = Duration::from_millis(500);
 
 /// How long after Ctrl-C in a terminal the user is told what the service waits for.
 const HINT_AFTER: Duration = Duration::from_millis(300);
 
 /// Takes the service through its shutdown.
-pub(super) async fn watch(health: Health, mut signals: Signals) {
-    let watcher = Watcher(health);
-    let health = &watcher.0;
+pub(super) async fn watch(health: Health, signals: Signals) {
+    let mut watcher = Watcher {
+        health: health.clone(),
+        signals,
+    };
     let started = Shutdown(health.clone()).started();
     select! {
-        signal = signals.first() => if health.drain(Some(signal.name)) {
+        signal = watcher.signals.first() => if health.drain(Some(signal.name)) {
             info!(signal = signal.name, "draining");
         },
         () = started => {}
@@ -50,7 +52,7 @@ pub(super) async fn watch(health: Health, mut signals: Signals) {
     info!(?delay, "the port stays open for the drain delay");
     select! {
         () = sleep(delay) => {}
-        signal = signals.another() => {
+        signal = watcher.signals.another() => {
             info!(signal = signal.name, "second signal: drain delay cut short");
         }
     }
@@ -67,44 +69,60 @@ pub(super) async fn watch(health: Health, mut signals: Signals) {
         }
         pending::<()>().await;
     };
+    let end = async {
+        let signals = &mut watcher.signals;
+        if !signals.counted {
+            let signal = signals.first().await;
+            info!(signal = signal.name, "already draining");
+        }
+        let timeout = health.inner.settings.shutdown_timeout;
+        select! {
+            signal = signals.another() => {
+                warn!(signal = signal.name, "ended by another signal");
+                exit(128 + signal.number)
+            }
+            () = sleep(timeout.saturating_add(EXIT_MARGIN)) => exit_for_main(),
+        }
+    };
     select! {
         () = hint => {}
-        signal = signals.another() => {
-            warn!(signal = signal.name, "ended by another signal");
-            exit(128 + signal.number);
-        }
+        () = end => {}
     }
 }
 
 /// Dropping it ends the shutdown: if the runtime drops the task, no more signals are received.
-struct Watcher(Health);
+struct Watcher {
+    health: Health,
+    signals: Signals,
+}
 
 impl Watcher {
     fn end_delay(&self) {
-        self.0.inner.life.send_if_modified(|life| {
+        self.health.inner.life.send_if_modified(|life| {
             let ends = life.delay_over.is_none();
             life.delay_over.get_or_insert_with(Instant::now);
             ends
         });
     }
 
-    /// Ends the process if `main` does not return in time. A runtime that is dropped waits without
-    /// limit for its blocking threads, such as a DNS lookup or a read from a dead network drive.
+    /// Ends the process after a signal if `main` does not return in time. A runtime that is dropped
+    /// waits without limit for its blocking threads, such as a DNS lookup or a read from a dead
+    /// network drive.
     fn bound_exit(&self) {
-        let life = self.0.inner.life.borrow();
-        let (Some(_), Some(delay_over)) = (life.signal(), life.delay_over) else {
+        let life = self.health.inner.life.borrow();
+        let (true, Some(delay_over)) = (self.signals.counted, life.delay_over) else {
             return;
         };
         let timeout = match life.reached {
             State::Starting => Duration::ZERO,
-            _ => self.0.inner.settings.shutdown_timeout,
+            _ => self.health.inner.settings.shutdown_timeout,
         };
-        let left = timeout.saturating_sub(delay_over.elapsed()) + EXIT_MARGIN;
+        let left = timeout.saturating_sub(delay_over.elapsed());
+        let left = left.saturating_add(EXIT_MARGIN);
         drop(life);
         let wait = move || {
             thread::sleep(left);
-            warn!("ended, because `main` has not returned");
-            exit(1);
+            exit_for_main();
         };
         if let Err(error) = thread::Builder::new().spawn(wait) {
             warn!(%error, "the end of `main` is not bounded");
@@ -114,10 +132,15 @@ impl Watcher {
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        self.0.drain(None);
+        self.health.drain(None);
         self.end_delay();
         self.bound_exit();
     }
+}
+
+fn exit_for_main() {
+    warn!("ended, because `main` has not returned");
+    exit(1);
 }
 
 #[expect(clippy::exit, reason = "`main` may never return")]

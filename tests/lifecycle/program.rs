@@ -64,6 +64,8 @@ fn main() -> Outcome {
             "serve_broken" => serve_broken().await,
             "pieces" => pieces().await,
             "drains_itself" => drains_itself().await,
+            "serve_and_linger" => serve_and_linger().await,
+            "drain_and_linger" => drain_and_linger().await,
             "unpolled" => unpolled().await,
             "before_ready" => before_ready().await,
             "startup" => startup().await,
@@ -146,6 +148,23 @@ async fn drains_itself() -> Outcome {
         .with_graceful_shutdown(shutdown.delay_over());
     shutdown.bound(server).await.transpose()?;
     Ok(shutdown.exit_code())
+}
+
+/// Does not return after `Health::serve` has ended.
+async fn serve_and_linger() -> Outcome {
+    serve().await?;
+    pending().await
+}
+
+/// Begins the drain itself. Prints a line when the drain delay is over, and does not return.
+async fn drain_and_linger() -> Outcome {
+    let health = health()?;
+    let shutdown = health.handle_signals()?;
+    health.set_ready();
+    health.begin_drain();
+    shutdown.delay_over().await;
+    println!("the delay is over");
+    pending().await
 }
 
 /// Installs the signal handlers, and ignores the handle that they return.
@@ -313,6 +332,7 @@ fn app() -> Router {
         .route("/sleep/{milliseconds}", get(slow))
         .route("/upload", post(async |body: Bytes| body.len().to_string()))
         .route("/large", get(async || vec![b'x'; 64 << 20]))
+        .route("/medium", get(async || vec![b'x'; 6 * 65_535]))
         .route("/events", get(events))
         .route("/upgrade", get(upgrade))
 }

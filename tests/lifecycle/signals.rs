@@ -20,6 +20,37 @@ fn state_changes_though_nobody_polls() {
 }
 
 #[test]
+fn main_that_does_not_return_is_ended() {
+    const TIMES: [(&str, &str); 2] = [("DRAIN_DELAY", "200"), ("SHUTDOWN_TIMEOUT", "300")];
+    for mode in ["unpolled", "serve_and_linger", "drain_and_linger"] {
+        let program = Program::start(mode, &TIMES);
+        let delay = if mode == "drain_and_linger" {
+            program.line();
+            0
+        } else {
+            let address = program.address();
+            eventually("it is ready", || {
+                let response = get(address, "/health").ok()?;
+                response.starts_with("HTTP/1.1 200").then_some(())
+            });
+            200
+        };
+
+        program.signal("TERM");
+        let end = program.end();
+
+        assert_eq!(end.code, Some(1), "{mode}: {}", end.log);
+        let message = "ended, because `main` has not returned";
+        assert!(end.log.contains(message), "{mode}: {}", end.log);
+        let bound = Duration::from_millis(delay + 300 + 500);
+        assert!(
+            (bound..bound + AT_ONCE).contains(&end.took),
+            "{mode}: {end:?}"
+        );
+    }
+}
+
+#[test]
 fn startup_is_abandoned_at_once() {
     for (mode, signal, name) in [
         ("startup", "TERM", "SIGTERM"),
