@@ -23,6 +23,10 @@ use super::lock;
 /// early or was cancelled. A late heartbeat recovers with the next beat. A dropped one does not
 /// recover.
 ///
+/// `Health::serve` does not wait for a worker that is spawned beside it. To finish the job at hand
+/// during the shutdown, run both in `tokio::join!`, the worker in
+/// [`Shutdown::bound`](crate::Shutdown::bound).
+///
 /// Not `Clone`, because the beats of one holder would hide that another has stopped.
 ///
 /// ```

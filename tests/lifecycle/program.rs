@@ -72,6 +72,7 @@ fn main() -> Outcome {
             "blocked" => blocked().await,
             "panicking_worker" => panicking_worker().await,
             "worker" => worker().await,
+            "serve_with_worker" => serve_with_worker().await,
             "broken" => broken().await,
             "panics" => panics().await,
             _ => Err(format!("{mode:?}: no such program").into()),
@@ -225,6 +226,20 @@ async fn worker() -> Outcome {
         }
         None => Ok(ExitCode::FAILURE),
     }
+}
+
+/// Takes one job of `JOB` milliseconds beside `Health::serve`.
+async fn serve_with_worker() -> Outcome {
+    let health = health()?;
+    let shutdown = health.handle_signals()?;
+    let listener = listener(&health).await?;
+    let jobs = sleep(milliseconds("JOB", 10));
+    let (served, jobs) = tokio::join!(health.serve(listener, app()), shutdown.bound(jobs));
+    served?;
+    Ok(match jobs {
+        Some(()) => shutdown.exit_code(),
+        None => ExitCode::FAILURE,
+    })
 }
 
 /// Starts with a blocking task. The runtime cannot shut down before the task ends.

@@ -228,6 +228,25 @@ fn worker_whose_job_is_cut_fails() {
 }
 
 #[test]
+fn worker_beside_serve_has_until_the_timeout() {
+    for (job, code) in [(1500, 0), (600_000, 1)] {
+        let job = job.to_string();
+        let environment = [
+            ("DRAIN_DELAY", "100"),
+            ("SHUTDOWN_TIMEOUT", "2000"),
+            ("JOB", &*job),
+        ];
+        let (program, _) = Program::listening("serve_with_worker", &environment);
+
+        program.signal("TERM");
+        let end = program.end();
+
+        assert_eq!(end.code, Some(code), "{job}: {}", end.log);
+        assert_eq!(end.log.contains("cut at the shutdown timeout"), code == 1);
+    }
+}
+
+#[test]
 fn broken_service_drains_and_fails() {
     for mode in ["broken", "serve_broken"] {
         let (program, address) = Program::listening(mode, &[("DRAIN_DELAY", "300")]);
