@@ -32,7 +32,7 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::connection;
+use super::{connection, without_slash};
 use crate::{Endpoint, Health, Shutdown, health::lock, identity};
 
 /// Maximum number of connections that are accepted at the end of the drain delay, because the
@@ -86,7 +86,8 @@ impl Health {
     ///
     /// # Panics
     ///
-    /// The router has a route at one of the three paths, such as `/health`, for `GET` or for any method.
+    /// The router has a route at one of the three paths, such as `/health` or `/health/`, for `GET` or
+    /// for any method. At these paths, requests of other methods get status code 405.
     /// Like [`Router::merge`], which panics for two routes of the same path.
     pub async fn serve<L>(&self, listener: L, app: Router) -> io::Result<()>
     where
@@ -189,9 +190,12 @@ impl Health {
     /// Panics, as `Router::merge` does, if the router has a route where `serve` responds itself.
     fn assert_unrouted(&self, app: &Router) {
         for route in &self.inner.settings.routes {
-            // The fallback conflicts with a route for any method.
-            let ours = get(async || {}).fallback(async || {});
-            let _ = app.clone().route(&route.outer_path, ours);
+            let with_slash = format!("{}/", without_slash(&route.outer_path));
+            for path in [&*route.outer_path, &with_slash] {
+                // The fallback conflicts with a route for any method.
+                let ours = get(async || {}).fallback(async || {});
+                let _ = app.clone().route(path, ours);
+            }
         }
     }
 

@@ -248,6 +248,7 @@ async fn routes_are_where_the_probe_looks() -> Result {
 async fn router_with_a_health_route_is_refused() -> Result {
     for (path, route) in [
         ("/health", get(async || "ok")),
+        ("/health/", get(async || "ok")),
         ("/health/live", get(async || "ok")),
         ("/health/ready", any(async || "ok")),
     ] {
