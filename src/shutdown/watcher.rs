@@ -62,7 +62,7 @@ pub(super) async fn watch(health: Health, signals: Signals) {
         sleep(HINT_AFTER).await;
         if is_interactive {
             let timeout = health.inner.settings.shutdown_timeout;
-            let hint = "for requests in flight; press Ctrl-C again to end at once";
+            let hint = "for work in flight; press Ctrl-C again to end at once";
             // This is not logged, because it is for the person at the keyboard. A closed stderr is
             // not an error.
             let _ = writeln!(io::stderr(), "waiting up to {timeout:?} {hint}");

@@ -327,7 +327,7 @@ fn ctrl_c_says_what_it_waits_for_and_a_second_one_ends_it() {
 
     assert_eq!(
         hint.trim_end(),
-        "waiting up to 4s for requests in flight; press Ctrl-C again to end at once"
+        "waiting up to 4s for work in flight; press Ctrl-C again to end at once"
     );
     assert_eq!(end.code, Some(130), "{end:?}");
     assert!(end.took < AT_ONCE, "{end:?}");
