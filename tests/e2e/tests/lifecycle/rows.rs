@@ -300,7 +300,11 @@ fn http2_download_that_stops_is_counted_as_cut() {
     let end = program.end();
 
     assert_eq!(end.code, Some(0), "{}", end.log);
-    assert!(end.log.contains("connections cut connections=1"), "{}", end.log);
+    assert!(
+        end.log.contains("connections cut connections=1"),
+        "{}",
+        end.log
+    );
     assert!(end.took < Duration::from_secs(3), "{end:?}");
 }
 
