@@ -33,11 +33,11 @@ pub(super) fn send(
 ) -> Result<Healthy, ProbeError> {
     let send = || {
         let Some(second) = second else {
-            return send_to(request, first, deadline, deadline);
+            return send_to(request, first, None, deadline);
         };
-        match send_to(request, first, deadline.half(), deadline) {
+        match send_to(request, first, Some(deadline.half().timeout), deadline) {
             Err(error) if error.is_connect() => {
-                send_to(request, second, deadline, deadline).map_err(|_| error)
+                send_to(request, second, None, deadline).map_err(|_| error)
             }
             result => result,
         }
@@ -60,7 +60,7 @@ pub(super) fn send(
 fn send_to(
     request: &Request,
     address: SocketAddr,
-    to_connect: Deadline,
+    to_connect: Option<Duration>,
     deadline: Deadline,
 ) -> Result<Healthy, ProbeError> {
     let send = || {
@@ -75,13 +75,13 @@ fn send_to(
         let response = runtime.block_on(async {
             let timeout = deadline.timeout;
             let remaining = deadline.remaining().map_err(Kind::Receive)?;
-            tokio::time::timeout(remaining, exchange(request, address, to_connect.timeout))
+            tokio::time::timeout(remaining, exchange(request, address, to_connect))
                 .await
                 .map_err(|_| Kind::Timeout {
                     timeout,
                     received: 0,
                 })?
-                .map_err(|error| classify(&error, address, to_connect.timeout))
+                .map_err(|error| classify(&error, address, to_connect))
         });
         // Dropping the runtime does not block, because only name resolution can delay its shutdown.
         drop(runtime);
@@ -113,16 +113,20 @@ fn is_local(address: SocketAddr) -> bool {
 async fn exchange(
     request: &Request,
     address: SocketAddr,
-    to_connect: Duration,
+    to_connect: Option<Duration>,
 ) -> reqwest::Result<Response> {
-    let client = Client::builder()
+    let mut client = Client::builder()
         .tls_danger_accept_invalid_certs(true)
         .no_proxy()
         .redirect(redirect::Policy::none())
-        .http1_only()
-        .connect_timeout(to_connect)
-        .build()?;
-    let mut builder = client.get(format!("https://{address}{}", request.path));
+        .http1_only();
+    // It includes the TLS handshake, so it is only set if there is a second address.
+    if let Some(timeout) = to_connect {
+        client = client.connect_timeout(timeout);
+    }
+    let mut builder = client
+        .build()?
+        .get(format!("https://{address}{}", request.path));
     for (name, value) in request.all_headers(&request.endpoint.authority()) {
         builder = builder.header(name, value);
     }
@@ -149,9 +153,12 @@ async fn exchange(
 }
 
 /// Returns the innermost cause. reqwest's own text is only the URL.
-fn classify(error: &reqwest::Error, address: SocketAddr, to_connect: Duration) -> Kind {
-    if error.is_connect() && error.is_timeout() {
-        return Kind::ConnectTimeout(address.to_string(), to_connect);
+fn classify(error: &reqwest::Error, address: SocketAddr, to_connect: Option<Duration>) -> Kind {
+    if let Some(timeout) = to_connect
+        && error.is_connect()
+        && error.is_timeout()
+    {
+        return Kind::ConnectTimeout(address.to_string(), timeout);
     }
     let mut cause: &dyn Error = error;
     while let Some(source) = cause.source() {
