@@ -2,7 +2,6 @@
 
 use std::{
     io::{Read, Write},
-    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -168,7 +167,7 @@ fn signals_of_a_held_key_are_one() {
     let is_one = || {
         let (program, _) = Program::listening("pieces", &[("DRAIN_DELAY", "1000")]);
         let first = Instant::now();
-        let mut sh = Command::new("sh");
+        let mut sh = std::process::Command::new("sh");
         let sent = sh.args(["-c", held, &program.id().to_string()]).status();
         assert!(sent.expect("sh runs").success());
         program.end().code == Some(0) && first.elapsed() >= DELAY
