@@ -1,10 +1,10 @@
 //! The number by which a probe recognizes the responses of its own service.
 //!
-//! Other services can answer at the same address: containers share a network namespace, and a port
-//! is free for anybody after a crash. A name would not tell two copies of one image apart, and is
-//! nothing for strangers to know if the service hides its details. So every response of the routes
-//! carries a hash of which executable answers, in which container. The probe is the same executable
-//! in the same container, so it knows the number. It names nothing.
+//! Other services can respond at the same address, because containers can share a network
+//! namespace, and any process can bind the port after a crash. A name would not distinguish two
+//! containers of one image, and `status_only` must not reveal it. So every report has a header with
+//! a hash of the executable and the container. The probe runs the same executable in the same
+//! container, so it computes the same number.
 
 use std::{
     env, fs,
@@ -49,8 +49,8 @@ fn compute() -> io::Result<u64> {
         env::current_exe()?
     };
     let metadata = fs::metadata(executable)?;
-    // An emulator is the executable of every program that it runs, and so is a dynamic loader that is
-    // started by its path. Two programs differ in the distance between their code and their data.
+    // Under an emulator, or a dynamic loader that is started by its path, this file is the same for
+    // every program. The distance between code and data distinguishes the programs.
     let code = own as fn() -> io::Result<&'static str> as usize;
     let data = &raw const OWN as usize;
     code.wrapping_sub(data).hash(&mut hasher);
@@ -64,8 +64,8 @@ fn compute() -> io::Result<u64> {
     Ok(hasher.finish())
 }
 
-/// Returns the number of the mount namespace, which every container has for itself. `readlink` shows
-/// it as `mnt:[…]`.
+/// Returns the inode number of the mount namespace, which differs between containers. `readlink`
+/// shows it as `mnt:[…]`.
 #[cfg(unix)]
 pub(crate) fn namespace() -> io::Result<u64> {
     use std::os::unix::fs::MetadataExt;

@@ -17,15 +17,15 @@ use crate::{Endpoint, Health, endpoint::parse_path, health::lock, identity::is_n
 const FORMAT: &str = "lifesign 1";
 
 impl Health {
-    /// Advertises where the service listens to the `healthcheck` command of its container.
+    /// Advertises the service's address to the `healthcheck` command in the same container.
     ///
     /// Takes the address that the listener reports, or an [`Endpoint`] for HTTPS and Unix sockets.
     /// A second call replaces the first. On Linux the endpoint is written to a file in `/dev/shm`,
     /// which is named after the container's mount namespace and the service, and which is locked
     /// for as long as this process lives. The file contains addresses and paths, and the number by
-    /// which the probe recognizes the service's responses. If it cannot be written this logs a
-    /// warning, and on other systems it does nothing: there `healthcheck` uses `LIFESIGN_URL` or
-    /// `PORT`.
+    /// which the probe recognizes the service's responses. If the file cannot be written, this method
+    /// logs a warning. On systems other than Linux it writes no file. Without a file, `healthcheck`
+    /// uses `LIFESIGN_URL` or `PORT`.
     pub fn advertise(&self, endpoint: impl Into<Endpoint>) -> &Self {
         self.advertise_endpoint(&endpoint.into());
         self

@@ -139,9 +139,10 @@ fn is_old(metadata: &fs::Metadata) -> bool {
 
 /// Returns the advertisement of the running service of this name in this container.
 ///
-/// A service of another name counts if it runs the probe's own executable: its library and its
-/// binary can have called `build_info!` both. If there are several, PID 1 of this name is preferred
-/// if it runs the same executable as the probe's user, and then the greatest [`Rank`].
+/// A service with another name is found if it runs the probe's own executable, because its library
+/// and its binary can both have called `build_info!`. If there are several services, PID 1 is
+/// preferred if it has this name, runs as the probe's user and runs the probe's executable.
+/// Otherwise the service with the greatest [`Rank`] is returned.
 pub(crate) fn find(service: &str, probe: Probe) -> Result<Advertised, NotFound> {
     let no_proc = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => NotFound::Impossible("/proc does not tell the mount namespace"),
@@ -297,8 +298,8 @@ fn read(path: &Path, uid: u32, probe: Probe) -> io::Result<Option<Running>> {
         }))
 }
 
-/// Opens a file for reading, but no symbolic link, because other users can create one. Opening a
-/// named pipe does not block.
+/// Opens a file for reading. Follows no symbolic link, which another user could create, and does not
+/// block on a named pipe.
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)

@@ -118,7 +118,7 @@ impl<'a> Repository<'a> {
         }
     }
 
-    /// Watches files that change with a commit, a checkout, a tag, or a file that is added.
+    /// Watches the files that change with a commit, a checkout, a new tag or `git add`.
     fn watch(&self, directives: &mut Directives) {
         for file in ["HEAD", "logs/HEAD", "reftable/tables.list"] {
             directives.watch(&self.git_dir.join(file));

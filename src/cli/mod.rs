@@ -1,6 +1,7 @@
 //! The `healthcheck` and `version` commands, from arguments to exit code.
 //!
-//! No other module reads arguments or environment variables, or prints.
+//! At run time, no other module reads arguments or environment variables. Only `shutdown` prints
+//! something else, a hint after Ctrl-C.
 
 mod args;
 mod json;
@@ -51,8 +52,9 @@ const UNHEALTHY: u8 = 1;
 /// ```
 ///
 /// `healthcheck` sends one request and prints one line of at most 400 bytes: `healthy: …` to
-/// stdout, or `unhealthy: …` to stderr. With `--json` it prints an object instead. The exit code is 0 if the service is healthy, and 1 if it
-/// is not or if an argument is invalid. The address is the first of
+/// stdout, or `unhealthy: …` to stderr. With `--json` it prints an object instead. The exit code is
+/// 0 if the service is healthy, and 1 if it is not or if an argument is invalid. The address is the
+/// first of
 ///
 /// 1. the URL in the arguments,
 /// 2. the environment variable `LIFESIGN_URL`,
@@ -61,9 +63,9 @@ const UNHEALTHY: u8 = 1;
 ///    only made where services cannot advertise their address: without a writable `/dev/shm`, and
 ///    on other systems than Linux.
 ///
-/// At an address from 3 and 4 the response must carry the header of the service's own routes, because
-/// another service may have the port. An empty variable counts as unset. `app healthcheck --help`
-/// lists the flags.
+/// At an advertised or guessed address, the response must have the header of the service's own
+/// routes, because another service may listen there. An empty variable is unset.
+/// `app healthcheck --help` lists the flags.
 #[derive(Debug)]
 pub struct Cli {
     build: BuildInfo,

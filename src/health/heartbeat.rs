@@ -91,6 +91,7 @@ struct Beat {
     last: AtomicU64,
 }
 
+/// State of a heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pulse {
     Beating,
@@ -176,7 +177,7 @@ impl Heartbeats {
         lock(&self.0).iter().any(taken)
     }
 
-    /// Returns the pulse of each heartbeat, and those that have changed since the last call.
+    /// Returns the state of each heartbeat, and the states that have changed since the last call.
     pub(super) fn pulses(&self) -> (Pulses, Pulses) {
         let (mut pulses, mut changed) = (Vec::new(), Vec::new());
         for Registered { beat, logged } in lock(&self.0).iter_mut() {

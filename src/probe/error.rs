@@ -93,7 +93,7 @@ impl ProbeError {
         }
     }
 
-    /// Whether nothing listens at the address.
+    /// Whether the probe could not connect.
     #[cfg(feature = "https")]
     pub(super) const fn is_connect(&self) -> bool {
         matches!(self.kind, Kind::Connect(..) | Kind::ConnectTimeout(..))

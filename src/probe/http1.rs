@@ -70,7 +70,7 @@ pub(super) struct Response {
 
 /// Sends the request and reads until the head of a final response is complete.
 ///
-/// The write side stays open: hyper drops its response to a client that shuts its side down.
+/// The write side stays open, because hyper drops its response if the client shuts that side down.
 pub(super) fn exchange(connection: &mut Connection, request: &[u8]) -> Result<Response, Kind> {
     let timeout = connection.deadline.timeout;
     // A server may respond and close without reading the request. Its response counts, so a failure
@@ -125,8 +125,8 @@ pub(super) fn exchange(connection: &mut Connection, request: &[u8]) -> Result<Re
 /// Returns the status code and the length of the head at the start of `bytes`, or `None` if the
 /// head is incomplete.
 ///
-/// Lenient where servers are sloppy (bare LF, no reason phrase, folded lines), strict in the status
-/// line. A malformed line is an error as soon as it is seen: a server of another protocol may wait
+/// It is lenient where servers are sloppy (bare LF, no reason phrase, folded lines), and strict in the
+/// status line. A malformed line is an error as soon as it is seen: a server of another protocol may wait
 /// for the client to continue.
 fn parse_head(bytes: &[u8]) -> Result<Option<(u16, usize)>, Kind> {
     const VERSION: &[u8] = b"HTTP/1.";

@@ -1,7 +1,8 @@
 //! One request to the service, with one deadline and one verdict.
 //!
-//! An engine runs the probe every few seconds in every container, so it is one blocking socket and
-//! nothing else: no runtime, no name resolution, no proxy, no redirect, no retry.
+//! An engine runs the probe every few seconds in every container, so a plain HTTP probe is one
+//! blocking socket, without a runtime. No probe resolves names, uses a proxy, follows a redirect or
+//! retries.
 
 mod connect;
 mod error;

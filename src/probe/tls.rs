@@ -92,8 +92,8 @@ fn send_to(
 
 /// Whether `address` belongs to this machine.
 ///
-/// The source address of a packet to an own address is that address, except for the loopback
-/// range. Connecting a UDP socket selects it and sends nothing.
+/// The kernel sends a packet to one of the machine's own addresses from that same address, except
+/// in the loopback range. Connecting a UDP socket selects the source address and sends nothing.
 fn is_local(address: SocketAddr) -> bool {
     if address.ip().is_loopback() {
         return true;
@@ -120,7 +120,8 @@ async fn exchange(
         .no_proxy()
         .redirect(redirect::Policy::none())
         .http1_only();
-    // It includes the TLS handshake, so it is only set if there is a second address.
+    // reqwest's connect timeout includes the TLS handshake, which may take until the deadline. So it
+    // is only set if a second address must still be tried.
     if let Some(timeout) = to_connect {
         client = client.connect_timeout(timeout);
     }

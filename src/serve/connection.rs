@@ -34,17 +34,16 @@ use crate::{Shutdown, health::lock};
 /// also runs while a keep-alive connection is idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// At the end of the drain delay, how long a connection may read requests that are in the kernel's
-/// buffers.
+/// How long a connection may read requests from the kernel's buffers at the end of the drain delay.
 const LAST_READ: Duration = Duration::from_millis(10);
 
-/// After the drain delay, how long an HTTP/2 connection without a request in flight stays open
-/// while nothing is written. A part of its last response can still be in hyper's buffers, until the
-/// client's flow control allows it to be sent.
+/// How long an HTTP/2 connection without a request in flight stays open after the drain delay if
+/// nothing is written. Part of its last response can still be in hyper's buffers, until the client's
+/// flow control allows it to be sent.
 const HTTP2_FLUSH: Duration = Duration::from_secs(1);
 
 /// Serves one connection until it ends, or until the drain delay is over and no response is due.
-/// Returns `false` if the connection was cut, and its client may not have received a whole response.
+/// Returns `false` if it was cut before its client is known to have received the whole response.
 pub(super) async fn serve<I, F>(io: I, shutdown: &Shutdown, respond: impl Fn(Request) -> F) -> bool
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -123,7 +122,8 @@ where
             return Poll::Pending;
         }
         ready!(flush.as_mut().poll(context));
-        // A client that had a request and has read its response would have acknowledged the GOAWAY.
+        // A client that has read its last response would have acknowledged the PING that h2 sends
+        // after GOAWAY, and hyper would have closed the connection.
         Poll::Ready(!sent_goaway)
     })
     .await

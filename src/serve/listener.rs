@@ -45,9 +45,9 @@ const HEAD_MAX: usize = 8 * 1024;
 /// keeps megabytes for a client that sends much or reads nothing.
 const SOCKET_BUFFER: u32 = 16 * 1024;
 
-/// Maximum number of open connections. For one more, the oldest idle connection is evicted: probes
-/// come and go, so an old idle connection is not a probe. A connection whose request is being
-/// served is never evicted.
+/// Maximum number of open connections. At this limit, a new connection evicts the oldest idle one,
+/// because probes come and go, so an old idle connection is not a probe. A connection whose request
+/// is being served is never evicted.
 const CONNECTIONS_MAX: usize = 256;
 
 /// Maximum number of evicted connections that are still open.

@@ -42,28 +42,28 @@ const BACKLOG: usize = 1024;
 impl Health {
     /// Serves a router from the start of the service to its end.
     ///
-    /// Advertises the listener's address, unless the service has [advertised](Self::advertise) another
-    /// one. Answers the three routes outside the router and all of its layers. Installs the
-    /// [signal handlers](Self::handle_signals), reports that the service is [ready](Self::set_ready), and
-    /// serves. When the drain begins:
+    /// Advertises the listener's address, unless the service has [advertised](Self::advertise)
+    /// another one. Serves the three routes outside the router and all of its layers. Installs the
+    /// [signal handlers](Self::handle_signals), calls [`set_ready`](Self::set_ready), and serves.
+    /// When the drain begins:
     ///
-    /// 1. For the [drain delay](crate::HealthBuilder::drain_delay), it accepts connections and answers
-    ///    requests as before, but asks clients to leave: responses have `Connection: close`, and
-    ///    HTTP/2 connections get GOAWAY.
+    /// 1. For the [drain delay](crate::HealthBuilder::drain_delay), it still accepts connections and
+    ///    serves requests. Responses have `Connection: close`, and HTTP/2 connections get GOAWAY.
     /// 2. At the end of the delay it closes the port, and all connections without a request.
     /// 3. Requests in flight may take as long as the
-    ///    [shutdown timeout](crate::HealthBuilder::shutdown_timeout). What remains is cut, and a line in the
-    ///    log counts the connections.
+    ///    [shutdown timeout](crate::HealthBuilder::shutdown_timeout). Then the remaining connections
+    ///    are cut, and their number is logged.
     ///
-    /// It takes what `axum::serve` takes, and serves HTTP/1. If axum's feature `http2` is enabled, it
-    /// also serves HTTP/2, and WebSocket over HTTP/2 (RFC 8441). Handlers can extract
-    /// `ConnectInfo<L::Addr>`. For other information about a connection, such as the user of a Unix
-    /// socket's peer, implement [`Listener`] with an address that contains it, and
-    /// [advertise](Self::advertise) the endpoint. A client that takes longer than 30 s to send the head
-    /// of a request is disconnected. Use the [shutdown handle](Shutdown) instead for TLS, for two ports,
-    /// or for a server of another framework.
+    /// It accepts the listeners of `axum::serve`, and serves HTTP/1. If axum's feature `http2` is
+    /// enabled, it also serves HTTP/2, and WebSocket over HTTP/2 (RFC 8441). Handlers can extract
+    /// `ConnectInfo<L::Addr>`. For other information about a connection, such as the user of a
+    /// Unix socket's peer, implement [`Listener`] with an address that contains it, and
+    /// [advertise](Self::advertise) the endpoint. A client that takes longer than 30 s to send the
+    /// head of a request is disconnected. Use the [shutdown handle](Shutdown) instead for TLS, for
+    /// two ports, or for a server of another framework.
     ///
-    /// A WebSocket is not a request in flight. Its handler awaits [`Shutdown::started`], and closes it.
+    /// A WebSocket does not count as a request in flight, so its handler should await
+    /// [`Shutdown::started`] and then close it.
     ///
     /// ```no_run
     /// # use axum::{Router, routing::get};
@@ -80,9 +80,9 @@ impl Health {
     /// # Errors
     ///
     /// - The signal handlers cannot be installed.
-    /// - The drain had begun before, so that there was nothing to serve. The error's kind is
+    /// - The drain began before the service was ready. The error's kind is
     ///   [`Interrupted`](io::ErrorKind::Interrupted).
-    /// - A heartbeat was late or dropped when the drain began.
+    /// - A heartbeat was late or dropped when the drain began, or its worker panicked after that.
     ///
     /// # Panics
     ///

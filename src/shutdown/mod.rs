@@ -26,8 +26,8 @@ use crate::{
 /// | the end of the [drain delay](crate::HealthBuilder::drain_delay) | the port closes, and requests in flight go on | [`delay_over`](Self::delay_over) |
 /// | the end of the [shutdown timeout](crate::HealthBuilder::shutdown_timeout) | what still runs is cut | [`bound`](Self::bound) |
 ///
-/// The second signal ends the drain delay. Any signal after the drain delay ends the process at once,
-/// with exit code 128 plus the signal's number. There is no delay before
+/// The second signal ends the drain delay, or the process if the delay is over. Any later signal ends
+/// the process at once. The exit code is then 128 plus the signal's number. There is no delay before
 /// [`set_ready`](Health::set_ready), and none after Ctrl-C if stderr is a terminal.
 ///
 /// [`Health::serve`] does all of this. The handle is for what else runs: workers, servers of other
@@ -41,13 +41,12 @@ impl Health {
     ///
     /// Call it before anything is awaited for long: in a container the service is PID 1, and the
     /// kernel ignores a SIGTERM to PID 1 that has no handler. Every further call returns a handle to
-    /// the same shutdown. The task runs until the runtime ends; if the runtime ends first, the
-    /// shutdown is over.
+    /// the same shutdown. The task runs until the runtime is dropped. Dropping the runtime begins the
+    /// drain, and ends its delay at once.
     ///
     /// After a signal, the process ends with exit code 1 if `main` has not returned half a second
-    /// after the shutdown timeout. A runtime that is dropped waits for its blocking threads, such as
-    /// a DNS lookup. A `main` that calls tokio's `Runtime::shutdown_timeout` passes less than half a
-    /// second.
+    /// after the shutdown timeout. Dropping a runtime waits for its blocking threads, such as a DNS
+    /// lookup. If `main` calls tokio's `Runtime::shutdown_timeout`, pass less than half a second.
     ///
     /// ```no_run
     /// # use axum::Router;
@@ -59,7 +58,7 @@ impl Health {
     /// health.advertise(listener.local_addr()?).set_ready();
     /// let server = axum::serve(listener, app.merge(health.routes()))
     ///     .with_graceful_shutdown(shutdown.delay_over());
-    /// // `None`: connections were cut, which is their clients' doing.
+    /// // `None`: connections were cut. That is not a failure of the service.
     /// shutdown.bound(server).await.transpose()?;
     /// Ok(shutdown.exit_code())
     /// # }
@@ -117,8 +116,8 @@ impl Shutdown {
 
     /// Returns whether the drain has begun.
     ///
-    /// [`Health::serve`] asks kept connections to leave from then on. A service with a server of its own
-    /// does the same with a layer:
+    /// [`Health::serve`] asks clients to close their connections from then on. A service with its own
+    /// server does the same with a layer:
     ///
     /// ```
     /// use axum::{
@@ -151,8 +150,8 @@ impl Shutdown {
 
     /// Runs a server or a worker, and cuts it at the end of the shutdown timeout.
     ///
-    /// Returns `None` if it was cut. To a server that means that clients kept their connections; to
-    /// a worker, that a job was not finished, which its exit code should say.
+    /// Returns `None` if it was cut: a client still had a connection or a slow request, or a worker's
+    /// job was not finished. A worker should then end with a failing exit code.
     #[must_use = "`None` means that the work was cut"]
     pub async fn bound<F: IntoFuture>(&self, work: F) -> Option<F::Output> {
         select! {

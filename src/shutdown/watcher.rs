@@ -20,10 +20,10 @@ use crate::{Health, health::State};
 /// send the same signal to the process and to its group, and a terminal repeats a key that is held.
 const REPEATED_SIGNAL: Duration = Duration::from_millis(100);
 
-/// How long after the shutdown timeout `main` must have returned. It drops the runtime in this time.
+/// How long `main` may take after the shutdown timeout to drop the runtime and return.
 const EXIT_MARGIN: Duration = Duration::from_millis(500);
 
-/// How long after Ctrl-C in a terminal the user is told what the service waits for.
+/// Delay after Ctrl-C before the hint is printed. A service that ends sooner prints none.
 const HINT_AFTER: Duration = Duration::from_millis(300);
 
 /// Takes the service through its shutdown.
@@ -90,7 +90,8 @@ pub(super) async fn watch(health: Health, signals: Signals) {
     }
 }
 
-/// Dropping it ends the shutdown: if the runtime drops the task, no more signals are received.
+/// Receives the signals. If the runtime drops the task, no more signals are received, so dropping
+/// this begins the drain and ends its delay.
 struct Watcher {
     health: Health,
     signals: Signals,
@@ -200,7 +201,8 @@ impl Signals {
         signal
     }
 
-    /// Waits for a signal that is not the first. The program can begin the drain before that.
+    /// Waits for a signal that is not the first. If the program itself began the drain, the first
+    /// signal is only logged.
     async fn another(&mut self) -> Signal {
         loop {
             let signal = self.next().await;

@@ -168,7 +168,7 @@ async fn drain_and_linger() -> Outcome {
     pending().await
 }
 
-/// Installs the signal handlers, and ignores the handle that they return.
+/// Calls `handle_signals`, and drops the `Shutdown` that it returns.
 async fn unpolled() -> Outcome {
     let health = health()?;
     let _ = health.handle_signals()?;

@@ -16,7 +16,7 @@ use http_body_util::BodyExt as _;
 use lifesign::{Health, build_info};
 use tower::ServiceExt as _;
 
-/// The contenders, in the order of the tables.
+/// The compared implementations, in the order of the tables in `benches/README.md`.
 pub const CONTENDERS: [&str; 4] = ["static", "lifesign", "healthkit", "axum-health"];
 
 /// How often checks have run, all checks together.

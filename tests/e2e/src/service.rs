@@ -36,7 +36,7 @@ async fn serve(build: BuildInfo) -> Result<ExitCode, Box<dyn Error>> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
     health.advertise(address);
-    // The tests probe after this line, so the address is advertised before.
+    // Tests probe as soon as they read this line, so `advertise` has to be called before.
     println!("listening on {address}");
     let app = Router::new().route("/", get(async || "hello\n"));
     let is_unready = variable("STATE").as_deref() == Some("unready");

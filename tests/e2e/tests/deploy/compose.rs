@@ -416,7 +416,7 @@ impl fmt::Display for Probes {
     }
 }
 
-/// Requests both routes, which must respond with 200 in time.
+/// Probers of `/health/ready` and `/health`. `stop` fails if a response was late or was not 200.
 struct Probers([Prober; 2]);
 
 impl Probers {

@@ -142,7 +142,7 @@ fn executable(image: &Image) -> Vec<u8> {
     bytes
 }
 
-/// Returns the image's digest and its manifest.
+/// Returns the image's ID, its creation time and configuration, and its layers.
 fn inspect(image: &Image) -> [String; 3] {
     [
         "{{.Id}}",
