@@ -1,5 +1,5 @@
-//! Parses arguments and environment variables. Valid ones must become one request. An error must
-//! name the invalid one, and must not print the password.
+//! Parses arguments and environment variables. Valid ones must become one request, or the line of a
+//! service that is not running. An error must name the invalid one, and must not print the password.
 //!
 //! The input consists of `LIFESIGN_URL`, `PORT` and the arguments, each followed by NUL.
 #![no_main]
@@ -48,6 +48,7 @@ fuzz_target!(|input: &[u8]| {
                 "--help: ",
                 "LIFESIGN_URL",
                 "PORT",
+                "\"arguments\" advertises no address",
             ];
             let is_named = |name| line.starts_with(&format!("unhealthy: {name}"));
             assert!(names.into_iter().any(is_named), "{line}");
