@@ -41,7 +41,7 @@ fn instructions_over_an_empty_main() {
     // 5,000 are for the number that identifies the service.
     assert!(probe - idle <= 27_000, "{}", probe - idle);
     // Relocation alone costs 34,000, and more in a larger service.
-    assert!(probe - empty <= 62_000, "{}", probe - empty);
+    assert!(probe - empty <= 63_000, "{}", probe - empty);
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn bytes_added_to_the_binary() {
 
     println!("bytes: {plain} without the commands, {service} with them");
     // `--json` adds 12,000 of them.
-    assert!(service - plain <= 92_000, "{}", service - plain);
+    assert!(service - plain <= 94_000, "{}", service - plain);
 }
 
 /// Returns the number of bytes that the kernel loads from an executable, which is the size of its
