@@ -1,5 +1,6 @@
 //! Helpers for the end-to-end tests.
 
+pub mod engine;
 pub mod service;
 #[path = "../../support/mod.rs"]
 pub mod support;

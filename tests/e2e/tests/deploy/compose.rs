@@ -18,13 +18,11 @@ use std::{
 use lifesign_e2e::REPOSITORY;
 use serde_json::Value;
 
-use crate::{
-    docker::{
-        Image, Program, TIMEOUT, docker, eventually, get, ip, logs, output, state, tools, turns,
-        unique,
-    },
-    load::Load,
+use lifesign_e2e::engine::{
+    Image, Program, TIMEOUT, docker, eventually, get, ip, logs, output, state, tools, turns, unique,
 };
+
+use crate::load::Load;
 
 /// Maximum time until an outage or its end is visible on a route.
 const SOON: Duration = Duration::from_secs(2);
@@ -38,7 +36,7 @@ const LATE: Duration = Duration::from_secs(1);
 const STEADY: Duration = Duration::from_secs(3);
 
 /// Maximum number of PostgreSQL's connections from the service: five of the pool, one of the check,
-/// and one that is being replaced.
+/// and one more while the pool replaces a connection.
 const CONNECTIONS: usize = 7;
 
 /// A container that depends on the service. The test adds it to the shipped file.

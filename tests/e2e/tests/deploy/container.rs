@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::docker::{Container, Image, Program, TIMEOUT, docker, eventually, get};
+use lifesign_e2e::engine::{Container, Image, Program, TIMEOUT, docker, eventually, get};
 
 /// The default of `drain_delay`.
 const DRAIN: Duration = Duration::from_secs(5);

@@ -2,7 +2,6 @@
 
 mod compose;
 mod container;
-mod docker;
 mod files;
 mod load;
 mod podman;

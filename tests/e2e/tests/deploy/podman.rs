@@ -15,7 +15,7 @@ use std::{
 use lifesign_e2e::REPOSITORY;
 use serde_json::{Value, json};
 
-use crate::docker::{
+use lifesign_e2e::engine::{
     BASE, Container, Program, TIMEOUT, docker, eventually, parse, podman, tools, unique,
     write_context,
 };

@@ -9,10 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    docker::{Container, Image, Network, Program, TIMEOUT, config, docker, eventually, get},
-    load::Load,
+use lifesign_e2e::engine::{
+    Container, Image, Network, Program, TIMEOUT, config, docker, eventually, get,
 };
+
+use crate::load::Load;
 
 /// Number of times that an instance is drained and replaced, alternating between two instances.
 const REPLACEMENTS: u32 = 6;
@@ -108,7 +109,7 @@ fn nginx_loses_no_repeatable_request() {
 
 #[test]
 fn frozen_and_unready_instances_get_no_requests() {
-    let network = Network::new();
+    let network = Network::create();
     let image = Image::of(Program::Service);
     let instances = [1, 2].map(|number| instance(&image, &network, number, &LONG_DRAIN));
     let proxies = [HAPROXY, TRAEFIK, ENVOY, CADDY, VARNISH].map(|proxy| {
@@ -159,7 +160,7 @@ fn frozen_and_unready_instances_get_no_requests() {
 
 #[test]
 fn the_blackbox_exporter_distinguishes_down_and_warn() {
-    let network = Network::new();
+    let network = Network::create();
     let image = Image::of(Program::Service);
     let service = instance(&image, &network, 1, &[]);
     let warning = instance(&image, &network, 2, &["--env=GREETING_FILE=/none"]);
@@ -192,7 +193,7 @@ fn the_blackbox_exporter_distinguishes_down_and_warn() {
 
 #[test]
 fn monit_and_check_http_read_the_routes() {
-    let network = Network::new();
+    let network = Network::create();
     let image = Image::of(Program::Service);
     let service = instance(&image, &network, 1, &LONG_DRAIN);
     let warning = instance(&image, &network, 2, &["--env=GREETING_FILE=/none"]);
@@ -264,7 +265,7 @@ enum Drain {
 const LONG_DRAIN: [&str; 2] = ["--env=DRAIN_SECONDS=120", "--stop-timeout=180"];
 
 fn replace_under_load(proxy: Tool, drain: Drain) {
-    let network = Network::new();
+    let network = Network::create();
     let image = Image::of(Program::Service);
     let instances = [1, 2].map(|number| instance(&image, &network, number, &[]));
     let (name, _) = proxy;

@@ -15,13 +15,12 @@ use std::{
 
 use lifesign_e2e::REPOSITORY;
 
-use crate::{
-    docker::{
-        Container, Image, Network, Program, TIMEOUT, config, docker, eventually, get, output,
-        remove, tools, unique,
-    },
-    load::Load,
+use lifesign_e2e::engine::{
+    Container, Image, Network, Program, TIMEOUT, config, docker, eventually, get, output, remove,
+    tools, unique,
 };
+
+use crate::load::Load;
 
 const UPDATES: u32 = 20;
 const REPLICAS: usize = 3;
@@ -403,7 +402,7 @@ struct Proxy {
 
 impl Proxy {
     fn new(stack: &Stack) -> Self {
-        let network = Network::new();
+        let network = Network::create();
         let config = config("proxies/haproxy-swarm.cfg");
         let words = ["haproxy", "-f", "/etc/haproxy.cfg"];
         let container = Container::tool(&network, &words, ("/etc/haproxy.cfg", &config));

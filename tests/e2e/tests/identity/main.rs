@@ -21,17 +21,10 @@ use std::{
 };
 
 use lifesign_e2e::{
-    docker, output, remove,
+    docker, engine, output, remove,
     support::{scratch, target},
 };
 
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "shared with the tests of deployments"
-)]
-#[path = "../deploy/docker.rs"]
-mod docker;
 mod situations;
 
 use situations::{SITUATIONS, Situation};
@@ -202,7 +195,7 @@ impl Image {
         let _cleanup = Cleanup(&label);
         let script = situation.script.replace('@', &format!("{prefix}-"));
         let podman = if script.contains("$PODMAN") {
-            docker::podman()
+            engine::podman()
         } else {
             ""
         };

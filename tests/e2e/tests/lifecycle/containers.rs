@@ -7,10 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    docker::{Container, Image, Program, TIMEOUT, docker, eventually, get, tools},
-    process::connect,
-};
+use lifesign_e2e::engine::{Container, Image, Program, TIMEOUT, docker, eventually, get, tools};
+
+use crate::process::connect;
 
 const DELAY: Duration = Duration::from_secs(5);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(4);

@@ -6,8 +6,11 @@ use std::{
     time::Duration,
 };
 
+use lifesign_e2e::engine::{
+    Container, Image, Network, Program as Packaged, TIMEOUT, config, eventually, get,
+};
+
 use crate::{
-    docker::{Container, Image, Network, Program as Packaged, TIMEOUT, config, eventually, get},
     load::{Load, Tally},
     process::Program,
 };
@@ -72,7 +75,7 @@ fn a_hundred_drains_behind_haproxy_lose_no_request() {
 }
 
 fn replace_behind_haproxy(image: &Image, drains: u32) -> Tally {
-    let network = Network::new();
+    let network = Network::create();
     let instances = [1, 2].map(|number| {
         let options = [
             format!("--network={}", network.name),

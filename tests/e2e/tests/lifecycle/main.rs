@@ -3,9 +3,6 @@
 //! `cargo test --manifest-path tests/e2e/Cargo.toml --test lifecycle -- --nocapture`
 
 mod containers;
-#[allow(dead_code, reason = "shared with the tests of deployments")]
-#[path = "../deploy/docker.rs"]
-mod docker;
 mod drains;
 mod http2;
 mod load;

@@ -14,12 +14,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lifesign_e2e::{
+use serde_json::Value;
+
+use crate::{
     REPOSITORY,
     support::{self, scratch},
 };
-pub use lifesign_e2e::{docker, eventually, get, output, parse, remove, unique};
-use serde_json::Value;
+pub use crate::{docker, eventually, get, output, parse, remove, unique};
 
 pub const BASE: &str = "gcr.io/distroless/static-debian13:nonroot";
 
@@ -38,7 +39,6 @@ pub enum Program {
     /// The program of the README.
     Readme,
     /// `tests/lifecycle/program.rs`
-    #[allow(dead_code, reason = "for tests/e2e/tests/lifecycle")]
     Lifecycle,
 }
 
@@ -342,7 +342,7 @@ pub struct Network {
 }
 
 impl Network {
-    pub fn new() -> Self {
+    pub fn create() -> Self {
         let name = format!("lifesign-deploy-{}", unique());
         // Another network may use the same subnet, so this tries several.
         for attempt in 0..50 {
