@@ -24,7 +24,7 @@ use axum::{
 };
 use lifesign::{Health, Probe, build_info};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex},
     net::{TcpListener, TcpStream, UnixListener, UnixStream, unix},
     sync::{mpsc, oneshot},
     task::JoinHandle,
@@ -362,6 +362,16 @@ async fn error_of_the_start_is_the_servers() -> Result {
     Ok(())
 }
 
+/// Requests `/`, and returns the response up to the end of the connection.
+async fn response_to(client: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Result<String> {
+    client
+        .write_all(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+        .await?;
+    let mut response = String::new();
+    client.read_to_string(&mut response).await?;
+    Ok(response)
+}
+
 #[tokio::test]
 async fn peer_and_socket_are_the_applications() -> Result {
     let health = Health::builder(build_info!()).build()?;
@@ -372,11 +382,7 @@ async fn peer_and_socket_are_the_applications() -> Result {
     tokio::spawn(async move { health.serve(listener, Router::new().route("/", peer)).await });
 
     let mut client = TcpStream::connect(address).await?;
-    client
-        .write_all(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
-        .await?;
-    let mut response = String::new();
-    client.read_to_string(&mut response).await?;
+    let response = response_to(&mut client).await?;
 
     let expected = client.local_addr()?.to_string();
     assert!(response.ends_with(&expected), "{response}");
@@ -393,11 +399,7 @@ async fn unix_socket_is_served() -> Result {
     tokio::spawn(async move { health.serve(listener, Router::new().route("/", peer)).await });
 
     let mut client = UnixStream::connect(&path).await?;
-    client
-        .write_all(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
-        .await?;
-    let mut response = String::new();
-    client.read_to_string(&mut response).await?;
+    let response = response_to(&mut client).await?;
 
     std::fs::remove_file(&path)?;
     assert!(response.ends_with("hello"), "{response}");
@@ -433,11 +435,7 @@ async fn listener_chooses_the_connect_info() -> Result {
 
     let mut client = UnixStream::connect(&path).await?;
     let own = client.peer_cred()?.uid();
-    client
-        .write_all(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
-        .await?;
-    let mut response = String::new();
-    client.read_to_string(&mut response).await?;
+    let response = response_to(&mut client).await?;
 
     std::fs::remove_file(&path)?;
     assert!(response.ends_with(&format!("Some({own})")), "{response}");
