@@ -77,7 +77,8 @@ impl fmt::Display for NoTarget {
                     write!(f, " (only {other:?} does)")?;
                 }
                 f.write_str(
-                    ": it has not started yet, has ended, cannot write to /dev/shm, or calls neither `serve` nor `advertise`",
+                    ": it has not started yet, has ended, cannot write to /dev/shm, or calls neither \
+                     `serve` nor `advertise`",
                 )
             }
             Self::NotFound(NotFound::Unreadable(path, error)) => {

@@ -139,9 +139,9 @@ impl Drop for Watcher {
     }
 }
 
-fn exit_for_main() {
+fn exit_for_main() -> ! {
     warn!("ended, because `main` has not returned");
-    exit(1);
+    exit(1)
 }
 
 #[expect(clippy::exit, reason = "`main` may never return")]
