@@ -51,7 +51,18 @@ fn kubernetes_restarts_broken_and_routes_to_ready_pods() {
             number("periodSeconds") * number("failureThreshold") < 5,
             "{file}: {ready}"
         );
-        assert!(pod["terminationGracePeriodSeconds"].as_u64().unwrap() > 5);
+        // Both grace periods include the drain delay of 5 s, requests of 4 s, and `preStop`.
+        for grace in [pod, &container["livenessProbe"]] {
+            assert!(grace["terminationGracePeriodSeconds"].as_u64().unwrap() > 5 + 4);
+        }
+        assert_eq!(container["lifecycle"], Value::Null, "{file}");
+        // Otherwise, the reason why a start failed is only in the log.
+        assert_eq!(
+            container["terminationMessagePolicy"],
+            "FallbackToLogsOnError"
+        );
+        // Otherwise, an exec probe takes 0.7 s.
+        assert_eq!(container["resources"]["limits"]["cpu"], Value::Null);
         // The time is long enough to notice a pod that breaks: the heartbeat's interval plus the
         // readiness probe.
         assert!(deployment["spec"]["minReadySeconds"].as_u64().unwrap() > 10 + 4);
