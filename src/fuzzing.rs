@@ -8,7 +8,8 @@ use socket2::Socket;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
-    BuildInfo, Endpoint, Health, advertise,
+    BuildInfo, Endpoint, Health,
+    advertise::Advertisement,
     cli::{Options, line, resolve},
     probe::{Connection, Deadline, Request, Summary},
 };
@@ -54,12 +55,17 @@ pub fn summary(body: &[u8]) -> (Option<String>, Option<String>) {
     (status.map(Into::into), output)
 }
 
-pub fn advertised(text: &str) -> Option<(Endpoint, [&str; 3], &str)> {
-    advertise::parse(text)
-}
-
-pub fn advertise(endpoint: &Endpoint, paths: [&str; 3], instance: &str) -> io::Result<String> {
-    advertise::encode(endpoint, paths, instance)
+/// Parses an advertisement. Returns its fields, and the text that a service writes for them.
+pub fn advertised(text: &str) -> Option<(Endpoint, [&str; 3], &str, io::Result<String>)> {
+    let advertisement = Advertisement::parse(text)?;
+    let encoded = advertisement.encode();
+    let Advertisement {
+        endpoint,
+        paths,
+        instance,
+        ..
+    } = advertisement;
+    Some((endpoint, paths, instance, encoded))
 }
 
 /// Serves one connection of a [`Listener`](crate::Listener).

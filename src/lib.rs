@@ -116,8 +116,8 @@ pub use crate::serve::Listener;
 pub use crate::{
     cli::Cli,
     endpoint::Endpoint,
-    health::{Health, HealthBuilder, Heartbeat, Probe, RegisterError, Status},
-    report::Report,
+    health::{Health, HealthBuilder, Heartbeat, Probe, RegisterError, ServiceState, Status},
+    report::{CheckReport, Report},
     shutdown::Shutdown,
 };
 
@@ -126,6 +126,5 @@ pub use crate::{
 #[doc = include_str!("../README.md")]
 #[doc = include_str!("../docs/https-grpc.md")]
 #[doc = include_str!("../docs/life-cycle.md")]
-#[doc = include_str!("../docs/metrics.md")]
 #[doc = include_str!("../docs/probes.md")]
 struct Documentation;

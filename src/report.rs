@@ -2,15 +2,19 @@
 //!
 //! The body follows draft-inadarei-api-health-check-06, which other tools can read.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::{
-    Health, Probe, Status,
-    health::{CheckResult, Failure, Need, Pulse, Settings, Snapshot, State},
+    BuildInfo, Health, Probe, ServiceState, Status,
+    health::{CheckResult, Failure, Need, Pulse, Snapshot},
     identity,
 };
 
@@ -23,10 +27,26 @@ const NOT_READY: &str = "starting: set_ready() has not been called yet";
 /// The routes serve it. For another framework, convert it into an [`http::Response`], or send its
 /// [status code](Self::http_status), its [headers](Self::headers) and its [body](Self::body). A
 /// report never contains the text of a check's error.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Report {
-    status: Status,
+    snapshot: Arc<Snapshot>,
     body: Bytes,
+}
+
+/// Result of a check, from [`Report::checks`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CheckReport<'a> {
+    /// Name under which the check was registered.
+    pub name: &'a str,
+    /// Whether the check is required or optional.
+    pub is_required: bool,
+    /// [`Pass`](Status::Pass), or [`Fail`](Status::Fail) after an error, a panic or a timeout.
+    pub status: Status,
+    /// Duration of the last run.
+    pub duration: Duration,
+    /// Time at which the last run began.
+    pub last_run: SystemTime,
 }
 
 impl Health {
@@ -34,41 +54,77 @@ impl Health {
     ///
     /// Use this for gRPC health services, metrics, tests and other frameworks. Health and readiness
     /// run the checks if the last results are older than 1 s. Concurrent callers wait for the same
-    /// run, for at most 900 ms. Liveness runs no checks.
+    /// run, for at most 100 ms more than the [check timeout](crate::HealthBuilder::check_timeout).
+    /// Liveness runs no checks.
     ///
     /// # Panics
     ///
     /// Outside a tokio runtime with time enabled.
     pub async fn report(&self, probe: Probe) -> Report {
         let snapshot = self.snapshot(probe).await;
-        let body = snapshot.body.get_or_init(|| {
-            let settings = &self.inner.settings;
-            let body = serde_json::to_vec(&Body {
-                settings,
-                snapshot: &snapshot,
-            });
-            body.expect("strings, numbers and maps with string keys can be serialized")
-                .into()
-        });
-        Report {
-            status: snapshot.status,
-            body: body.clone(),
-        }
+        let body = match snapshot.status {
+            Status::Pass if self.status_only => Bytes::from_static(br#"{"status":"pass"}"#),
+            Status::Warn if self.status_only => Bytes::from_static(br#"{"status":"warn"}"#),
+            Status::Fail if self.status_only => Bytes::from_static(br#"{"status":"fail"}"#),
+            _ => {
+                let body = snapshot.body.get_or_init(|| {
+                    let body = serde_json::to_vec(&Body {
+                        build: &self.inner.settings.build,
+                        snapshot: &snapshot,
+                    });
+                    body.expect("strings, numbers and maps with string keys can be serialized")
+                        .into()
+                });
+                body.clone()
+            }
+        };
+        Report { snapshot, body }
     }
 }
 
 impl Report {
     /// Returns the verdict.
     #[must_use]
-    pub const fn status(&self) -> Status {
-        self.status
+    pub fn status(&self) -> Status {
+        self.snapshot.status
+    }
+
+    /// Returns the state of the service.
+    ///
+    /// A readiness report says `Ready` during a drain that
+    /// [leaves readiness alone](crate::HealthBuilder::ready_during_drain).
+    #[must_use]
+    pub fn state(&self) -> ServiceState {
+        self.snapshot.state
+    }
+
+    /// Returns the results of the checks in the order in which they were registered, for metrics.
+    ///
+    /// There are none in a liveness report and during the drain, when no check runs.
+    pub fn checks(&self) -> impl Iterator<Item = CheckReport<'_>> {
+        let evaluation = self.snapshot.evaluation.iter();
+        evaluation.flat_map(|evaluation| {
+            evaluation.results.iter().map(|result| CheckReport {
+                name: &result.check.name,
+                is_required: result.check.need == Need::Required,
+                status: pass_or_fail(result.failure.is_some()),
+                duration: result.took,
+                last_run: evaluation.began,
+            })
+        })
+    }
+
+    /// Returns the name and the status of each heartbeat. A late or dropped heartbeat fails.
+    pub fn heartbeats(&self) -> impl Iterator<Item = (&str, Status)> {
+        let heartbeats = self.snapshot.heartbeats.iter();
+        heartbeats.map(|(name, pulse)| (&**name, pass_or_fail(pulse.is_failing())))
     }
 
     /// Returns the status code: 200 for pass and warn, 503 for fail.
     ///
     /// Some load balancers accept exactly 200, so there is no other code for warn.
     #[must_use]
-    pub const fn http_status(&self) -> u16 {
+    pub fn http_status(&self) -> u16 {
         self.status_code().as_u16()
     }
 
@@ -93,11 +149,28 @@ impl Report {
         fixed.into_iter().chain(instance)
     }
 
-    const fn status_code(&self) -> StatusCode {
-        match self.status {
+    fn status_code(&self) -> StatusCode {
+        match self.status() {
             Status::Pass | Status::Warn => StatusCode::OK,
             Status::Fail => StatusCode::SERVICE_UNAVAILABLE,
         }
+    }
+}
+
+impl fmt::Debug for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Report")
+            .field("status", &self.status())
+            .field("state", &self.state())
+            .field("body", &self.body)
+            .finish()
+    }
+}
+
+const fn pass_or_fail(fails: bool) -> Status {
+    match fails {
+        true => Status::Fail,
+        false => Status::Pass,
     }
 }
 
@@ -125,19 +198,15 @@ impl axum::response::IntoResponse for Report {
 /// Body of a response. `status` and `output` come first, so that the probe finds them in an
 /// incomplete body.
 struct Body<'a> {
-    settings: &'a Settings,
+    build: &'a BuildInfo,
     snapshot: &'a Snapshot,
 }
 
 impl Serialize for Body<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { settings, snapshot } = self;
-        let build = &settings.build;
+        let Self { build, snapshot } = self;
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("status", snapshot.status.as_str())?;
-        if settings.status_only {
-            return map.end();
-        }
         let output = (snapshot.status != Status::Pass).then(|| output(snapshot));
         let fields = [
             ("output", output.as_deref()),
@@ -166,14 +235,16 @@ fn output(snapshot: &Snapshot) -> String {
     let required: Vec<_> = failing(Need::Required).map(|r| &*r.check.name).collect();
     let required = required.join(", ");
     match snapshot.state {
-        State::Draining => "draining".to_owned(),
+        ServiceState::Draining => "draining".to_owned(),
         _ if !broken.is_empty() => broken.join(", "),
-        State::Starting if required.is_empty() => NOT_READY.to_owned(),
-        State::Starting => format!("{NOT_READY}, waiting for {required}"),
+        ServiceState::Starting if required.is_empty() => NOT_READY.to_owned(),
+        ServiceState::Starting => format!("{NOT_READY}, waiting for {required}"),
         // `set_ready` was called while these checks ran, so their results do not end the start.
-        State::Waiting if required.is_empty() => "starting: waiting for required checks".to_owned(),
-        State::Waiting => format!("starting: waiting for {required}"),
-        State::Ready => {
+        ServiceState::Waiting if required.is_empty() => {
+            "starting: waiting for required checks".to_owned()
+        }
+        ServiceState::Waiting => format!("starting: waiting for {required}"),
+        ServiceState::Ready => {
             let failing = failing(Need::Required).chain(failing(Need::Optional));
             failing.filter_map(failed).collect::<Vec<_>>().join(", ")
         }
@@ -205,7 +276,7 @@ impl Serialize for Entries<'_> {
         let mut map = serializer.serialize_map(None)?;
         for result in self.0.evaluation.iter().flat_map(|e| &e.results) {
             let entry = Entry {
-                fails: result.failure.is_some(),
+                status: pass_or_fail(result.failure.is_some()),
                 took: Some(result.took),
             };
             let name = format_args!("{}:responseTime", result.check.name);
@@ -213,7 +284,7 @@ impl Serialize for Entries<'_> {
         }
         for (name, pulse) in &self.0.heartbeats {
             let entry = Entry {
-                fails: pulse.is_failing(),
+                status: pass_or_fail(pulse.is_failing()),
                 took: None,
             };
             map.serialize_entry(&**name, &[entry])?;
@@ -223,7 +294,7 @@ impl Serialize for Entries<'_> {
 }
 
 struct Entry {
-    fails: bool,
+    status: Status,
     /// Duration of a check. Heartbeats have none.
     took: Option<Duration>,
 }
@@ -231,7 +302,7 @@ struct Entry {
 impl Serialize for Entry {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("status", if self.fails { "fail" } else { "pass" })?;
+        map.serialize_entry("status", self.status.as_str())?;
         if let Some(took) = self.took {
             // The time is in whole microseconds, because further digits are noise.
             map.serialize_entry("observedValue", &(took.as_micros() as f64 / 1000.0))?;

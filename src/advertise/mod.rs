@@ -3,7 +3,7 @@
 #[cfg(target_os = "linux")]
 mod shm;
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Duration};
 
 use tracing::warn;
 
@@ -11,7 +11,12 @@ use tracing::warn;
 pub(crate) use self::shm::find;
 #[cfg(not(target_os = "linux"))]
 use crate::Probe;
-use crate::{Endpoint, Health, endpoint::parse_path, health::lock, identity::is_number};
+use crate::{
+    Endpoint, Health,
+    endpoint::parse_path,
+    health::{Settings, lock},
+    identity::is_number,
+};
 
 /// First line of an advertisement: the version of its format.
 const FORMAT: &str = "lifesign 1";
@@ -22,8 +27,8 @@ impl Health {
     /// Takes the address that the listener reports, or an [`Endpoint`] for HTTPS and Unix sockets.
     /// A second call replaces the first. On Linux the endpoint is written to a file in `/dev/shm`,
     /// which is named after the container's mount namespace and the service, and which is locked
-    /// for as long as this process lives. The file contains addresses and paths, and the number by
-    /// which the probe recognizes the service's responses. If the file cannot be written, this method
+    /// for as long as this process lives. The file contains addresses, paths, the check timeout,
+    /// and the number by which the probe recognizes the service's responses. If the file cannot be written, this method
     /// logs a warning. On systems other than Linux it writes no file. Without a file, `healthcheck`
     /// uses `LIFESIGN_URL` or `PORT`.
     pub fn advertise(&self, endpoint: impl Into<Endpoint>) -> &Self {
@@ -33,12 +38,10 @@ impl Health {
 
     /// This function is not generic, so that it is compiled once.
     fn advertise_endpoint(&self, endpoint: &Endpoint) {
-        let settings = &self.inner.settings;
-        let paths = settings.routes.each_ref().map(|route| &*route.outer_path);
         let mut advertisement = lock(&self.inner.advertisement);
         // The old file is removed first, because two files would be two services.
         *advertisement = None;
-        let file = publish(settings.build.name(), endpoint, paths).unwrap_or_else(|error| {
+        let file = publish(endpoint, &self.inner.settings).unwrap_or_else(|error| {
             warn!(
                 %endpoint, %error,
                 "the endpoint could not be advertised: set LIFESIGN_URL for healthcheck"
@@ -51,18 +54,15 @@ impl Health {
 }
 
 #[cfg(target_os = "linux")]
-fn publish(
-    service: &str,
-    endpoint: &Endpoint,
-    paths: [&str; 3],
-) -> io::Result<Option<shm::LockedFile>> {
-    let instance = crate::identity::own()?;
-    shm::LockedFile::create(service, &encode(endpoint, paths, instance)?).map(Some)
+fn publish(endpoint: &Endpoint, settings: &Settings) -> io::Result<Option<shm::LockedFile>> {
+    let text = Advertisement::new(endpoint, settings, crate::identity::own()?).encode()?;
+    shm::LockedFile::create(settings.build.name(), &text).map(Some)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn publish(_service: &str, endpoint: &Endpoint, paths: [&str; 3]) -> io::Result<Option<()>> {
-    encode(endpoint, paths, "0000000000000000").map(|_| None)
+fn publish(endpoint: &Endpoint, settings: &Settings) -> io::Result<Option<()>> {
+    let advertisement = Advertisement::new(endpoint, settings, "0000000000000000");
+    advertisement.encode().map(|_| None)
 }
 
 /// Returns the advertisement of the running service of this name.
@@ -77,6 +77,7 @@ pub(crate) struct Advertised {
     pub(crate) endpoint: Endpoint,
     /// Path of the route for the probe.
     pub(crate) path: String,
+    pub(crate) check_timeout: Duration,
     /// Number in the header of the service's responses; see [`identity`].
     pub(crate) instance: String,
 }
@@ -101,36 +102,69 @@ pub(crate) enum NotFound {
     Unreadable(PathBuf, io::Error),
 }
 
-/// Returns the text of an advertisement: the format, the endpoint, the paths of the routes in the
-/// order of [`Probe`](crate::Probe), and the number of the instance, each on a line.
-///
-/// Fails if a probe could not parse it, for example because the port is 0.
-pub(crate) fn encode(endpoint: &Endpoint, paths: [&str; 3], instance: &str) -> io::Result<String> {
-    let [health, ready, live] = paths;
-    let text = format!("{FORMAT}\n{endpoint}\n{health}\n{ready}\n{live}\n{instance}\n");
-    match parse(&text) {
-        Some(parsed) if parsed == (endpoint.clone(), paths, instance) => Ok(text),
-        _ => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "expected the address that a listener reports",
-        )),
-    }
+/// What a service writes about itself.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Advertisement<'a> {
+    pub(crate) endpoint: Endpoint,
+    /// Paths of the routes, in the order of [`Probe`](crate::Probe).
+    pub(crate) paths: [&'a str; 3],
+    /// How long the checks may take, in whole milliseconds.
+    pub(crate) check_timeout: Duration,
+    /// Number in the header of the service's responses; see [`identity`](crate::identity).
+    pub(crate) instance: &'a str,
 }
 
-/// Parses the text of an advertisement.
-pub(crate) fn parse(text: &str) -> Option<(Endpoint, [&str; 3], &str)> {
-    let mut lines = text.strip_suffix('\n')?.split('\n');
-    if lines.next()? != FORMAT {
-        return None;
+impl<'a> Advertisement<'a> {
+    fn new(endpoint: &Endpoint, settings: &'a Settings, instance: &'a str) -> Self {
+        // Rounded up, because the probe must wait for longer than the checks.
+        let millis = settings.check_timeout.as_micros().div_ceil(1000);
+        Self {
+            endpoint: endpoint.clone(),
+            paths: settings.routes.each_ref().map(|route| &*route.outer_path),
+            check_timeout: Duration::from_millis(millis.try_into().unwrap_or(u64::MAX)),
+            instance,
+        }
     }
-    let (endpoint, None) = Endpoint::parse(lines.next()?).ok()? else {
-        return None;
-    };
-    let mut path = || parse_path(lines.next()?).ok();
-    let paths = [path()?, path()?, path()?];
-    let instance = lines.next().filter(|line| is_number(line))?;
-    lines
-        .next()
-        .is_none()
-        .then_some((endpoint, paths, instance))
+
+    /// Returns the text: the format and the fields, each path and each field on a line.
+    ///
+    /// Fails if a probe could not parse it, for example because the port is 0.
+    pub(crate) fn encode(&self) -> io::Result<String> {
+        let Self {
+            endpoint,
+            paths: [health, ready, live],
+            check_timeout,
+            instance,
+        } = self;
+        let millis = check_timeout.as_millis();
+        let text =
+            format!("{FORMAT}\n{endpoint}\n{health}\n{ready}\n{live}\n{millis}\n{instance}\n");
+        match Advertisement::parse(&text) {
+            Some(parsed) if parsed == *self => Ok(text),
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "expected the address that a listener reports",
+            )),
+        }
+    }
+
+    pub(crate) fn parse(text: &'a str) -> Option<Self> {
+        let mut lines = text.strip_suffix('\n')?.split('\n');
+        if lines.next()? != FORMAT {
+            return None;
+        }
+        let (endpoint, None) = Endpoint::parse(lines.next()?).ok()? else {
+            return None;
+        };
+        let mut path = || parse_path(lines.next()?).ok();
+        let paths = [path()?, path()?, path()?];
+        let check_timeout = Duration::from_millis(lines.next()?.parse::<u32>().ok()?.into());
+        let instance = lines.next().filter(|line| is_number(line))?;
+        lines.next().is_none().then_some(Self {
+            endpoint,
+            paths,
+            check_timeout,
+            instance,
+        })
+    }
 }

@@ -26,7 +26,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{Advertised, NotFound, parse};
+use super::{Advertised, Advertisement, NotFound};
 use crate::{Probe, identity};
 
 const DIRECTORY: &str = "/dev/shm";
@@ -285,17 +285,17 @@ fn read(path: &Path, uid: u32, probe: Probe) -> io::Result<Option<Running>> {
     let mut bytes = vec![0; size];
     let size = file.read(&mut bytes)?;
     let text = str::from_utf8(&bytes[..size]).ok();
-    Ok(text
-        .and_then(parse)
-        .map(|(endpoint, paths, instance)| Running {
-            advertised: Advertised {
-                endpoint,
-                path: paths[probe as usize].to_owned(),
-                instance: instance.to_owned(),
-            },
-            is_own: metadata.uid() == uid,
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }))
+    let advertisement = text.and_then(Advertisement::parse);
+    Ok(advertisement.map(|advertisement| Running {
+        advertised: Advertised {
+            endpoint: advertisement.endpoint,
+            path: advertisement.paths[probe as usize].to_owned(),
+            check_timeout: advertisement.check_timeout,
+            instance: advertisement.instance.to_owned(),
+        },
+        is_own: metadata.uid() == uid,
+        changed: (metadata.ctime(), metadata.ctime_nsec()),
+    }))
 }
 
 /// Opens a file for reading. Follows no symbolic link, which another user could create, and does not

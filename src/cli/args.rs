@@ -5,7 +5,6 @@ use std::{ffi::OsString, fmt, time::Duration};
 use crate::{
     Probe,
     endpoint::{Endpoint, InvalidUrl, parse_path},
-    probe::TIMEOUT,
 };
 
 /// Error for an invalid value of `--timeout`.
@@ -24,7 +23,7 @@ pub(crate) struct Options {
     pub(super) url: Option<(Endpoint, Option<String>)>,
     pub(super) path: Option<String>,
     pub(super) probe: Option<Probe>,
-    pub(super) timeout: Duration,
+    pub(super) timeout: Option<Duration>,
     pub(super) headers: Vec<(String, String)>,
     pub(super) json: bool,
     pub(super) quiet: bool,
@@ -39,7 +38,7 @@ impl Options {
             url: None,
             path: None,
             probe: None,
-            timeout: TIMEOUT,
+            timeout: None,
             headers: Vec::new(),
             json: false,
             quiet: false,
@@ -61,8 +60,8 @@ impl Options {
             };
             match flag {
                 "--timeout" => {
-                    options.timeout =
-                        parse_time(&value(TIME)?).ok_or_else(|| InvalidInput::new(flag, TIME))?;
+                    let time = parse_time(&value(TIME)?);
+                    options.timeout = Some(time.ok_or_else(|| InvalidInput::new(flag, TIME))?);
                 }
                 "--header" => options.headers.push(parse_header(&value(HEADER)?)?),
                 "--ready" | "--live" | "--json" | "--quiet" | "--help" if attached.is_some() => {

@@ -170,7 +170,8 @@ Usage: {program} healthcheck [URL|PATH] [OPTIONS]
 
   --ready            probe readiness: may it get traffic?
   --live             probe liveness: must it be restarted?
-  --timeout TIME     maximum duration, like 500ms, 2s or 1m (default: {timeout}s)
+  --timeout TIME     maximum duration, like 500ms, 2s or 1m (default: {timeout}s, or 1s more
+                     than the service's checks may take)
   --header 'K: V'    add a header to the request; can be repeated
   --json             print one JSON object to stdout: healthy, url, source, code, status, output,
                      error, duration_ms; unknown values are null

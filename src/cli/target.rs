@@ -4,6 +4,7 @@ use std::{
     ffi::OsString,
     fmt,
     net::{Ipv4Addr, SocketAddr},
+    time::Duration,
 };
 
 use super::args::{InvalidInput, Options};
@@ -12,8 +13,11 @@ use crate::{
     advertise::{NotFound, find},
     endpoint::parse_port,
     identity,
-    probe::{Cause, Expected, Request},
+    probe::{Cause, Expected, Request, TIMEOUT},
 };
+
+/// Minimum difference between the default timeout of a probe and the check timeout of the service.
+const TIMEOUT_MARGIN: Duration = Duration::from_secs(1);
 
 /// Port to probe if no other is known.
 pub(super) const DEFAULT_PORT: u16 = 8080;
@@ -77,8 +81,8 @@ impl fmt::Display for NoTarget {
                     write!(f, " (only {other:?} does)")?;
                 }
                 f.write_str(
-                    ": it has not started yet, has ended, cannot write to /dev/shm, or calls neither \
-                     `serve` nor `advertise`",
+                    ": the service has not started or has ended, cannot write to /dev/shm, \
+                     or does not call `serve`, `listen` or `advertise`",
                 )
             }
             Self::NotFound(NotFound::Unreadable(path, error)) => {
@@ -106,6 +110,7 @@ pub(crate) fn resolve(
 ) -> Result<(Request, Source), NoTarget> {
     let probe = options.probe.unwrap_or(Probe::Health);
     let mut instance = None;
+    let mut check_timeout = None;
     let (source, endpoint, path) = if let Some((endpoint, path)) = options.url {
         (Source::Argument, endpoint, path)
     } else if let Some(text) = variable(&env, "LIFESIGN_URL")? {
@@ -118,6 +123,7 @@ pub(crate) fn resolve(
         match find(service, probe) {
             Ok(advertised) => {
                 instance = Some(advertised.instance);
+                check_timeout = Some(advertised.check_timeout);
                 (
                     Source::Advertised,
                     advertised.endpoint,
@@ -139,15 +145,37 @@ pub(crate) fn resolve(
         .or(path)
         .unwrap_or_else(|| probe.default_path().to_owned());
     let is_path_given = !is_advertised && Probe::ALL.iter().all(|p| p.default_path() != path);
+    // Liveness runs no checks, and another path need not be a route.
+    let runs_checks = probe != Probe::Liveness && !is_path_given;
+    let check_timeout = check_timeout.filter(|_| runs_checks);
     let request = Request {
         endpoint,
         path,
         is_path_given,
         headers: options.headers,
-        timeout: options.timeout,
+        timeout: timeout(options.timeout, check_timeout)?,
         expected: instance.map(|instance| Expected { service, instance }),
     };
     Ok((request, source))
+}
+
+/// Returns the timeout of the request. It has to be longer than the checks may take: the probe would
+/// end before it knows the verdict.
+fn timeout(
+    given: Option<Duration>,
+    check_timeout: Option<Duration>,
+) -> Result<Duration, InvalidInput> {
+    let check_timeout = check_timeout.unwrap_or_default();
+    match given {
+        None => Ok(TIMEOUT.max(check_timeout + TIMEOUT_MARGIN)),
+        Some(given) if given > check_timeout => Ok(given),
+        Some(given) => Err(InvalidInput::new(
+            "--timeout",
+            &format!(
+                "expected more than {check_timeout:?}, the service's check timeout, not {given:?}"
+            ),
+        )),
+    }
 }
 
 /// Returns the port where the service most likely listens.

@@ -9,6 +9,12 @@ use super::{
 };
 use crate::BuildInfo;
 
+/// Default check timeout. It is below the kubelet's default `timeoutSeconds` of 1 s.
+const CHECK_TIMEOUT: Duration = Duration::from_millis(800);
+
+/// Maximum check timeout: the longest timeout of a health check by an AWS load balancer.
+const CHECK_TIMEOUT_MAX: Duration = Duration::from_secs(120);
+
 /// Default drain delay. Most load balancers send one or two probes in this time, and see them fail.
 const DRAIN_DELAY: Duration = Duration::from_secs(5);
 
@@ -19,7 +25,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(4);
 /// Maximum length of a name.
 const NAME_MAX: usize = 64;
 
-/// Shortest period of a heartbeat.
+/// Shortest period of a heartbeat, and shortest check timeout.
 pub(super) const PERIOD_MIN: Duration = Duration::from_millis(1);
 
 /// Registers the checks of a [`Health`] and configures its routes. From [`Health::builder`].
@@ -39,7 +45,7 @@ pub(crate) struct Settings {
     pub(crate) build: BuildInfo,
     /// The routes, in the order of [`Probe::ALL`].
     pub(crate) routes: [Route; 3],
-    pub(crate) status_only: bool,
+    pub(crate) check_timeout: Duration,
     pub(crate) drain_delay: Duration,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) ready_during_drain: bool,
@@ -72,7 +78,7 @@ impl HealthBuilder {
             settings: Settings {
                 build,
                 routes: Probe::ALL.map(route),
-                status_only: false,
+                check_timeout: CHECK_TIMEOUT,
                 drain_delay: DRAIN_DELAY,
                 shutdown_timeout: SHUTDOWN_TIMEOUT,
                 ready_during_drain: false,
@@ -86,8 +92,8 @@ impl HealthBuilder {
     /// returns a future of `Result<T, E>`, where `E` implements `Display`. The text of the error
     /// is logged and never sent to a client.
     ///
-    /// All checks run at the same time, at most once a second, and share a deadline of 800 ms. A
-    /// check that is late or panics has failed. (Panics must unwind: with `panic = "abort"` a
+    /// All checks run at the same time, at most once a second, and share the
+    /// [check timeout](Self::check_timeout) of 800 ms. A check that is late or panics has failed. (Panics must unwind: with `panic = "abort"` a
     /// panic ends the process.) A late check is dropped at its current `.await`, and what it
     /// borrowed from a pool goes back as it is; `examples/postgres` shows a pool that copes with
     /// that. Blocking work belongs in `spawn_blocking` and must end by itself, because it cannot
@@ -176,11 +182,14 @@ impl HealthBuilder {
         self
     }
 
-    /// Reduces the response body to the status: no check names, no build metadata.
+    /// Sets how long the checks may take. The default is 800 ms.
     ///
-    /// Use this if the public can reach the routes. The reason for a failure is then only in the log.
-    pub const fn status_only(mut self) -> Self {
-        self.settings.status_only = true;
+    /// A prober that gives up earlier learns nothing, so every prober's timeout must be longer: the
+    /// kubelet's `timeoutSeconds` is 1 s by default, and load balancers and ECS use 5 s. The timeout of
+    /// `healthcheck` follows this setting: it is 3 s, or 1 s longer than the checks may take. Set
+    /// `--timeout` of `HEALTHCHECK` above it.
+    pub const fn check_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.check_timeout = timeout;
         self
     }
 
@@ -223,8 +232,13 @@ impl HealthBuilder {
     /// - A path or prefix does not start with one `/`, or contains anything but ASCII letters,
     ///   digits, `/`, `-`, `_`, `.` and `~`.
     /// - Two routes have the same path.
+    /// - The check timeout is shorter than 1 ms or longer than 120 s.
     pub fn build(mut self) -> Result<Health, RegisterError> {
-        let checks = Checks::default();
+        let timeout = self.settings.check_timeout;
+        if !(PERIOD_MIN..=CHECK_TIMEOUT_MAX).contains(&timeout) {
+            return Err(Mistake::CheckTimeout(timeout).into());
+        }
+        let checks = Checks::new(timeout);
         for check in self.checks {
             checks.add(check)?;
         }
@@ -248,7 +262,7 @@ impl HealthBuilder {
     }
 }
 
-/// The error if a check, a heartbeat or a path is refused.
+/// The error if a check, a heartbeat, a path or a setting is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegisterError(Mistake);
 
@@ -260,6 +274,7 @@ pub(super) enum Mistake {
     Path(String),
     SamePath(String),
     Period(String, Duration),
+    CheckTimeout(Duration),
 }
 
 impl From<Mistake> for RegisterError {
@@ -285,6 +300,10 @@ impl fmt::Display for RegisterError {
             Mistake::Period(name, period) => write!(
                 f,
                 "heartbeat {name:?}: expected a period of at least {PERIOD_MIN:?}, not {period:?}"
+            ),
+            Mistake::CheckTimeout(timeout) => write!(
+                f,
+                "check timeout {timeout:?}: expected {PERIOD_MIN:?} to {CHECK_TIMEOUT_MAX:?}"
             ),
         }
     }

@@ -8,7 +8,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::{
@@ -27,14 +27,10 @@ use super::{
 /// a load balancer notices a failure.
 const CACHE_TTL: Duration = Duration::from_secs(1);
 
-/// Deadline that all checks of an evaluation share. It is below the kubelet's default
-/// `timeoutSeconds` of 1 s.
-const CHECK_TIMEOUT: Duration = Duration::from_millis(800);
-
-/// How long a prober waits for an evaluation. An evaluation that misses its own deadline was
-/// started on a runtime that is blocked now, while other runtimes of the service still serve
-/// probers.
-const EVALUATION_TIMEOUT: Duration = Duration::from_millis(900);
+/// How much longer than the check timeout a prober waits for an evaluation. An evaluation that misses
+/// its own deadline was started on a runtime that is blocked now, while other runtimes of the service
+/// still serve probers.
+const EVALUATION_MARGIN: Duration = Duration::from_millis(100);
 
 /// The effect of a failing check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +68,8 @@ pub(crate) struct CheckResult {
 /// Results of all checks, which ran at the same time.
 pub(crate) struct Evaluation {
     started: Instant,
+    /// Wall-clock time of `started`.
+    pub(crate) began: SystemTime,
     pub(crate) results: Vec<CheckResult>,
 }
 
@@ -159,13 +157,13 @@ impl Check {
     }
 
     /// Waits for a run until the deadline of an evaluation that started at `started`.
-    async fn finish(&self, task: Option<Task>, started: Instant) -> CheckResult {
+    async fn finish(&self, task: Option<Task>, started: Instant, timeout: Duration) -> CheckResult {
         let Some(mut task) = task else {
-            return self.result(Some(Failure::TimedOut), CHECK_TIMEOUT);
+            return self.result(Some(Failure::TimedOut), timeout);
         };
-        match timeout_at(started + CHECK_TIMEOUT, &mut task).await {
+        match timeout_at(started + timeout, &mut task).await {
             // While a check blocks the thread, timers fire late. So the measured time decides.
-            Ok(Ok((_, took))) if took > CHECK_TIMEOUT => self.result(Some(Failure::TimedOut), took),
+            Ok(Ok((_, took))) if took > timeout => self.result(Some(Failure::TimedOut), took),
             Ok(Ok((result, took))) => self.result(result.err().map(Failure::Failed), took),
             Ok(Err(error)) if error.is_panic() => {
                 let failure = Failure::Panicked(error.to_string());
@@ -173,7 +171,7 @@ impl Check {
             }
             _ => {
                 task.abort();
-                self.result(Some(Failure::TimedOut), CHECK_TIMEOUT)
+                self.result(Some(Failure::TimedOut), timeout)
             }
         }
     }
@@ -194,8 +192,12 @@ impl fmt::Debug for Check {
 }
 
 /// All checks of a service. Clones share them.
-#[derive(Clone, Default)]
-pub(super) struct Checks(Arc<Mutex<Registry>>);
+#[derive(Clone)]
+pub(super) struct Checks {
+    registry: Arc<Mutex<Registry>>,
+    /// Deadline that all checks of an evaluation share.
+    timeout: Duration,
+}
 
 #[derive(Default)]
 struct Registry {
@@ -208,20 +210,30 @@ struct Registry {
 #[derive(Clone)]
 struct Running {
     started: Instant,
+    began: SystemTime,
+    /// Time at which probers stop waiting.
+    deadline: Instant,
     done: watch::Receiver<Option<Arc<Evaluation>>>,
 }
 
 impl Running {
     /// Whether the evaluation can still end. Its runtime may be blocked or dropped.
     fn is_alive(&self) -> bool {
-        self.started.elapsed() < EVALUATION_TIMEOUT && self.done.has_changed().is_ok()
+        Instant::now() < self.deadline && self.done.has_changed().is_ok()
     }
 }
 
 impl Checks {
+    pub(super) fn new(timeout: Duration) -> Self {
+        Self {
+            registry: Arc::default(),
+            timeout,
+        }
+    }
+
     pub(super) fn add(&self, check: Check) -> Result<(), Mistake> {
         validate_name(check.name())?;
-        let mut registry = lock(&self.0);
+        let mut registry = lock(&self.registry);
         if registry.contains(check.name()) {
             return Err(Mistake::Duplicate(check.name().to_owned()));
         }
@@ -232,17 +244,17 @@ impl Checks {
     }
 
     pub(super) fn contains(&self, name: &str) -> bool {
-        lock(&self.0).contains(name)
+        lock(&self.registry).contains(name)
     }
 
     pub(super) fn any_required(&self) -> bool {
         let required = |check: &Arc<Check>| check.label.need == Need::Required;
-        lock(&self.0).checks.iter().any(required)
+        lock(&self.registry).checks.iter().any(required)
     }
 
     /// Whether every required check has passed, including those added since the evaluation began.
     pub(super) fn pass(&self, evaluation: &Evaluation) -> bool {
-        let complete = evaluation.results.len() == lock(&self.0).checks.len();
+        let complete = evaluation.results.len() == lock(&self.registry).checks.len();
         complete && evaluation.failing(Need::Required).next().is_none()
     }
 
@@ -250,7 +262,7 @@ impl Checks {
     /// Returns `None` if there are no checks.
     pub(super) async fn evaluate(&self) -> Option<Arc<Evaluation>> {
         let mut running = {
-            let mut registry = lock(&self.0);
+            let mut registry = lock(&self.registry);
             if registry.checks.is_empty() {
                 return None;
             }
@@ -264,31 +276,38 @@ impl Checks {
                 _ => registry.start(self),
             }
         };
-        let deadline = running.started + EVALUATION_TIMEOUT;
-        let done = timeout_at(deadline, running.done.wait_for(Option::is_some)).await;
+        let done = timeout_at(running.deadline, running.done.wait_for(Option::is_some)).await;
         let evaluation = done.ok().and_then(|done| done.ok()?.clone());
-        Some(evaluation.unwrap_or_else(|| self.timed_out(running.started)))
+        Some(evaluation.unwrap_or_else(|| self.timed_out(&running)))
     }
 
     /// Returns the results for an evaluation that has not ended: all checks timed out.
-    fn timed_out(&self, started: Instant) -> Arc<Evaluation> {
-        let timed_out =
-            |check: &Arc<Check>| check.result(Some(Failure::TimedOut), EVALUATION_TIMEOUT);
-        let results = lock(&self.0).checks.iter().map(timed_out).collect();
-        Arc::new(Evaluation { started, results })
+    fn timed_out(&self, running: &Running) -> Arc<Evaluation> {
+        let took = running.deadline - running.started;
+        let timed_out = |check: &Arc<Check>| check.result(Some(Failure::TimedOut), took);
+        let results = lock(&self.registry).checks.iter().map(timed_out).collect();
+        Arc::new(Evaluation {
+            started: running.started,
+            began: running.began,
+            results,
+        })
     }
 
     async fn run(self, checks: Vec<Arc<Check>>, done: watch::Sender<Option<Arc<Evaluation>>>) {
-        let started = Instant::now();
+        let (started, began) = (Instant::now(), SystemTime::now());
         let tasks: Vec<_> = checks.iter().map(|check| (check, check.start())).collect();
         let mut results = Vec::with_capacity(tasks.len());
         for (check, task) in tasks {
-            results.push(check.finish(task, started).await);
+            results.push(check.finish(task, started, self.timeout).await);
         }
-        let evaluation = Arc::new(Evaluation { started, results });
+        let evaluation = Arc::new(Evaluation {
+            started,
+            began,
+            results,
+        });
         let mut transitions = Vec::new();
         {
-            let mut registry = lock(&self.0);
+            let mut registry = lock(&self.registry);
             let ours = done.subscribe();
             let running = &mut registry.running;
             running.take_if(|running| running.done.same_channel(&ours));
@@ -310,7 +329,7 @@ impl Checks {
 
 impl fmt::Debug for Checks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        lock(&self.0).checks.fmt(f)
+        lock(&self.registry).checks.fmt(f)
     }
 }
 
@@ -325,6 +344,12 @@ impl Registry {
         let (sender, done) = watch::channel(None);
         tokio::spawn(checks.clone().run(self.checks.clone(), sender));
         let started = Instant::now();
-        self.running.insert(Running { started, done }).clone()
+        let running = Running {
+            started,
+            began: SystemTime::now(),
+            deadline: started + checks.timeout + EVALUATION_MARGIN,
+            done,
+        };
+        self.running.insert(running).clone()
     }
 }

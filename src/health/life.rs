@@ -2,13 +2,13 @@
 
 use tokio::time::Instant;
 
-use super::State;
+use super::ServiceState;
 
 /// Life of a service. It only moves forward.
 #[derive(Debug)]
 pub(crate) struct Life {
-    /// The progress of the start. Never [`State::Draining`].
-    pub(crate) reached: State,
+    /// The progress of the start. Never [`ServiceState::Draining`].
+    pub(crate) reached: ServiceState,
     pub(crate) drain: Option<Drain>,
     /// Time at which the drain delay was over.
     pub(crate) delay_over: Option<Instant>,
@@ -25,7 +25,7 @@ pub(crate) struct Drain {
 impl Life {
     pub(crate) const fn new() -> Self {
         Self {
-            reached: State::Starting,
+            reached: ServiceState::Starting,
             drain: None,
             delay_over: None,
         }
@@ -36,9 +36,9 @@ impl Life {
         self.drain.as_ref()?.signal
     }
 
-    pub(crate) const fn state(&self) -> State {
+    pub(crate) const fn state(&self) -> ServiceState {
         match self.drain {
-            Some(_) => State::Draining,
+            Some(_) => ServiceState::Draining,
             None => self.reached,
         }
     }

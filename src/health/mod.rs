@@ -24,12 +24,11 @@ pub(crate) use self::{
     checks::{CheckResult, Evaluation, Failure, Need},
     heartbeat::Pulse,
     life::{Drain, Life},
-    verdict::State,
 };
 pub use self::{
     builder::{HealthBuilder, RegisterError},
     heartbeat::Heartbeat,
-    verdict::{Probe, Status},
+    verdict::{Probe, ServiceState, Status},
 };
 use self::{
     builder::{Mistake, PERIOD_MIN, validate_name},
@@ -57,6 +56,8 @@ use crate::BuildInfo;
 #[derive(Clone)]
 pub struct Health {
     pub(crate) inner: Arc<Inner>,
+    /// Whether the bodies of this handle's reports contain the status only.
+    pub(crate) status_only: bool,
 }
 
 pub(crate) struct Inner {
@@ -75,7 +76,7 @@ pub(crate) struct Inner {
 /// The service at one moment, as one probe sees it.
 pub(crate) struct Snapshot {
     pub(crate) status: Status,
-    pub(crate) state: State,
+    pub(crate) state: ServiceState,
     pub(crate) evaluation: Option<Arc<Evaluation>>,
     pub(crate) heartbeats: Pulses,
     /// Cache for the response body, which the module `report` writes.
@@ -99,6 +100,33 @@ impl Health {
                 heartbeats: Heartbeats::default(),
                 snapshots: Default::default(),
             }),
+            status_only: false,
+        }
+    }
+
+    /// Returns a handle of the same service whose reports contain nothing but the status: no check
+    /// names, no build metadata.
+    ///
+    /// Use it for routes that the public can reach. The reason for a failure is then in the log, and
+    /// in the reports of other handles:
+    ///
+    /// ```no_run
+    /// # async fn serve(
+    /// #     health: lifesign::Health,
+    /// #     public: tokio::net::TcpListener,
+    /// #     app: axum::Router,
+    /// # ) -> Result<(), Box<dyn std::error::Error>> {
+    /// // Everything on an internal port, which `healthcheck` probes. The status on the public port.
+    /// tokio::spawn(health.listen("127.0.0.1:9090".parse()?)?.serve());
+    /// health.status_only().serve(public, app).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn status_only(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            status_only: true,
         }
     }
 
@@ -108,8 +136,8 @@ impl Health {
     /// readiness fail. After the beginning of a drain, this has no effect.
     pub fn set_ready(&self) {
         self.inner.enter(match self.inner.checks.any_required() {
-            true => State::Waiting,
-            false => State::Ready,
+            true => ServiceState::Waiting,
+            false => ServiceState::Ready,
         });
     }
 
@@ -196,7 +224,10 @@ impl Health {
 
     fn add(&self, check: Check) -> Result<(), RegisterError> {
         let name = check.name();
-        if matches!(self.inner.state(), State::Waiting | State::Ready) {
+        if matches!(
+            self.inner.state(),
+            ServiceState::Waiting | ServiceState::Ready
+        ) {
             return Err(Mistake::TooLate(name.to_owned()).into());
         }
         if self.inner.heartbeats.contains(name) {
@@ -234,38 +265,38 @@ impl Health {
     pub(crate) async fn snapshot(&self, probe: Probe) -> Arc<Snapshot> {
         let inner = &self.inner;
         let evaluation = match (probe, inner.seen_by(probe)) {
-            (Probe::Liveness, _) | (_, State::Draining) => None,
+            (Probe::Liveness, _) | (_, ServiceState::Draining) => None,
             _ => inner.checks.evaluate().await,
         };
         if let Some(evaluation) = &evaluation
-            && inner.state() == State::Waiting
+            && inner.state() == ServiceState::Waiting
             && inner.checks.pass(evaluation)
         {
-            inner.enter(State::Ready);
+            inner.enter(ServiceState::Ready);
         }
         inner.snapshot(probe, evaluation)
     }
 }
 
 impl Inner {
-    pub(crate) fn state(&self) -> State {
+    pub(crate) fn state(&self) -> ServiceState {
         self.life.borrow().state()
     }
 
     /// Returns the state for a probe. A drain can leave readiness alone.
-    fn seen_by(&self, probe: Probe) -> State {
+    fn seen_by(&self, probe: Probe) -> ServiceState {
         let life = self.life.borrow();
-        if life.reached == State::Ready
+        if life.reached == ServiceState::Ready
             && self.settings.ready_during_drain
             && probe == Probe::Readiness
         {
-            return State::Ready;
+            return ServiceState::Ready;
         }
         life.state()
     }
 
     /// Advances the start to this state, unless the start or the drain has passed it.
-    fn enter(&self, state: State) {
+    fn enter(&self, state: ServiceState) {
         let moved = self.life.send_if_modified(|life| {
             let moves = life.state() < state;
             if moves {
@@ -274,8 +305,8 @@ impl Inner {
             moves
         });
         match state {
-            State::Waiting if moved => info!("waiting for the required checks"),
-            State::Ready if moved => info!("ready"),
+            ServiceState::Waiting if moved => info!("waiting for the required checks"),
+            ServiceState::Ready if moved => info!("ready"),
             _ => {}
         }
     }
@@ -288,7 +319,7 @@ impl Inner {
     /// Returns the pulse of each heartbeat, and logs those that have changed.
     pub(crate) fn pulses(&self) -> Pulses {
         let (pulses, changed) = self.heartbeats.pulses();
-        if self.state() != State::Draining {
+        if self.state() != ServiceState::Draining {
             heartbeat::log(&changed);
         }
         pulses

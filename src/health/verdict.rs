@@ -58,13 +58,36 @@ impl fmt::Display for Status {
 }
 
 /// State of the service. It only moves forward, in this order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum State {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum ServiceState {
+    /// The program has not called [`set_ready`](crate::Health::set_ready).
     Starting,
-    /// `set_ready` was called, but the required checks have not all passed yet.
+    /// The program has called `set_ready`, but the required checks have not all passed yet.
     Waiting,
+    /// The service was ready at least once. Failures are outages now.
     Ready,
+    /// The drain has begun.
     Draining,
+}
+
+impl ServiceState {
+    /// Returns the state in lower case: `starting`, `waiting`, `ready` or `draining`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Waiting => "waiting",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+impl fmt::Display for ServiceState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// The worst thing that fails at the moment.
@@ -76,15 +99,15 @@ pub(crate) struct Failing {
 }
 
 /// The table in the documentation of [`Health`](crate::Health).
-pub(crate) const fn verdict(state: State, probe: Probe, failing: Failing) -> Status {
+pub(crate) const fn verdict(state: ServiceState, probe: Probe, failing: Failing) -> Status {
     match (state, probe) {
-        (State::Draining, Probe::Liveness) => Status::Pass,
-        (State::Draining, _) => Status::Fail,
+        (ServiceState::Draining, Probe::Liveness) => Status::Pass,
+        (ServiceState::Draining, _) => Status::Fail,
         _ if failing.heartbeat => Status::Fail,
         (_, Probe::Liveness) => Status::Pass,
-        (State::Starting | State::Waiting, _) => Status::Fail,
-        (State::Ready, Probe::Readiness) if failing.required => Status::Fail,
-        (State::Ready, _) if failing.required || failing.optional => Status::Warn,
-        (State::Ready, _) => Status::Pass,
+        (ServiceState::Starting | ServiceState::Waiting, _) => Status::Fail,
+        (ServiceState::Ready, Probe::Readiness) if failing.required => Status::Fail,
+        (ServiceState::Ready, _) if failing.required || failing.optional => Status::Warn,
+        (ServiceState::Ready, _) => Status::Pass,
     }
 }

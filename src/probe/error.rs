@@ -185,7 +185,7 @@ impl fmt::Display for Kind {
                 match (service, is_path_given) {
                     (Some(_), _) => Ok(()),
                     (None, true) => {
-                        f.write_str(": probe the whole URL if it is a route of its own")
+                        f.write_str(": pass the whole URL to probe this path without it")
                     }
                     (None, false) => f.write_str(": another service, or the routes are not merged"),
                 }

@@ -33,9 +33,9 @@ use tracing::warn;
 
 use crate::Health;
 
-/// Deadline of a connection, from accepting it to the end of its response. The checks take at most
-/// 0.9 s of it.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(4);
+/// Deadline of a connection, from accepting it to the end of its response, without the time that the
+/// checks may take.
+const CONNECTION_TIMEOUT: Duration = Duration::from_millis(3200);
 
 /// Maximum length of a request head in bytes. Probes send a few hundred, but hyper accepts no
 /// smaller buffer.
@@ -143,7 +143,8 @@ impl Listener {
     ///
     /// Spawn it, so that readiness is served through the whole drain until the process exits. A
     /// connection serves one request: its head has at most 8 KiB, and its response ends within
-    /// 4 s of the connection. At most 256 connections are open, and up to 128 more that are being
+    /// 4 s of the connection, or 3.2 s more than the
+    /// [check timeout](crate::HealthBuilder::check_timeout). At most 256 connections are open, and up to 128 more that are being
     /// closed.
     ///
     /// # Panics
@@ -276,6 +277,7 @@ impl Health {
             let response = health.respond(request.method(), request.uri().path());
             Ok::<_, Infallible>(response.await.unwrap_or_else(not_found))
         });
+        let deadline = CONNECTION_TIMEOUT + self.inner.settings.check_timeout;
         let connection = http1::Builder::new()
             .keep_alive(false)
             .max_buf_size(HEAD_MAX)
@@ -287,7 +289,7 @@ impl Health {
             // eviction.
             biased;
             // An error is a client's mistake, which the client has noticed.
-            _ = timeout(CONNECTION_TIMEOUT, connection) => {}
+            _ = timeout(deadline, connection) => {}
             () = progress.evicted() => {}
         }
     }

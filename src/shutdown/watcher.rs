@@ -14,7 +14,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::Shutdown;
-use crate::{Health, health::State};
+use crate::{Health, health::ServiceState};
 
 /// Signals that follow each other faster than this count as one. `timeout` and some init systems
 /// send the same signal to the process and to its group, and a terminal repeats a key that is held.
@@ -45,7 +45,7 @@ pub(super) async fn watch(health: Health, signals: Signals) {
         // After Ctrl-C in a terminal, no load balancer has to notice the drain.
         let is_interactive =
             life.signal() == Some(Signal::INTERRUPT.name) && io::stderr().is_terminal();
-        let has_delay = !is_interactive && life.reached != State::Starting;
+        let has_delay = !is_interactive && life.reached != ServiceState::Starting;
         let delay = has_delay.then_some(health.inner.settings.drain_delay);
         (is_interactive, delay.unwrap_or_default())
     };
@@ -115,7 +115,7 @@ impl Watcher {
             return;
         };
         let timeout = match life.reached {
-            State::Starting => Duration::ZERO,
+            ServiceState::Starting => Duration::ZERO,
             _ => self.health.inner.settings.shutdown_timeout,
         };
         let left = timeout.saturating_sub(delay_over.elapsed());

@@ -3,8 +3,8 @@
 use std::{env, error::Error, fmt::Debug, process::Command};
 
 use lifesign::{
-    BuildInfo, Cli, Endpoint, Health, HealthBuilder, Heartbeat, Listener, Probe, RegisterError,
-    Report, Status, build_info,
+    BuildInfo, CheckReport, Cli, Endpoint, Health, HealthBuilder, Heartbeat, Listener, Probe,
+    RegisterError, Report, ServiceState, Status, build_info,
 };
 
 fn everywhere<T: Send + Sync + Unpin + Debug + 'static>() {}
@@ -15,6 +15,7 @@ fn error<T: Error>() {}
 #[test]
 fn every_type_is_send_sync_and_debug() {
     everywhere::<BuildInfo>();
+    everywhere::<CheckReport<'static>>();
     everywhere::<Endpoint>();
     everywhere::<Health>();
     everywhere::<HealthBuilder>();
@@ -23,6 +24,7 @@ fn every_type_is_send_sync_and_debug() {
     everywhere::<Probe>();
     everywhere::<RegisterError>();
     everywhere::<Report>();
+    everywhere::<ServiceState>();
     everywhere::<Status>();
     everywhere::<Cli>();
 }
@@ -30,7 +32,9 @@ fn every_type_is_send_sync_and_debug() {
 #[test]
 fn values_are_copy_and_handles_are_clone() {
     copied::<BuildInfo>();
+    copied::<CheckReport<'static>>();
     copied::<Probe>();
+    copied::<ServiceState>();
     copied::<Status>();
     shared::<Endpoint>();
     shared::<Health>();

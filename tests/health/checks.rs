@@ -62,6 +62,27 @@ async fn an_evaluation_is_cached_for_one_second() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_deadline_of_checks_can_be_set() {
+    let slow = async || {
+        sleep(Duration::from_secs(5)).await;
+        Ok::<_, io::Error>(())
+    };
+    for (timeout, expected) in [(4999, Status::Fail), (5001, Status::Pass)] {
+        let health = builder()
+            .required("slow", slow)
+            .check_timeout(Duration::from_millis(timeout))
+            .build()
+            .unwrap();
+        health.set_ready();
+        let started = tokio::time::Instant::now();
+        let report = health.report(Probe::Readiness).await;
+        assert_eq!(report.status(), expected, "{timeout} ms");
+        let took = Duration::from_millis(timeout.min(5000));
+        assert_eq!(started.elapsed(), took);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_check_that_hangs_fails_at_the_deadline_and_is_aborted() {
     struct Running(Arc<AtomicBool>);
     impl Drop for Running {

@@ -5,6 +5,7 @@ mod late_checks;
 mod log;
 mod properties;
 mod registration;
+mod report;
 mod routes;
 mod service;
 mod states;

@@ -62,6 +62,16 @@ fn invalid_registrations_fail_the_build() {
                 .to_owned(),
         ),
         (
+            builder().check_timeout(Duration::ZERO).build(),
+            "check timeout 0ns: expected 1ms to 120s".to_owned(),
+        ),
+        (
+            builder()
+                .check_timeout(Duration::from_millis(120_001))
+                .build(),
+            "check timeout 120.001s: expected 1ms to 120s".to_owned(),
+        ),
+        (
             builder().nested_under("api").build(),
             "path \"api\": expected '/' and then letters, digits, '/', '-', '_', '.' or '~'"
                 .to_owned(),

@@ -14,7 +14,7 @@ use lifesign::{Probe, build_info};
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::service::{Dependency, ROUTES, builder, fetch, send};
+use crate::service::{Dependency, ROUTES, builder, fetch, next_second, send};
 
 #[tokio::test(start_paused = true)]
 async fn body_is_exactly_this() {
@@ -66,11 +66,25 @@ async fn status_only_is_exactly_that() {
     db.set_broken(true);
     let health = builder()
         .required("db", db.check())
-        .status_only()
+        .optional("cache", db.check())
         .build()
         .unwrap();
-    let (code, body) = fetch(&health, "/health").await;
-    assert_eq!((code, body), (503, json!({"status": "fail"})));
+    let public = health.status_only();
+    for (probe, status) in [("/health", "fail"), ("/health/live", "pass")] {
+        let (_, body) = fetch(&public, probe).await;
+        assert_eq!(body, json!({"status": status}));
+    }
+    health.set_ready();
+    db.set_broken(false);
+    next_second().await;
+    assert_eq!(fetch(&public, "/health").await.0, 200);
+    db.set_broken(true);
+    next_second().await;
+    let (code, body) = fetch(&public, "/health").await;
+    assert_eq!((code, body), (200, json!({"status": "warn"})));
+    // The other handle shows everything, from the same run of the checks.
+    let (_, body) = fetch(&health, "/health").await;
+    assert_eq!(body["output"], "db failed, cache failed");
 }
 
 #[tokio::test(start_paused = true)]

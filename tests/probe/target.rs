@@ -265,8 +265,9 @@ fn an_invalid_lifesign_url_is_reported() {
 #[test]
 fn nothing_is_asked_of_a_service_that_advertises_nothing() {
     let _worker = exclusive("worker");
-    let line = "unhealthy: \"worker\" advertises no address in this container: it has not started \
-                yet, has ended, cannot write to /dev/shm, or calls neither `serve` nor `advertise`";
+    let line = "unhealthy: \"worker\" advertises no address in this container: the service has \
+                not started or has ended, cannot write to /dev/shm, or does not call `serve`, \
+                `listen` or `advertise`";
     let (sender, connections) = mpsc::channel();
     let address = serve(move |stream| drop((sender.send(()), stream)));
     for port in ["", "nonsense", &address.port().to_string()] {
@@ -318,8 +319,8 @@ fn port_is_a_guess_that_needs_proof() {
         return;
     };
     probe.env("PORT", address.port().to_string()).arg("/own");
-    let reason = "a server responded with 200, without Lifesign-Instance: probe the whole \
-                  URL if it is a route of its own";
+    let reason = "a server responded with 200, without Lifesign-Instance: pass the whole \
+                  URL to probe this path without it";
     let expected =
         format!("unhealthy: not \"worker\": {reason} (GET http://{address}/own) {GUESS}");
     assert_eq!(printed_line(&run(&mut probe)), expected);

@@ -160,11 +160,11 @@ fn a_stopped_service_is_unhealthy_within_the_timeout() {
     assert_healthy(&service.healthcheck(&[]), "pass");
 
     service.signal("STOP");
-    let outcome = service.healthcheck(&["--timeout", "500ms"]);
+    let outcome = service.healthcheck(&["--timeout", "900ms"]);
     service.signal("CONT");
 
-    assert_unhealthy(&outcome, "no response within 500ms");
-    let expected = Duration::from_millis(500)..Duration::from_millis(1500);
+    assert_unhealthy(&outcome, "no response within 900ms");
+    let expected = Duration::from_millis(900)..Duration::from_millis(1900);
     assert!(expected.contains(&outcome.took), "{outcome:?}");
     eventually("the service is well again", TIMEOUT, || {
         (service.healthcheck(&[]).code == Some(0)).then_some(())

@@ -51,6 +51,32 @@ fn the_probe_finds_a_port_chosen_by_the_system() {
     }
 }
 
+/// The test replaces the time in the advertisement, as a service with slow checks would write it.
+#[test]
+fn the_timeout_of_the_probe_is_longer_than_that_of_the_checks() {
+    let container = Container::new();
+    let service = container.service(&[]);
+    let page = include_str!("../../docs/troubleshooting.md");
+    let line = "--timeout: expected more than 800ms, the service's check timeout, not 500ms";
+    assert_unhealthy(&service.healthcheck(&["--timeout", "500ms"]), line);
+    assert!(page.contains(&format!("### `unhealthy: {line}`")));
+
+    let path = container.advertisements().pop().expect("a file");
+    let text = fs::read_to_string(&path).expect("text");
+    // Writing in place keeps the lock.
+    fs::write(&path, text.replace("\n800\n", "\n2500\n")).expect("a file of this user");
+
+    let refused = "--timeout: expected more than 2.5s, the service's check timeout, not 2.5s";
+    assert_unhealthy(&service.healthcheck(&["--timeout", "2500ms"]), refused);
+    for allowed in [&["--timeout", "2501ms"][..], &["--live", "--timeout", "1s"]] {
+        assert_healthy(&service.healthcheck(allowed), "pass");
+    }
+    service.signal("STOP");
+    let outcome = service.healthcheck(&[]);
+    service.signal("CONT");
+    assert_unhealthy(&outcome, "no response within 3.5s");
+}
+
 #[test]
 fn the_commands_printed_at_start_work() {
     let container = Container::new();
@@ -126,7 +152,7 @@ fn advertisement_is_named_after_namespace_service_and_pid() {
                 .shm()
                 .join(format!("lifesign.{namespace}.{name}.{id}")),
             0o100_644,
-            format!("lifesign 1\nhttp://{host}:{port}\n/health\n/health/ready\n/health/live\n{instance}\n"),
+            format!("lifesign 1\nhttp://{host}:{port}\n/health\n/health/ready\n/health/live\n800\n{instance}\n"),
         )
     });
     let found: Vec<_> = container
@@ -332,9 +358,10 @@ fn forged_advertisements_would_be_believed_without_their_flaw() {
     let forger = Forger::new(&container, impostor.address);
     let forgery = forger.forge("1", &forger.text);
 
-    let outcome = run(container
-        .example("service")
-        .args(["healthcheck", "--timeout", "100ms"]));
+    let outcome =
+        run(container
+            .example("service")
+            .args(["healthcheck", "--live", "--timeout", "100ms"]));
 
     assert_unhealthy(&outcome, "no response within 100ms");
     assert!(!impostor.was_left_alone());
@@ -726,10 +753,10 @@ fn probe_is_one_process_and_one_thread() {
 }
 
 /// The reason that the probe prints if there is no advertisement.
-const NOT_RUNNING: &str = "it has not started yet, has ended, cannot write to /dev/shm, or calls neither `serve` nor `advertise`";
+const NOT_RUNNING: &str = "the service has not started or has ended, cannot write to /dev/shm, or does not call `serve`, `listen` or `advertise`";
 
 const ONLY_THE_WORKER: &str = "\"service\" advertises no address in this container (only \"worker\" \
-     does): it has not started yet, has ended, cannot write to /dev/shm, or calls neither `serve` nor `advertise`";
+     does): the service has not started or has ended, cannot write to /dev/shm, or does not call `serve`, `listen` or `advertise`";
 
 /// Returns the number of the instance in the responses of a service.
 fn instance(service: &Running<'_>) -> String {

@@ -85,11 +85,11 @@ async fn services() -> Vec<(Health, SocketAddr)> {
                     assert!(env::args().count() == 0, "{}", secret());
                     async { Ok::<(), String>(()) }
                 });
-            let builder = match status_only {
-                true => builder.status_only(),
-                false => builder,
-            };
             let health = builder.build().unwrap();
+            let health = match status_only {
+                true => health.status_only(),
+                false => health,
+            };
             let heartbeat = health.heartbeat("worker", Duration::from_secs(3600));
             match state {
                 "ready" => health.set_ready(),

@@ -27,11 +27,10 @@ async fn serve(build: BuildInfo) -> Result<ExitCode, Box<dyn Error>> {
         sleep(Duration::from_secs(seconds.parse()?)).await;
     }
     let is_library = variable("NAME").as_deref() == Some("library");
-    let mut health = Health::builder(if is_library { LIBRARY } else { build });
+    let mut health = Health::builder(if is_library { LIBRARY } else { build }).build()?;
     if variable("DETAILS").as_deref() == Some("hidden") {
         health = health.status_only();
     }
-    let health = health.build()?;
     let address = variable("ADDRESS").unwrap_or_else(|| "0.0.0.0:8080".into());
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
