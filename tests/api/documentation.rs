@@ -38,6 +38,19 @@ fn the_page_of_other_servers_has_the_code_of_examples() {
 }
 
 #[test]
+fn the_page_of_metrics_has_the_code_and_the_alerts_of_examples() {
+    let page = include_str!("../../docs/metrics.md");
+    let block = |fence| {
+        let rest = page.split_once(fence).expect("a block").1;
+        rest.split("```").next().expect("its end")
+    };
+    let example = include_str!("../../examples/metrics.rs");
+    assert!(example.ends_with(block("```rust,ignore\n")));
+    let alerts = include_str!("../../examples/deploy/monitors/alerts.yaml");
+    assert!(alerts.ends_with(block("```yaml\n")));
+}
+
+#[test]
 fn the_readme_has_the_healthcheck_of_the_dockerfile() {
     let words = |text: &'static str| {
         let (_, line) = text.split_once("HEALTHCHECK ").expect("a HEALTHCHECK");

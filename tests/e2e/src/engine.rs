@@ -38,6 +38,8 @@ pub enum Program {
     Postgres,
     /// The program of the README.
     Readme,
+    /// `examples/metrics.rs`
+    Metrics,
     /// `tests/lifecycle/program.rs`
     Lifecycle,
 }
@@ -52,6 +54,7 @@ impl Program {
                 "--package=lifesign",
                 "--example=service",
                 "--example=broken",
+                "--example=metrics",
                 "--example=lifecycle",
             ];
             release(Path::new(REPOSITORY), &options).join("examples")
@@ -63,6 +66,7 @@ impl Program {
         match self {
             Self::Service => EXAMPLES.get_or_init(examples).join("service"),
             Self::Broken => EXAMPLES.get_or_init(examples).join("broken"),
+            Self::Metrics => EXAMPLES.get_or_init(examples).join("metrics"),
             Self::Lifecycle => EXAMPLES.get_or_init(examples).join("lifecycle"),
             Self::Postgres => POSTGRES.get_or_init(postgres).join("postgres"),
             Self::Readme => POSTGRES.get_or_init(postgres).join("examples/readme"),

@@ -10,8 +10,9 @@ use std::{
 };
 
 use lifesign_e2e::engine::{
-    Container, Image, Network, Program, TIMEOUT, config, docker, eventually, get,
+    Container, Image, Network, Program, TIMEOUT, config, docker, eventually, get, parse, tools,
 };
+use serde_json::Value;
 
 use crate::load::Load;
 
@@ -189,6 +190,79 @@ fn the_blackbox_exporter_distinguishes_down_and_warn() {
     draining(&service, || assert_eq!(success("health", 1), "0"));
     assert_eq!(success("health", 1), "0");
     drop(warning);
+}
+
+#[test]
+fn prometheus_sees_an_outage_of_a_database() {
+    let network = Network::create();
+    let on_network = format!("--network={}", network.name);
+    let password = "--env=POSTGRES_PASSWORD=secret";
+    let options = [&on_network, password, "--network-alias=database"];
+    let database = Container::run(tools(), &options, &[]);
+    let image = Image::of(Program::Metrics);
+    let service = instance(&image, &network, 1, &["--env=DATABASE=database:5432"]);
+    let files = [
+        (
+            "/etc/prometheus.yml",
+            "global: {scrape_interval: 200ms, evaluation_interval: 200ms}\n\
+             rule_files: [/etc/alerts.yaml]\n\
+             scrape_configs: [{job_name: service, static_configs: [{targets: ['service-1:8080']}]}]\n",
+        ),
+        ("/etc/alerts.yaml", &config("monitors/alerts.yaml")),
+    ];
+    let options = ["--user=root", &on_network, "--entrypoint=prometheus"];
+    let words = [
+        "--config.file=/etc/prometheus.yml",
+        "--storage.tsdb.path=/tmp/data",
+    ];
+    let prometheus = Container::create(tools(), &options, &words, &files);
+    prometheus.start();
+    let lint = docker([
+        "exec",
+        &prometheus.name,
+        "promtool",
+        "check",
+        "rules",
+        "/etc/alerts.yaml",
+    ]);
+    assert!(lint.contains("SUCCESS: 4 rules found"), "{lint}");
+    let address = prometheus.address(9090);
+    let becomes = |query: &str, expected: &str| {
+        eventually(&format!("{query} becomes {expected}"), TIMEOUT, || {
+            let (code, body) = get(address, &format!("/api/v1/query?query={query}"));
+            let body: Value = serde_json::from_str(&body).ok()?;
+            let value = &body["data"]["result"][0]["value"][1];
+            (code == 200 && value == expected).then_some(())
+        });
+    };
+    let report = parse(&get(service.address(8080), "/health").1);
+    let version = report["version"].as_str().expect("a version");
+    becomes(&format!("service_build_info{{version=\"{version}\"}}"), "1");
+    becomes("service_state{state=\"ready\"}", "1");
+    let check = "{check=\"database\",required=\"true\"}";
+    becomes(&format!("service_check{check}"), "1");
+    becomes(
+        &format!("service_check_duration_seconds{check}%20<bool%200.8"),
+        "1",
+    );
+    let age = format!("time()-service_check_last_run_timestamp_seconds{check}");
+    becomes(&format!("{age}%20<bool%2010"), "1");
+
+    docker(["stop", &database.name]);
+    becomes(&format!("service_check{check}"), "0");
+    becomes("service_health{probe=\"ready\"}", "0");
+    becomes("service_health{probe=\"health\"}", "1");
+    becomes(
+        "ALERTS{alertname=\"ServiceNotReady\",alertstate=\"pending\"}",
+        "1",
+    );
+
+    docker(["start", &database.name]);
+    becomes(&format!("service_check{check}"), "1");
+    becomes("count(ALERTS)%20or%20vector(0)", "0");
+    draining(&service, || {
+        becomes("service_state{state=\"draining\"}", "1")
+    });
 }
 
 #[test]
