@@ -134,7 +134,7 @@ async fn visit(State(visits): State<Arc<Visits>>) -> Result<String, StatusCode> 
     Ok(format!("{}, visitor {count}\n", greeting.trim_end()))
 }
 
-/// Logs the number of visits when it has changed. This is a worker loop that shows a heartbeat.
+/// Logs the number of visits when it has changed. This worker loop demonstrates a heartbeat.
 async fn log_visits(visits: Arc<Visits>, heartbeat: Heartbeat) {
     let mut ticks = interval(Duration::from_secs(1));
     let mut logged = 0;

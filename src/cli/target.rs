@@ -61,7 +61,8 @@ impl fmt::Display for Source {
 pub(crate) enum NoTarget {
     Invalid(InvalidInput),
     NotFound(NotFound),
-    /// The address would be a guess, and why the response could not be recognized.
+    /// The address would be a guess, and no response could be recognized. Contains the reason for
+    /// the guess.
     NoIdentity(&'static str),
 }
 

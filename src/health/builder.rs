@@ -22,7 +22,7 @@ const DRAIN_DELAY: Duration = Duration::from_secs(5);
 /// Docker kills a container.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Maximum length of a name.
+/// Maximum length in bytes of the name of a check or heartbeat.
 const NAME_MAX: usize = 64;
 
 /// Shortest period of a heartbeat, and shortest check timeout.
@@ -195,9 +195,9 @@ impl HealthBuilder {
 
     /// Sets how long the port stays open after SIGTERM. The default is 5 s.
     ///
-    /// Choose it longer than the load balancer's period × threshold. Together with the
-    /// [shutdown timeout](Self::shutdown_timeout) it must be shorter than the orchestrator's grace
-    /// period. Choose zero if a `preStop` hook waits already.
+    /// Choose a longer time than the load balancer's period × threshold. The delay and the
+    /// [shutdown timeout](Self::shutdown_timeout) together must be shorter than the orchestrator's
+    /// grace period. Choose zero if a `preStop` hook already waits.
     pub const fn drain_delay(mut self, delay: Duration) -> Self {
         self.settings.drain_delay = delay;
         self

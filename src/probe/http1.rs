@@ -193,7 +193,7 @@ impl Response {
         }
     }
 
-    /// Returns an excerpt of the first line that is not blank.
+    /// Returns an excerpt of the body's first line that is not blank.
     pub(super) fn first_line(&self) -> Option<String> {
         let mut lines = self.text().split(|b| *b == b'\n').map(<[u8]>::trim_ascii);
         lines.find(|line| !line.is_empty()).map(excerpt)

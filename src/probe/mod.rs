@@ -56,7 +56,7 @@ pub(crate) struct Request {
 #[derive(Debug)]
 pub(crate) struct Expected {
     pub(crate) service: &'static str,
-    /// The number in the response's header; see [`identity`].
+    /// Required value of the header `Lifesign-Instance`; see [`identity`].
     pub(crate) instance: String,
 }
 

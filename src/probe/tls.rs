@@ -83,7 +83,8 @@ fn send_to(
                 })?
                 .map_err(|error| classify(&error, address, to_connect))
         });
-        // Dropping the runtime does not block, because only name resolution can delay its shutdown.
+        // Dropping the runtime does not block: only name resolution could delay it, and the URL has an
+        // IP address.
         drop(runtime);
         request.judge(response?, Some(address), deadline)
     };

@@ -164,8 +164,8 @@ impl Listener {
                 }
                 Err(error) => {
                     // Most likely there is no file descriptor left. Linux reports that even when no
-                    // connection waits, so a connection that is younger than the retry is not
-                    // evicted.
+                    // client waits. So a connection younger than `ACCEPT_RETRY` is not evicted: it
+                    // can be a probe.
                     if !connections.evict(ACCEPT_RETRY)
                         && warned.is_none_or(|warned| warned.elapsed() > WARNING_INTERVAL)
                     {

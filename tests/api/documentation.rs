@@ -9,7 +9,7 @@ use std::{
 
 const README: &str = include_str!("../../README.md");
 
-/// The first code block of the README whose fence has this text.
+/// The first code block of the README with this info string.
 fn block(fence: &str) -> &'static str {
     let (_, rest) = README
         .split_once(&format!("```{fence}\n"))

@@ -328,7 +328,8 @@ impl Model {
         checks.any(|(need, passed)| *need == required && !passed)
     }
 
-    /// Predicts the response. Must be called after the service has responded.
+    /// Predicts the response. Must be called after the service has responded, because slow checks
+    /// advance the clock, and heartbeats become late.
     fn response(&self, probe: Probe) -> Response {
         let ready = self.ready_set && (self.passed_once || !self.required.contains(&true));
         let broken = self.heartbeats.iter().any(|beat| !beat.is_healthy());

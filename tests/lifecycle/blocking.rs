@@ -35,7 +35,7 @@ fn service_without_tokio_has_the_same_life_cycle() {
     let during = get(address, "/").expect("a response");
     apart();
     program.signal("TERM");
-    // A request that arrives while the port closes gets no response before the process ends.
+    // This only connects, because a request that is sent while the port closes gets no response.
     eventually("the port closes", || connect(address).err());
     slow.write_all(&[b'x'; NAME / 2]).expect("the rest");
     let mut response = String::new();

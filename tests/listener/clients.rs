@@ -540,7 +540,7 @@ async fn no_body_is_treated_as_a_request() {
     let both = |first, second, body| post(&format!("{first}\r\n{second}"), body);
     let mega = &"x".repeat(1_000_000);
     both_servers(scenarios! {
-        // The server skips a body of known length, and serves the next request.
+        // The server skips the body. axum's server then serves the next request.
         "a body": post(LENGTH, INNER) => "405",
         "a body of a GET": get_with(LENGTH, INNER) => "200",
         "a body, and a request": get_with(LENGTH, &INNER.repeat(2)) => "200 200",

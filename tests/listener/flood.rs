@@ -41,7 +41,7 @@ fn five_thousand_slow_connections_do_not_lock_out_a_probe() {
     const DRIPS: u32 = 5000;
     let worker = Worker::start();
     raise_descriptor_limit();
-    // The clients use one thread, so that the listener has the other core.
+    // The clients use one thread, so that a core is left for the listener if there are two.
     let mut attack = Builder::new_multi_thread();
     let attack = attack.worker_threads(1).enable_all().build();
     let attack = attack.expect("a runtime");

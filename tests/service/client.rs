@@ -11,7 +11,6 @@ use crate::process::TIMEOUT;
 
 pub(crate) const ROUTES: [&str; 3] = ["/health", "/health/ready", "/health/live"];
 
-/// A response over HTTP.
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) code: u16,

@@ -389,7 +389,7 @@ fn programs_of_one_loader_are_distinguished() {
     drop(worker);
 }
 
-/// An advertised address can be another service's, for example in another network namespace.
+/// In another network namespace, the advertised address can belong to another service.
 #[test]
 fn another_service_at_the_advertised_address_is_not_believed() {
     let container = Container::new();

@@ -1,6 +1,6 @@
-//! Secrets in errors, panics and environment variables are never sent. The checks of a service fail
-//! with a connection string in every possible way. The test sends all kinds of requests and runs the
-//! probe, and then searches everything that was sent and printed.
+//! Secrets in errors, panics and environment variables are never sent. Checks return errors and
+//! panic with a connection string. The test sends many kinds of requests, runs the probe, and
+//! searches the responses and the probe's output. Only the log contains the string.
 #![cfg(target_os = "linux")]
 
 use std::{

@@ -1,8 +1,7 @@
-//! The scenarios for the probe. Each line is one scenario: a name, the server's behaviour, and the
-//! line that the probe prints.
+//! The scenarios for the probe. Each entry of a table is one scenario: a name, the server's
+//! behaviour, and the line that the probe prints.
 //!
-//! The first word of the printed line decides about the exit code: `healthy` means 0, `unhealthy`
-//! means 1.
+//! The first word of that line determines the exit code: 0 for `healthy`, 1 for `unhealthy`.
 
 use std::iter;
 

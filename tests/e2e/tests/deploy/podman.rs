@@ -1,4 +1,4 @@
-//! Podman: images in both formats, and the pod of `examples/deploy/kubernetes-exec.yaml`.
+//! Podman: images in Docker and OCI format, and the pod of `examples/deploy/kubernetes-exec.yaml`.
 //!
 //! Podman runs health checks with systemd timers. There is no systemd in the test's container, so
 //! the tests run the timers' command, `podman healthcheck run`.
@@ -229,7 +229,8 @@ impl Podman {
         self.ok(&["kube", "play", "--replace", "/deploy/kubernetes-exec.yaml"]);
     }
 
-    /// Runs a probe in the pod. Returns its exit code, and its line without the elapsed time.
+    /// Runs a probe in the pod. Returns its exit code, and its line up to the elapsed
+    /// time or the URL.
     fn asks(&self, probe: &str) -> (i32, String) {
         let (code, printed) = self.run(&["exec", POD, "/app", "healthcheck", probe]);
         let printed = printed

@@ -310,7 +310,8 @@ fn monit_and_check_http_read_the_routes() {
     summary("OK");
     let (code, text) = check_http("service-1");
     assert_eq!(code, Some(0), "{text}");
-    // The second service has a failing check and one that passes, so its body contains both words.
+    // The second service warns, because an optional check fails. The entries of its checks contain
+    // `pass` and `fail` too.
     let (code, text) = check_http("service-2");
     assert_eq!(code, Some(1), "{text}");
     drop(warning);

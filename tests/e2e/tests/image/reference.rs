@@ -121,7 +121,7 @@ fn every_base_runs_locked_down_in_16_mib() {
             "--user=12345:12345",
             "--memory=16m",
             "--pids-limit=16",
-            // Probes must also be frequent after the start period.
+            // After the start period of 30 s, the image's own interval would be 30 s.
             "--health-interval=1s",
         ];
         Container::run(&image, &locked_down)
