@@ -1,5 +1,6 @@
 //! Deployments under real engines, orchestrators and proxies.
 
+mod adopting;
 mod compose;
 mod container;
 mod files;
