@@ -56,7 +56,9 @@ impl Health {
 #[cfg(target_os = "linux")]
 fn publish(endpoint: &Endpoint, settings: &Settings) -> io::Result<Option<shm::LockedFile>> {
     let text = Advertisement::new(endpoint, settings, crate::identity::own()?).encode()?;
-    shm::LockedFile::create(settings.build.name(), &text).map(Some)
+    let file = shm::LockedFile::create(settings.build.name(), &text);
+    file.map(Some)
+        .map_err(|error| io::Error::new(error.kind(), format!("write to /dev/shm: {error}")))
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -633,7 +633,8 @@ fn a_read_only_dev_shm_only_disables_discovery() {
     let warnings: Vec<_> = log.lines().filter(|l| l.contains("WARN")).collect();
     assert_eq!(warnings.len(), 1, "{log}");
     assert!(
-        warnings[0].contains("the endpoint could not be advertised"),
+        warnings[0].contains("the endpoint could not be advertised")
+            && warnings[0].contains("/dev/shm"),
         "{log}"
     );
 }
