@@ -51,6 +51,23 @@ fn the_page_of_metrics_has_the_code_and_the_alerts_of_examples() {
 }
 
 #[test]
+fn pages_of_recipes_have_the_code_that_is_tested() {
+    let trimmed = |text: &str| text.lines().map(str::trim).collect::<Vec<_>>().join("\n");
+    let recipes = trimmed(include_str!("../../examples/recipes/src/lib.rs")).replace("pub ", "");
+    for (page, count) in [
+        (include_str!("../../docs/checks.md"), 8),
+        (include_str!("../../docs/telemetry.md"), 2),
+    ] {
+        let blocks: Vec<_> = page.split("```rust,ignore\n").skip(1).collect();
+        assert_eq!(blocks.len(), count);
+        for block in blocks {
+            let block = trimmed(block.split("```").next().expect("its end"));
+            assert!(recipes.contains(&block), "{block}");
+        }
+    }
+}
+
+#[test]
 fn the_readme_has_the_healthcheck_of_the_dockerfile() {
     let words = |text: &'static str| {
         let (_, line) = text.split_once("HEALTHCHECK ").expect("a HEALTHCHECK");

@@ -29,6 +29,11 @@ fn the_service_with_grpc_passes_its_tests() {
 }
 
 #[test]
+fn recipes_pass_their_tests() {
+    passes_its_tests("recipes");
+}
+
+#[test]
 fn the_service_with_tls_passes_its_tests() {
     passes_its_tests("tls");
 }
