@@ -25,15 +25,26 @@ fn the_readme_program_is_the_example() {
 }
 
 #[test]
-fn the_page_of_other_servers_has_the_code_of_examples() {
-    let page = include_str!("../../docs/https-grpc.md");
+fn pages_of_other_servers_have_the_code_of_examples() {
     let grpc = include_str!("../../examples/grpc/src/main.rs");
+    let actix = include_str!("../../examples/frameworks/src/bin/actix.rs");
+    let poem = include_str!("../../examples/frameworks/src/bin/poem.rs");
+    let hyper = include_str!("../../examples/frameworks/src/bin/hyper.rs");
     let blocking = include_str!("../../examples/blocking.rs");
-    let blocks = page.split("```rust,ignore\n").skip(1);
-    let blocks: Vec<_> = blocks.filter_map(|rest| rest.split("```").next()).collect();
-    assert_eq!(blocks.len(), 3);
-    for (block, example) in blocks.into_iter().zip([grpc, blocking, blocking]) {
-        assert!(example.contains(block), "{block}");
+    let pages = [
+        (include_str!("../../docs/https-grpc.md"), &[grpc][..]),
+        (
+            include_str!("../../docs/frameworks.md"),
+            &[actix, poem, hyper, blocking, blocking],
+        ),
+    ];
+    for (page, examples) in pages {
+        let blocks = page.split("```rust,ignore\n").skip(1);
+        let blocks: Vec<_> = blocks.filter_map(|rest| rest.split("```").next()).collect();
+        assert_eq!(blocks.len(), examples.len());
+        for (block, example) in blocks.into_iter().zip(examples) {
+            assert!(example.contains(block), "{block}");
+        }
     }
 }
 

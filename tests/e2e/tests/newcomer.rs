@@ -24,6 +24,11 @@ fn block<'a>(page: &'a str, fence: &str) -> &'a str {
 }
 
 #[test]
+fn the_services_on_other_frameworks_pass_their_tests() {
+    passes_its_tests("frameworks");
+}
+
+#[test]
 fn the_service_with_grpc_passes_its_tests() {
     passes_its_tests("grpc");
 }
