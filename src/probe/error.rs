@@ -128,7 +128,10 @@ impl fmt::Display for Kind {
             Self::Timeout { timeout, .. } => {
                 write!(f, "incomplete response within {timeout:?}")
             }
-            Self::Closed { received: 0 } => f.write_str("connection closed without a response"),
+            Self::Closed { received: 0 } => f.write_str(
+                "connection closed without a response: \
+                 if the port expects the PROXY protocol, probe another one",
+            ),
             Self::Closed { .. } => f.write_str("connection closed in the middle of a response"),
             Self::TooLong => f.write_str("response head of more than 16 KiB"),
             Self::TooManyInterim => {

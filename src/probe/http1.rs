@@ -1,5 +1,7 @@
 //! The part of HTTP/1 that a probe needs: one request, and the head of the response.
 
+use std::io;
+
 use super::{
     Request,
     connect::{Connection, READ_SIZE, is_timeout},
@@ -87,6 +89,10 @@ pub(super) fn exchange(connection: &mut Connection, request: &[u8]) -> Result<Re
                 return Err(match sent {
                     Err(sent) if received == 0 && !is_timeout(&sent) => Kind::Send(sent),
                     _ if is_timeout(&error) => Kind::Timeout { timeout, received },
+                    // The server closed the connection and left the request unread.
+                    _ if received == 0 && error.kind() == io::ErrorKind::ConnectionReset => {
+                        Kind::Closed { received }
+                    }
                     _ => Kind::Receive(error),
                 });
             }

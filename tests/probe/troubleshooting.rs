@@ -194,6 +194,7 @@ fn the_page_has_the_lines_of_services_that_do_not_respond() {
         ask(vec![Receive, Hold]),
         ask(responds(b"\x15\x03\x01\x00\x02\x02\x46")),
         ask(greets(b"\0\0\x06\x04\0\0\0\0\0\0\x05\0\0\x40\0")),
+        ask(vec![Receive]),
         printed_line(&run(guessing("worker").env("PORT", "tcp://10.0.0.1:80"))),
         printed_line(&stranger),
     ];

@@ -57,7 +57,8 @@ fn a_unix_socket_that_misbehaves_is_unhealthy() {
         (
             "closed",
             vec![],
-            "unhealthy: connection closed without a response",
+            "unhealthy: connection closed without a response: \
+             if the port expects the PROXY protocol, probe another one",
         ),
         (
             "tls",
