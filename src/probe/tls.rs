@@ -170,7 +170,15 @@ fn classify(error: &reqwest::Error, address: SocketAddr, to_connect: Option<Dura
         Some(io) if error.is_connect() && is_absent(io) => {
             Kind::Connect(address.to_string(), io.kind().into())
         }
-        _ => Kind::Https(cause.to_string()),
+        // The text of rustls for an alert ends with its name.
+        _ => match cause.to_string() {
+            text if text.ends_with("NoApplicationProtocol") => Kind::Http2,
+            text if text.ends_with("CertificateRequired") => {
+                let text = "the server requires a client certificate: probe a port without TLS";
+                Kind::Https(text.to_owned())
+            }
+            text => Kind::Https(text),
+        },
     }
 }
 
