@@ -76,6 +76,12 @@ fn pages_of_recipes_have_the_code_that_is_tested() {
             assert!(recipes.contains(&block), "{block}");
         }
     }
+    let page = trimmed(include_str!("../../docs/life-cycle.md"));
+    let (_, listeners) = page
+        .split_once("let public = axum::serve(")
+        .expect("a block");
+    let (listeners, _) = listeners.split_once("\n# ").expect("its end");
+    assert!(trimmed(include_str!("../../examples/recipes/src/main.rs")).contains(listeners));
 }
 
 #[test]
