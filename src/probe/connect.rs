@@ -17,12 +17,13 @@ pub(super) const READ_SIZE: usize = 2048;
 /// Maximum size of one write in bytes. Every request without very long headers fits.
 const WRITE_MAX: usize = 16 * 1024;
 
-/// Maximum size in bytes of a response that is read.
+/// Size in bytes of a response at which the probe stops reading.
 pub(super) const RESPONSE_MAX: usize = 64 * 1024;
 
 /// A monotonic deadline for the whole probe.
 ///
-/// Linux can fire the timeout of a socket late by up to an eighth: after 3.4 s instead of 3 s.
+/// It is compared with the clock, because Linux can fire the timeout of a socket up to an eighth
+/// late: after 3.4 s instead of 3 s.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
     start: Instant,
@@ -35,8 +36,8 @@ impl Deadline {
         Self { start, timeout }
     }
 
-    /// Returns the deadline for the first of two addresses. A firewall can drop the packets of one
-    /// address family.
+    /// Returns the deadline for the first of two addresses. It leaves time for the second if a
+    /// firewall drops the packets to the first.
     pub(super) fn half(self) -> Self {
         let timeout = self.timeout / 2;
         Self { timeout, ..self }
@@ -111,8 +112,8 @@ impl Connection {
         // This timeout also applies to the first write.
         socket.set_write_timeout(Some(deadline.remaining()?))?;
         if cfg!(target_os = "linux") {
-            // Linux applies the write timeout to `connect`, for Unix sockets too, and continues an
-            // interrupted connection attempt with the second call.
+            // Linux applies the write timeout to `connect`, for Unix sockets too. After an
+            // interruption, another call of `connect` continues the same attempt.
             loop {
                 match socket.connect(address) {
                     Err(error) if is_interrupted(&error) => {
@@ -130,10 +131,12 @@ impl Connection {
         Ok(Self { socket, deadline })
     }
 
-    /// Writes all bytes, in one system call unless they are many or the peer reads slowly.
+    /// Writes all bytes, in one system call unless they exceed [`WRITE_MAX`] or the peer reads
+    /// slowly.
     pub(super) fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         loop {
-            // Linux restarts the timeout of a Unix socket with each buffer of a large write.
+            // A large write is split, because Linux restarts the timeout of a Unix socket for each
+            // of its buffers.
             match self.socket.write(&bytes[..bytes.len().min(WRITE_MAX)]) {
                 Ok(count) => bytes = &bytes[count..],
                 Err(error) if is_interrupted(&error) => {}
@@ -165,7 +168,8 @@ impl Connection {
 
     /// Appends what has arrived, without waiting.
     ///
-    /// Closing a socket with unread bytes resets the connection, and services log that as an error.
+    /// Closing a socket with unread bytes resets the connection, and services log the reset as an
+    /// error.
     pub(super) fn read_available(&mut self, bytes: &mut Vec<u8>) {
         if self.socket.set_nonblocking(true).is_err() {
             return;
@@ -179,12 +183,13 @@ impl Connection {
     }
 }
 
-/// Whether a signal interrupted the call, like the SIGCONT after a SIGSTOP.
+/// Whether a signal interrupted the call, such as the SIGCONT after a SIGSTOP.
 fn is_interrupted(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Interrupted
 }
 
-/// Whether a timeout expired. Operations, address families and systems report different errors.
+/// Whether a timeout expired. The error depends on the operation, the address family and the
+/// operating system.
 pub(super) fn is_timeout(error: &io::Error) -> bool {
     #[cfg(target_os = "linux")]
     let in_progress = matches!(

@@ -4,17 +4,17 @@ use std::{error::Error, fmt, io, net::SocketAddr, time::Duration};
 
 use super::{Request, connect::is_timeout, http1::INTERIM_MAX, summary::Summary};
 
-/// An unhealthy verdict. Its text is the only output of the probe.
+/// An unhealthy verdict: the reason, and the request that led to it.
 #[derive(Debug)]
 pub(crate) struct ProbeError {
     kind: Kind,
-    /// URL of the request.
+    /// URL of the request, without its query.
     pub(crate) url: String,
 }
 
 #[derive(Debug)]
 pub(super) enum Kind {
-    /// The one or two addresses, and the first error.
+    /// The one or two addresses that were tried, and the error of the first.
     Connect(String, io::Error),
     ConnectTimeout(String, Duration),
     Send(io::Error),
@@ -25,7 +25,7 @@ pub(super) enum Kind {
         received: usize,
     },
     Closed {
-        /// Number of bytes of the response that arrived before the connection was lost.
+        /// Number of bytes of the response that arrived before the connection was closed.
         received: usize,
     },
     TooLong,
@@ -43,13 +43,13 @@ pub(super) enum Kind {
         cause: Option<&'static str>,
         summary: Summary,
     },
-    /// The response of another service than the expected one.
+    /// A response from another service than the expected one.
     Stranger {
         code: u16,
         /// Name of the service that responded, if its response contains one.
         service: Option<String>,
         expected: &'static str,
-        /// Whether the response has the header, with the number of another instance.
+        /// Whether the response has the header `Lifesign-Instance`, with another instance's number.
         has_header: bool,
         is_path_given: bool,
     },
@@ -100,8 +100,8 @@ impl ProbeError {
     }
 }
 
-/// Formats the reason, and then the request if the probe has connected. The reason comes first,
-/// because a long line is cut.
+/// Formats the reason, then the request unless the reason contains the address. The reason comes
+/// first, because the end of a long line is cut off.
 impl fmt::Display for ProbeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.kind.fmt(f)?;

@@ -9,7 +9,8 @@ use super::{
 };
 use crate::identity;
 
-/// Maximum length of a response head in bytes. hyper sends less than 200 bytes, proxies accept 8 KiB.
+/// Maximum length of a response head in bytes. A head from hyper has less than 200 bytes, and
+/// proxies accept 8 KiB.
 const HEAD_MAX: usize = 16 * 1024;
 
 /// Maximum number of interim (1xx) responses to skip.
@@ -18,14 +19,13 @@ pub(super) const INTERIM_MAX: u32 = 8;
 /// Capacity in bytes for a request without additional headers, with room for its path.
 const REQUEST_CAPACITY: usize = 192;
 
-/// Value of the `User-Agent` header.
 const USER_AGENT: &str = concat!("lifesign/", env!("CARGO_PKG_VERSION"));
 
 /// Maximum length in bytes of an excerpt from a response.
 const EXCERPT_MAX: usize = 200;
 
 impl Request {
-    /// Returns the bytes of the request.
+    /// Formats the request as HTTP/1.1.
     pub(crate) fn encode(&self) -> String {
         let authority = self.endpoint.authority();
         let mut encoded = String::with_capacity(REQUEST_CAPACITY);
@@ -66,13 +66,14 @@ impl Request {
 pub(super) struct Response {
     pub(super) code: u16,
     pub(super) bytes: Vec<u8>,
-    /// Length of the head in `bytes`.
+    /// Number of `bytes` that belong to the head.
     pub(super) head_len: usize,
 }
 
 /// Sends the request and reads until the head of a final response is complete.
 ///
-/// The write side stays open, because hyper drops its response if the client shuts that side down.
+/// The write side stays open, because hyper drops the response to a client that shuts its write
+/// side down.
 pub(super) fn exchange(connection: &mut Connection, request: &[u8]) -> Result<Response, Kind> {
     let timeout = connection.deadline.timeout;
     // A server may respond and close without reading the request. Its response counts, so a failure
@@ -103,7 +104,8 @@ pub(super) fn exchange(connection: &mut Connection, request: &[u8]) -> Result<Re
                 return Err(Kind::TooLong);
             }
             if code >= 200 {
-                // The timeout of the socket may have fired late, or the process may have been paused.
+                // The timeout of the socket may have fired late, or the process may have been
+                // paused.
                 if connection.deadline.remaining().is_err() {
                     return Err(Kind::Timeout { timeout, received });
                 }
@@ -131,9 +133,9 @@ pub(super) fn exchange(connection: &mut Connection, request: &[u8]) -> Result<Re
 /// Returns the status code and the length of the head at the start of `bytes`, or `None` if the
 /// head is incomplete.
 ///
-/// It is lenient where servers are sloppy (bare LF, no reason phrase, folded lines), and strict in the
-/// status line. A malformed line is an error as soon as it is seen: a server of another protocol may wait
-/// for the client to continue.
+/// Accepts what sloppy servers send (bare LF, no reason phrase, folded lines), but no other
+/// deviation in the status line. A malformed line is an error as soon as it arrives, because a
+/// server of another protocol may be waiting for the client.
 fn parse_head(bytes: &[u8]) -> Result<Option<(u16, usize)>, Kind> {
     const VERSION: &[u8] = b"HTTP/1.";
     if !bytes.iter().zip(VERSION).all(|(a, b)| a == b) {
@@ -168,7 +170,7 @@ fn parse_status_line(line: &[u8]) -> Option<u16> {
     (100..1000).contains(&code).then_some(code)
 }
 
-/// Whether a line is `name: value`, or the continuation of one.
+/// Whether a line is a header (`name: value`) or continues a folded header.
 fn is_field_line(line: &[u8]) -> bool {
     matches!(line.iter().position(|b| *b == b':'), Some(1..))
         || line.starts_with(b" ")
@@ -187,7 +189,7 @@ fn not_http1(bytes: &[u8]) -> Kind {
 }
 
 impl Response {
-    /// Returns the body, or the first chunk of a chunked body.
+    /// Returns what has arrived of the body. Skips the size of the first chunk of a chunked body.
     pub(super) fn text(&self) -> &[u8] {
         let body = &self.bytes[self.head_len..];
         if body.starts_with(b"{") || self.header("transfer-encoding").is_none() {
@@ -210,7 +212,8 @@ impl Response {
             .is_some_and(|media_type| media_type.to_ascii_lowercase().starts_with("text/html"))
     }
 
-    /// Returns the URL of a redirect. Its query is cut off, because it can contain a session.
+    /// Returns the target of a redirect. The query is cut off after its `?`, because it can contain
+    /// a session ID.
     pub(super) fn location(&self) -> Option<String> {
         if !(300..400).contains(&self.code) {
             return None;

@@ -1,8 +1,7 @@
 //! One request to the service, with one deadline and one verdict.
 //!
-//! An engine runs the probe every few seconds in every container, so a plain HTTP probe is one
-//! blocking socket, without a runtime. No probe resolves names, uses a proxy, follows a redirect or
-//! retries.
+//! A container engine runs the probe every few seconds, so a plain HTTP probe is one blocking
+//! socket, without a runtime. No probe resolves names, uses a proxy, follows a redirect or retries.
 
 mod connect;
 mod error;
@@ -29,30 +28,30 @@ use crate::{
 
 /// Default timeout of a probe.
 ///
-/// It is shorter than the `--timeout=5s` of the reference `HEALTHCHECK` and than the default of
-/// ECS, which is 5 s too. So the probe prints its reason before the engine kills it.
+/// Shorter than the `--timeout=5s` of the Dockerfile's `HEALTHCHECK` and the default of ECS, 5 s,
+/// so that the probe prints its reason before the engine kills it.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Text that is printed for an HTML page with a 2xx status code.
 const HTML: &str =
     "an HTML page, not a health report: a catch-all route or another server responded";
 
-/// The request of a probe, and how long the response may take.
+/// The request of a probe, its timeout, and the service that has to respond.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) endpoint: Endpoint,
     /// Path and query, which are sent unchanged.
     pub(crate) path: String,
-    /// Whether a person chose the path, and chose another one than a route's default.
+    /// Whether a person chose the path, and the path is not the default of a route.
     pub(crate) is_path_given: bool,
-    /// Names and values, checked when the arguments are parsed.
+    /// Names and values of additional headers, validated when the arguments are parsed.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) timeout: Duration,
     /// The service that has to respond. `None` if a person gave the address.
     pub(crate) expected: Option<Expected>,
 }
 
-/// The service that a response must be from.
+/// The service whose responses are accepted.
 #[derive(Debug)]
 pub(crate) struct Expected {
     pub(crate) service: &'static str,
@@ -96,8 +95,8 @@ impl Request {
             .map_err(|kind| ProbeError::new(self, peer, kind))
     }
 
-    /// Returns the URL of this request, with the address that was connected to. Its query is cut
-    /// off, because it can contain a secret.
+    /// Returns the URL of this request, with the address of `peer` if it is known. The query is cut
+    /// off after its `?`, because it can contain a secret.
     pub(crate) fn url(&self, peer: Option<SocketAddr>) -> String {
         let end = self
             .path
@@ -125,7 +124,7 @@ impl Request {
             && instance != Some(expected.instance.as_bytes())
             && let service = summary::service(response.text())
             && let is_named = service.as_ref().is_some_and(|name| *name != expected.service)
-            // Without the header, a code such as 404 can be from a route of the service itself.
+            // Even without `Lifesign-Instance`, a code such as 404 can be from the service itself.
             && (is_success || instance.is_some() || is_named)
         {
             return Err(Kind::Stranger {
@@ -182,8 +181,8 @@ impl fmt::Display for Healthy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.summary.status.as_deref() {
             Some(status @ ("pass" | "warn")) => f.write_str(status)?,
-            // Another framework may respond with 200 and the status "DOWN", so the line shows the
-            // code, which decides.
+            // The line shows the code, because the code decides: the health route of another
+            // framework can respond with 200 and the status "DOWN".
             Some(status) => write!(f, "{} {status}", self.code)?,
             None => self.code.fmt(f)?,
         }

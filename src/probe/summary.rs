@@ -1,4 +1,4 @@
-//! The two fields of a report that the probe prints.
+//! The fields of a report that the probe needs: `status`, `output` and `serviceId`.
 
 use std::{borrow::Cow, iter};
 
@@ -42,7 +42,7 @@ pub(super) fn service(body: &[u8]) -> Option<String> {
     non_empty(name)
 }
 
-/// Returns keys and values of the strings at the top level of a JSON object.
+/// Returns the key and the value of each string at the top level of a JSON object.
 fn fields(body: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let (mut key, mut depth): (Option<&[u8]>, _) = (None, 0);
     let mut rest = body;
@@ -69,7 +69,7 @@ fn fields(body: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-/// Splits at the closing quote of a string. Both parts are empty if there is none.
+/// Returns the bytes before and after the closing quote of a string. Both are empty if it has none.
 fn split_string(bytes: &[u8]) -> (&[u8], &[u8]) {
     let mut escaped = false;
     let closing = bytes.iter().position(|byte| {

@@ -1,8 +1,8 @@
 //! HTTPS through reqwest, on a runtime of its own.
 //!
-//! The certificate is not verified, because it is made for the names that clients use, and the
-//! probe connects to its own container by address. Nothing is sent to an address of another
-//! machine, where an impostor could be.
+//! The certificate is not verified: it is valid for the names that clients use, but the probe
+//! connects by IP address. So the probe sends nothing to an address of another machine, where an
+//! impostor could respond.
 
 use std::{
     error::Error,
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::identity;
 
-/// How long to wait for the body after the head has arrived.
+/// Maximum time to wait for the body after the head has arrived.
 const BODY_TIMEOUT: Duration = Duration::from_millis(1);
 
 pub(super) fn send(
@@ -83,8 +83,8 @@ fn send_to(
                 })?
                 .map_err(|error| classify(&error, address, to_connect))
         });
-        // Dropping the runtime does not block: only name resolution could delay it, and the URL has an
-        // IP address.
+        // Dropping the runtime does not block: it would only wait for a name to be resolved, and
+        // the URL has an IP address.
         drop(runtime);
         request.judge(response?, Some(address), deadline)
     };
@@ -121,8 +121,8 @@ async fn exchange(
         .no_proxy()
         .redirect(redirect::Policy::none())
         .http1_only();
-    // reqwest's connect timeout includes the TLS handshake, which may take until the deadline. So it
-    // is only set if a second address must still be tried.
+    // reqwest's connect timeout includes the TLS handshake, which may take until the deadline. So
+    // it is set only if there is a second address to try.
     if let Some(timeout) = to_connect {
         client = client.connect_timeout(timeout);
     }
@@ -133,8 +133,8 @@ async fn exchange(
         builder = builder.header(name, value);
     }
     let mut response = builder.send().await?;
-    // `judge` reads a head in lines. Only some headers are needed, because reqwest has decoded the
-    // chunks already.
+    // `judge` needs these headers, as lines. It must not see `Transfer-Encoding`, because reqwest
+    // has already decoded the chunks.
     let mut bytes = Vec::new();
     for name in ["location", "content-type", identity::HEADER] {
         if let Some(value) = response.headers().get(name) {
@@ -154,7 +154,7 @@ async fn exchange(
     })
 }
 
-/// Returns the innermost cause. reqwest's own text is only the URL.
+/// Returns the error for its innermost cause, because reqwest's own text has no more than the URL.
 fn classify(error: &reqwest::Error, address: SocketAddr, to_connect: Option<Duration>) -> Kind {
     if let Some(timeout) = to_connect
         && error.is_connect()
@@ -182,7 +182,7 @@ fn classify(error: &reqwest::Error, address: SocketAddr, to_connect: Option<Dura
     }
 }
 
-/// Whether nothing listens at an address, or the address is not this machine's.
+/// Whether nothing listens at the address, or the address is unreachable.
 fn is_absent(error: &io::Error) -> bool {
     matches!(
         error.kind(),
