@@ -1,4 +1,4 @@
-//! Serves one connection: its timeout, and its end during a drain.
+//! Serves one connection, with a timeout for request heads, and ends it during a drain.
 
 use std::{
     convert::Infallible,
@@ -38,12 +38,13 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const LAST_READ: Duration = Duration::from_millis(10);
 
 /// How long an HTTP/2 connection without a request in flight stays open after the drain delay if
-/// nothing is written. Part of its last response can still be in hyper's buffers, until the client's
-/// flow control allows it to be sent.
+/// nothing is written. Part of its last response can still be in hyper's buffers, until the
+/// client's flow control allows hyper to send it.
 const HTTP2_FLUSH: Duration = Duration::from_secs(1);
 
 /// Serves one connection until it ends, or until the drain delay is over and no response is due.
-/// Returns `false` if it was cut before its client is known to have received the whole response.
+/// Returns `false` if it cut an HTTP/2 connection whose client may not have received its whole last
+/// response.
 pub(super) async fn serve<I, F>(io: I, shutdown: &Shutdown, respond: impl Fn(Request) -> F) -> bool
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -70,13 +71,13 @@ where
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    // This enables WebSocket over HTTP/2 (RFC 8441), which axum's own server has too.
+    // This enables WebSocket over HTTP/2 (RFC 8441), which axum's own server supports too.
     builder.http2().enable_connect_protocol();
     let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
 
     let mut goaway = pin!(async {
-        // A client that gets GOAWAY before its first request takes it for a refusal, and connects
-        // again.
+        // A client that receives GOAWAY before its first request treats it as a refusal, and
+        // connects again.
         progress.http2_request.notified().await;
         shutdown.started().await;
     });
@@ -129,8 +130,8 @@ where
     .await
 }
 
-/// HTTP/2 settings, for a build without HTTP/2. If axum's feature `http2` is enabled, the builder has
-/// a method of the same name, which takes precedence over the trait's.
+/// Replaces the builder's HTTP/2 settings in a build without HTTP/2. With axum's feature `http2`,
+/// the builder's own method `http2` takes precedence over the one of this trait.
 #[allow(dead_code, reason = "unused if the build has HTTP/2")]
 trait WithoutHttp2 {
     fn http2(&mut self) -> &mut Self {
@@ -147,7 +148,8 @@ fn ask_to_leave(mut response: Response, version: Version, shutdown: &Shutdown) -
     if is_asked && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
-        // hyper would add `keep-alive` to a response to HTTP/1.0 that has a later version.
+        // With another version, hyper would add `keep-alive` to the response to an HTTP/1.0
+        // request.
         *response.version_mut() = version;
     }
     response
@@ -156,7 +158,7 @@ fn ask_to_leave(mut response: Response, version: Version, shutdown: &Shutdown) -
 /// The progress of a connection's requests.
 #[derive(Debug)]
 struct Progress {
-    /// Number of requests whose response has not been handed to hyper as a whole.
+    /// Number of requests whose response hyper has not received completely.
     in_flight: AtomicUsize,
     /// Whether the last write is pending, because the client has not read enough.
     writing: AtomicBool,
@@ -192,7 +194,7 @@ impl Progress {
 
     fn read(&self, bytes: &[u8]) {
         let is_first = !self.has_read.swap(true, Ordering::Relaxed);
-        // hyper reads the preface of HTTP/2 by itself.
+        // hyper's first read is only as long as the preface of HTTP/2.
         if is_first && bytes == b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" {
             self.http2.store(true, Ordering::Relaxed);
             *lock(&self.head_began) = None;
@@ -205,7 +207,7 @@ impl Progress {
     }
 }
 
-/// A request, from its head to the end of the response's body.
+/// A request in flight, from its head until the response's body is dropped.
 struct InFlight(Arc<Progress>);
 
 impl InFlight {
@@ -226,7 +228,7 @@ impl Drop for InFlight {
     }
 }
 
-/// A connection whose reads and writes are watched.
+/// A connection that records its reads and writes in [`Progress`].
 struct Watched<I> {
     io: I,
     progress: Arc<Progress>,

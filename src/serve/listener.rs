@@ -1,6 +1,6 @@
-//! The routes on a port of their own, for services without axum.
+//! The routes on a port of their own, for services without an HTTP server.
 //!
-//! A connection has one request and a deadline. Probers need no more, and the kubelet and most
+//! A connection serves one request and has a deadline. Probers need no more: the kubelet and most
 //! load balancers open a connection for each probe.
 
 use std::{
@@ -33,38 +33,38 @@ use tracing::warn;
 
 use crate::Health;
 
-/// Deadline of a connection, from accepting it to the end of its response, without the time that the
-/// checks may take.
+/// Maximum duration of a connection in addition to the check timeout, from the moment it is
+/// accepted to the end of its response.
 const CONNECTION_TIMEOUT: Duration = Duration::from_millis(3200);
 
-/// Maximum length of a request head in bytes. Probes send a few hundred, but hyper accepts no
+/// Maximum length of a request head in bytes. Probes send a few hundred bytes, but hyper accepts no
 /// smaller buffer.
 const HEAD_MAX: usize = 8 * 1024;
 
-/// Size of the kernel's buffers for each direction of a connection, in bytes. By default the kernel
-/// keeps megabytes for a client that sends much or reads nothing.
+/// Size in bytes of each of a connection's two buffers in the kernel. By default, the kernel
+/// buffers megabytes for a client that sends much or reads nothing.
 const SOCKET_BUFFER: u32 = 16 * 1024;
 
 /// Maximum number of open connections. At this limit, a new connection evicts the oldest idle one,
-/// because probes come and go, so an old idle connection is not a probe. A connection whose request
-/// is being served is never evicted.
+/// which is hardly a probe's, because a probe sends its request at once. A connection whose request
+/// has arrived is never evicted.
 const CONNECTIONS_MAX: usize = 256;
 
 /// Maximum number of evicted connections that are still open.
 const EVICTED_MAX: usize = 128;
 
-/// Grace period before a new connection counts as idle. A probe needs it to send its request.
+/// Grace period before a new connection counts as idle, so that a probe can send its request.
 const GRACE_PERIOD: Duration = Duration::from_millis(10);
 
 /// Length of the queue of connections that are not accepted yet. A flood fills tokio's default of
-/// 128, and a probe that finds the queue full retries after a second, which is too late.
+/// 128. The kernel of a probe that finds the queue full tries again only after 1 s.
 const BACKLOG: u32 = 4096;
 
-/// Minimum time between two warnings about failing accepts. Clients can cause such failures at any
-/// rate.
+/// Minimum time between two warnings about failed accepts, which clients can cause at any rate.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Delay after a failed accept, and minimum age of a connection that is evicted because of it.
+/// Delay after a failed accept, and minimum age of a connection that is evicted because of the
+/// failure.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 /// A bound and advertised listener for the routes, from [`Health::listen`].
@@ -78,9 +78,9 @@ pub struct Listener {
 impl Health {
     /// Binds a listener for the routes and [advertises](Self::advertise) its address.
     ///
-    /// Use this in workers, gRPC servers and other services without an HTTP server. A service that
-    /// has one should serve the routes there, because a separate listener cannot tell whether the
-    /// server works.
+    /// Use this in workers, gRPC servers and other services without an HTTP server. A service with
+    /// an HTTP server should serve the routes there, because a separate listener responds even if
+    /// that server hangs.
     ///
     /// ```no_run
     /// # async fn work() {}
@@ -101,22 +101,22 @@ impl Health {
     /// # Errors
     ///
     /// The address cannot be bound: it is in use, it does not belong to this machine, or the port
-    /// needs privileges. There is no tokio runtime.
+    /// needs privileges. Or there is no tokio runtime.
     ///
     /// # Panics
     ///
-    /// In a tokio runtime that was built without IO.
+    /// If the tokio runtime was built without IO.
     pub fn listen(&self, address: SocketAddr) -> io::Result<Listener> {
         Handle::try_current().map_err(io::Error::other)?;
         let socket = match address {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
             SocketAddr::V6(_) => TcpSocket::new_v6()?,
         };
-        // tokio's `bind` sets this option too. On Windows, it would let other processes take the
+        // tokio's `bind` sets `SO_REUSEADDR` too. On Windows, it would let other processes take the
         // port.
         #[cfg(not(windows))]
         socket.set_reuseaddr(true)?;
-        // Accepted connections inherit both sizes.
+        // Accepted connections inherit the sizes of the two buffers.
         socket.set_send_buffer_size(SOCKET_BUFFER)?;
         socket.set_recv_buffer_size(SOCKET_BUFFER)?;
         socket.bind(address)?;
@@ -130,7 +130,8 @@ impl Health {
 }
 
 impl Listener {
-    /// Returns the bound address. If port 0 was requested, it has the port that the system chose.
+    /// Returns the bound address. If port 0 was requested, the address has the port that the system
+    /// chose.
     ///
     /// # Errors
     ///
@@ -143,9 +144,8 @@ impl Listener {
     ///
     /// Spawn it, so that readiness is served through the whole drain until the process exits. A
     /// connection serves one request: its head has at most 8 KiB, and its response ends within
-    /// 4 s of the connection, or 3.2 s more than the
-    /// [check timeout](crate::HealthBuilder::check_timeout). At most 256 connections are open, and up to 128 more that are being
-    /// closed.
+    /// 3.2 s plus the [check timeout](crate::HealthBuilder::check_timeout), which is 4 s by
+    /// default. At most 256 connections are open, and up to 128 more are being closed.
     ///
     /// # Panics
     ///
@@ -163,9 +163,9 @@ impl Listener {
                     connections.spawn(connection, progress);
                 }
                 Err(error) => {
-                    // Most likely there is no file descriptor left. Linux reports that even when no
-                    // client waits. So a connection younger than `ACCEPT_RETRY` is not evicted: it
-                    // can be a probe.
+                    // Most likely no file descriptor is left, which Linux reports even if no client
+                    // waits for one. So only a connection older than `ACCEPT_RETRY` is evicted: a
+                    // younger one can be a probe's.
                     if !connections.evict(ACCEPT_RETRY)
                         && warned.is_none_or(|warned| warned.elapsed() > WARNING_INTERVAL)
                     {
@@ -222,7 +222,8 @@ impl Connections {
         self.by_age.len()
     }
 
-    /// Evicts the oldest idle connection that is at least this old. Returns `false` if there is none.
+    /// Evicts the oldest idle connection that is at least `age` old. Returns `false` if there is
+    /// none.
     fn evict(&mut self, age: Duration) -> bool {
         let now = Instant::now();
         let is_idle = |connection: &Connection| {
@@ -256,7 +257,7 @@ impl Progress {
         self.request.load(Relaxed)
     }
 
-    /// Waits until the connection is evicted, unless its request arrives before.
+    /// Waits until the connection is evicted. Never ends if its request has arrived by then.
     async fn evicted(&self) {
         self.evict.notified().await;
         if self.has_request() {
@@ -281,14 +282,14 @@ impl Health {
         let connection = http1::Builder::new()
             .keep_alive(false)
             .max_buf_size(HEAD_MAX)
-            // `nc` and similar clients shut their side down before they read the response.
+            // `nc` and similar clients shut their write side down before they read the response.
             .half_close(true)
             .serve_connection(TokioIo::new(stream), service);
         select! {
-            // The connection is polled first. On a busy runtime, the request can arrive with the
-            // eviction.
+            // The connection is polled first, because on a busy runtime its request can be ready
+            // together with the eviction.
             biased;
-            // An error is a client's mistake, which the client has noticed.
+            // An error is ignored: the client sent an invalid request or closed the connection.
             _ = timeout(deadline, connection) => {}
             () = progress.evicted() => {}
         }

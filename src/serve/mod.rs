@@ -1,5 +1,5 @@
-//! Serves the routes over HTTP: in an axum router, with a server for that router, or on their own
-//! port.
+//! Serves the routes over HTTP: as an axum router, with a server for axum routers, or on a port of
+//! their own.
 
 #[cfg(feature = "axum")]
 mod connection;
@@ -18,8 +18,8 @@ pub use self::listener::Listener;
 use crate::Health;
 
 impl Health {
-    /// Responds to a request for one of the routes, with or without a trailing slash. Returns `None`
-    /// for other paths.
+    /// Responds to a request for one of the routes, with or without a trailing slash. Returns
+    /// `None` for other paths.
     async fn respond<B>(&self, method: &Method, path: &str) -> Option<Response<B>>
     where
         B: From<Bytes> + Default,

@@ -14,9 +14,9 @@ impl Health {
     /// | `/health/ready` | [traffic?](crate::Probe::Readiness) | load balancers, Kubernetes readiness |
     /// | `/health/live` | [restart?](crate::Probe::Liveness) | Kubernetes liveness and startup |
     ///
-    /// The routes accept `GET` and `HEAD`. They also accept a trailing slash, because a catch-all
-    /// route of the service would respond otherwise. A layer that is added before the merge does not
-    /// apply to them: probes should not be authenticated, traced or shed.
+    /// The routes accept `GET` and `HEAD`. They also accept a trailing slash, because otherwise a
+    /// catch-all route of the service would respond. A layer that is added before the merge does
+    /// not apply to the routes: probes should not be authenticated, traced or shed.
     ///
     /// ```
     /// # use axum::{Router, routing::get};

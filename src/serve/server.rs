@@ -1,4 +1,4 @@
-//! A server for an axum router that lives and ends with the service.
+//! A server for an axum router, from the service's start to its shutdown.
 
 use std::{
     any::Any,
@@ -35,32 +35,34 @@ use tracing::warn;
 use super::{connection, without_slash};
 use crate::{Endpoint, Health, Shutdown, health::lock, identity};
 
-/// Maximum number of connections that are accepted at the end of the drain delay, because the
-/// kernel had established them before. Linux queues this many for tokio's listener by default.
+/// Maximum number of connections to accept at the end of the drain delay, so that new clients
+/// cannot prolong it. The queue of tokio's listener holds 128 by default.
 const BACKLOG: usize = 1024;
 
 impl Health {
     /// Serves a router from the start of the service to its end.
     ///
     /// Advertises the listener's address, unless the service has [advertised](Self::advertise)
-    /// another one. Serves the three routes outside the router and all of its layers. Installs the
-    /// [signal handlers](Self::handle_signals), calls [`set_ready`](Self::set_ready), and serves.
-    /// When the drain begins:
+    /// another one. Serves the three health routes outside the router and all of its layers.
+    /// Installs the [signal handlers](Self::handle_signals), calls [`set_ready`](Self::set_ready),
+    /// and serves. When the drain begins:
     ///
-    /// 1. For the [drain delay](crate::HealthBuilder::drain_delay), it still accepts connections and
-    ///    serves requests. Responses have `Connection: close`, and HTTP/2 connections get GOAWAY.
-    /// 2. At the end of the delay it closes the port, and all connections without a request.
+    /// 1. For the [drain delay](crate::HealthBuilder::drain_delay), it still accepts connections
+    ///    and serves requests. Responses have `Connection: close`, and HTTP/2 connections get
+    ///    GOAWAY.
+    /// 2. At the end of the delay it closes the port, and all connections without a request in
+    ///    flight.
     /// 3. Requests in flight may take as long as the
-    ///    [shutdown timeout](crate::HealthBuilder::shutdown_timeout). Then the remaining connections
-    ///    are cut, and their number is logged.
+    ///    [shutdown timeout](crate::HealthBuilder::shutdown_timeout). Then the remaining
+    ///    connections are cut, and their number is logged.
     ///
     /// It accepts the listeners of `axum::serve`, and serves HTTP/1. If axum's feature `http2` is
     /// enabled, it also serves HTTP/2, and WebSocket over HTTP/2 (RFC 8441). Handlers can extract
-    /// `ConnectInfo<L::Addr>`. For other information about a connection, such as the user of a
-    /// Unix socket's peer, implement [`Listener`] with an address that contains it, and
-    /// [advertise](Self::advertise) the endpoint. A client that takes longer than 30 s to send the
-    /// head of a request is disconnected. Use the [shutdown handle](Shutdown) instead for TLS, for
-    /// two ports, or for a server of another framework.
+    /// `ConnectInfo<L::Addr>`. For other information about a connection, such as the user of a Unix
+    /// socket's peer, implement [`Listener`] with an address that contains it, and
+    /// [advertise](Self::advertise) the endpoint. An HTTP/1 client that takes longer than 30 s to
+    /// send the head of a request is disconnected. For TLS, for two ports, or for a server of
+    /// another framework, use the [shutdown handle](Shutdown) instead.
     ///
     /// A WebSocket does not count as a request in flight, so its handler should await
     /// [`Shutdown::started`] and then close it.
@@ -82,13 +84,14 @@ impl Health {
     /// - The signal handlers cannot be installed.
     /// - The drain began before the service was ready. The error's kind is
     ///   [`Interrupted`](io::ErrorKind::Interrupted).
-    /// - A heartbeat was late or dropped when the drain began, or its worker panicked after that.
+    /// - A heartbeat was late or dropped when the drain began, or a worker with a heartbeat
+    ///   panicked after that.
     ///
     /// # Panics
     ///
-    /// The router has a route at one of the three paths, such as `/health` or `/health/`, for `GET` or
-    /// for any method. At these paths, requests of other methods get status code 405.
-    /// Like [`Router::merge`], which panics for two routes of the same path.
+    /// If the router has a route for `GET` or for any method at one of the three paths, such as
+    /// `/health` or `/health/`, as [`Router::merge`] panics for two routes with the same path.
+    /// Routes for other methods at these paths are not served: their requests get status code 405.
     pub async fn serve<L>(&self, listener: L, app: Router) -> io::Result<()>
     where
         L: Listener<Addr: Clone + Sync + 'static>,
@@ -96,11 +99,11 @@ impl Health {
         self.serve_after(listener, async { Ok(app) }).await
     }
 
-    /// Serves the router that the start-up work gives, as [`serve`](Self::serve) does.
+    /// Serves the router that the start-up work returns, as [`serve`](Self::serve) does.
     ///
-    /// Use this for work that takes long, such as a migration. Until the work is done, the three
-    /// routes report "starting", and all other requests get status code 503. A signal drops the work
-    /// where it awaits.
+    /// Use this for work that takes long, such as a migration. Until the work is done, health and
+    /// readiness fail, and requests for paths of the router get status code 503. A signal drops the
+    /// work at its current `.await`.
     ///
     /// ```no_run
     /// # use axum::Router;
@@ -187,7 +190,7 @@ impl Health {
         }
     }
 
-    /// Panics, as `Router::merge` does, if the router has a route where `serve` responds itself.
+    /// Panics, as `Router::merge` does, if the router has a route for one of the health routes.
     fn assert_unrouted(&self, app: &Router) {
         for route in &self.inner.settings.routes {
             let with_slash = format!("{}/", without_slash(&route.outer_path));
@@ -213,7 +216,8 @@ impl Health {
     }
 }
 
-/// The address of an axum listener can have any type. A probe can reach addresses of two types.
+/// Returns the endpoint for a listener's address, which can have any type. A probe can reach a TCP
+/// address or a Unix socket with a path.
 fn endpoint(address: &dyn Any) -> Option<Endpoint> {
     #[cfg(unix)]
     if let Some(address) = address.downcast_ref::<tokio::net::unix::SocketAddr>() {
@@ -242,7 +246,8 @@ impl Server {
         L: Listener<Addr: Clone + Sync + 'static>,
     {
         loop {
-            // The end of a connection must not restart `accept`, which can do a TLS handshake.
+            // The end of another connection must not cancel `accept`, which can be in a TLS
+            // handshake.
             let mut accept = pin!(listener.accept());
             let (io, address) = loop {
                 select! {
