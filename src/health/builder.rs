@@ -12,13 +12,13 @@ use crate::BuildInfo;
 /// Default check timeout. It is below the kubelet's default `timeoutSeconds` of 1 s.
 const CHECK_TIMEOUT: Duration = Duration::from_millis(800);
 
-/// Maximum check timeout: the longest timeout of a health check by an AWS load balancer.
+/// Maximum check timeout: the longest timeout that AWS load balancers allow for a health check.
 const CHECK_TIMEOUT_MAX: Duration = Duration::from_secs(120);
 
 /// Default drain delay. Most load balancers send one or two probes in this time, and see them fail.
 const DRAIN_DELAY: Duration = Duration::from_secs(5);
 
-/// Default shutdown timeout. With the default drain delay, it leaves one of the 10 s after which
+/// Default shutdown timeout. With the default drain delay, it leaves 1 s of the 10 s after which
 /// Docker kills a container.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -28,9 +28,9 @@ const NAME_MAX: usize = 64;
 /// Shortest period of a heartbeat, and shortest check timeout.
 pub(super) const PERIOD_MIN: Duration = Duration::from_millis(1);
 
-/// Registers the checks of a [`Health`] and configures its routes. From [`Health::builder`].
+/// Registers the checks of a [`Health`] and configures its routes. Created by [`Health::builder`].
 ///
-/// [`build`](Self::build) reports mistakes in names and paths.
+/// [`build`](Self::build) returns an error for an invalid name, path or check timeout.
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct HealthBuilder {
@@ -51,7 +51,7 @@ pub(crate) struct Settings {
     pub(crate) ready_during_drain: bool,
 }
 
-/// The path of a probe's route.
+/// Paths of a probe's route.
 #[derive(Debug)]
 pub(crate) struct Route {
     #[cfg_attr(
@@ -93,11 +93,11 @@ impl HealthBuilder {
     /// is logged and never sent to a client.
     ///
     /// All checks run at the same time, at most once a second, and share the
-    /// [check timeout](Self::check_timeout) of 800 ms. A check that is late or panics has failed. (Panics must unwind: with `panic = "abort"` a
-    /// panic ends the process.) A late check is dropped at its current `.await`, and what it
-    /// borrowed from a pool goes back as it is; `examples/postgres` shows a pool that copes with
-    /// that. Blocking work belongs in `spawn_blocking` and must end by itself, because it cannot
-    /// be aborted.
+    /// [check timeout](Self::check_timeout) of 800 ms. A check that is late or panics has failed.
+    /// (Panics must unwind: with `panic = "abort"` a panic ends the process.) A late check is
+    /// dropped at its current `.await`, and a connection that it borrowed returns to its pool in
+    /// the middle of a query; `examples/postgres` shows a pool that handles this. Blocking work
+    /// belongs in `spawn_blocking` and must end by itself, because it cannot be aborted.
     ///
     /// ```
     /// let health = lifesign::Health::builder(lifesign::build_info!())
@@ -184,10 +184,10 @@ impl HealthBuilder {
 
     /// Sets how long the checks may take. The default is 800 ms.
     ///
-    /// A prober that gives up earlier learns nothing, so every prober's timeout must be longer: the
-    /// kubelet's `timeoutSeconds` is 1 s by default, and load balancers and ECS use 5 s. The timeout of
-    /// `healthcheck` follows this setting: it is 3 s, or 1 s longer than the checks may take. Set
-    /// `--timeout` of `HEALTHCHECK` above it.
+    /// A prober that gives up earlier gets no report, so every prober's timeout must be longer: the
+    /// kubelet's `timeoutSeconds` is 1 s by default, and load balancers and ECS use 5 s. The
+    /// timeout of `healthcheck` is 3 s, or 1 s more than the check timeout if that is longer. Set
+    /// `--timeout` of `HEALTHCHECK` above the timeout of `healthcheck`.
     pub const fn check_timeout(mut self, timeout: Duration) -> Self {
         self.settings.check_timeout = timeout;
         self
@@ -195,9 +195,10 @@ impl HealthBuilder {
 
     /// Sets how long the port stays open after SIGTERM. The default is 5 s.
     ///
-    /// Choose a longer time than the load balancer's period × threshold. The delay and the
-    /// [shutdown timeout](Self::shutdown_timeout) together must be shorter than the orchestrator's
-    /// grace period. Choose zero if a `preStop` hook already waits.
+    /// A load balancer stops sending requests after its failure threshold × its probe interval, so
+    /// choose a longer delay. The delay plus the [shutdown timeout](Self::shutdown_timeout) must be
+    /// shorter than the grace period after which the orchestrator kills the process. Choose zero if
+    /// a `preStop` hook already waits.
     pub const fn drain_delay(mut self, delay: Duration) -> Self {
         self.settings.drain_delay = delay;
         self
@@ -205,19 +206,19 @@ impl HealthBuilder {
 
     /// Sets how long requests in flight may take after the drain delay. The default is 4 s.
     ///
-    /// With both defaults, a shutdown takes at most 9 s. Docker kills a container after 10 s.
+    /// With the default drain delay, requests end within 9 s of SIGTERM. Docker kills a container
+    /// after 10 s.
     pub const fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.settings.shutdown_timeout = timeout;
         self
     }
 
-    /// Leaves readiness alone during the drain: it reports what it would report of a ready service.
+    /// Keeps readiness unaffected by the drain: it reports what it would report of a ready service.
     ///
-    /// By default readiness fails from the signal on, which is how load balancers that send probes learn
-    /// of the drain. Kubernetes learns of it in another way: it takes a deleted pod out of the traffic
-    /// at once. But a pod that is the only one of its service, or of its node with
-    /// `externalTrafficPolicy: Local`, still gets traffic while it terminates, as long as it is
-    /// ready. Choose this if Kubernetes' own load balancing is the only one.
+    /// By default, readiness fails from the signal on, so that load balancers that send probes
+    /// notice the drain. Kubernetes needs no probe: it takes a deleted pod out of traffic at once.
+    /// But if all pods of a Service terminate (all on a node, with `externalTrafficPolicy: Local`),
+    /// those that are ready still get traffic. Choose this if Kubernetes does all load balancing.
     pub const fn ready_during_drain(mut self) -> Self {
         self.settings.ready_during_drain = true;
         self
@@ -311,8 +312,8 @@ impl fmt::Display for RegisterError {
 
 impl Error for RegisterError {}
 
-/// Names are written to responses and logs, so they contain nothing that needs escaping. The
-/// health+json draft uses `:` to separate the component from the measurement.
+/// Validates a name. Names are written to responses and logs, so they contain nothing that needs
+/// escaping, and no `:`, which separates component and measurement in the health+json draft.
 pub(super) fn validate_name(name: &str) -> Result<(), Mistake> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if name.is_empty() || name.len() > NAME_MAX || !name.bytes().all(plain) {
@@ -321,8 +322,8 @@ pub(super) fn validate_name(name: &str) -> Result<(), Mistake> {
     Ok(())
 }
 
-/// Paths become part of axum's router, of URLs, and of lines of a file, where other characters have
-/// a meaning.
+/// Validates a path. Paths become part of axum's router, of URLs and of the advertisement's lines,
+/// where other characters have a meaning.
 fn validate_path(path: &str) -> Result<(), Mistake> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'-' | b'_' | b'.' | b'~');
     if !path.starts_with('/') || path.starts_with("//") || !path.bytes().all(plain) {

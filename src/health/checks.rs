@@ -27,21 +27,21 @@ use super::{
 /// a load balancer notices a failure.
 const CACHE_TTL: Duration = Duration::from_secs(1);
 
-/// How much longer than the check timeout a prober waits for an evaluation. An evaluation that misses
-/// its own deadline was started on a runtime that is blocked now, while other runtimes of the service
-/// still serve probers.
+/// How much longer than the check timeout a prober waits for an evaluation. An evaluation that
+/// takes longer is on a blocked runtime, while the prober is served by another runtime of the
+/// service.
 const EVALUATION_MARGIN: Duration = Duration::from_millis(100);
 
 /// The effect of a failing check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
-    /// Readiness fails.
+    /// Readiness fails, and health warns.
     Required,
     /// Health and readiness warn.
     Optional,
 }
 
-/// Name and importance of a check. Results share this, and do not keep the check's closure alive.
+/// Name and need of a check. Results share the label, and so do not keep the check's closure alive.
 #[derive(Debug)]
 pub(crate) struct Label {
     pub(crate) name: String,
@@ -51,7 +51,7 @@ pub(crate) struct Label {
 }
 
 /// How a check failed. Does not implement `Debug`, because the text of an error may contain secrets
-/// and must only be logged.
+/// and must appear nowhere but in the log.
 pub(crate) enum Failure {
     Failed(String),
     TimedOut,
@@ -121,7 +121,7 @@ impl Check {
     {
         let run = move || -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> {
             let future = check();
-            // `{:#}` prints the whole chain of causes of anyhow's errors and similar ones.
+            // `{:#}` prints the whole chain of causes of `anyhow::Error` and similar types.
             Box::pin(async move { future.await.map(drop).map_err(|e| format!("{e:#}")) })
         };
         Self {
@@ -139,8 +139,8 @@ impl Check {
         &self.label.name
     }
 
-    /// Starts a run, unless the last run still blocks a worker thread. Such a run cannot be aborted,
-    /// and another one would block another thread.
+    /// Starts a run, unless the last run still blocks a worker thread. Such a run cannot be
+    /// aborted, and another run would block another thread.
     fn start(self: &Arc<Self>) -> Option<Task> {
         let mut last = lock(&self.last);
         if last.as_ref().is_some_and(|task| !task.is_finished()) {
@@ -156,13 +156,13 @@ impl Check {
         Some(task)
     }
 
-    /// Waits for a run until the deadline of an evaluation that started at `started`.
+    /// Waits for a run until `timeout` after `started`, when its evaluation started.
     async fn finish(&self, task: Option<Task>, started: Instant, timeout: Duration) -> CheckResult {
         let Some(mut task) = task else {
             return self.result(Some(Failure::TimedOut), timeout);
         };
         match timeout_at(started + timeout, &mut task).await {
-            // While a check blocks the thread, timers fire late. So the measured time decides.
+            // A check that blocks the thread also delays this timer, so the measured time decides.
             Ok(Ok((_, took))) if took > timeout => self.result(Some(Failure::TimedOut), took),
             Ok(Ok((result, took))) => self.result(result.err().map(Failure::Failed), took),
             Ok(Err(error)) if error.is_panic() => {
@@ -195,7 +195,7 @@ impl fmt::Debug for Check {
 #[derive(Clone)]
 pub(super) struct Checks {
     registry: Arc<Mutex<Registry>>,
-    /// Deadline that all checks of an evaluation share.
+    /// Check timeout, which all checks of an evaluation share.
     timeout: Duration,
 }
 
@@ -238,7 +238,7 @@ impl Checks {
             return Err(Mistake::Duplicate(check.name().to_owned()));
         }
         registry.checks.push(Arc::new(check));
-        // The results do not include the new check.
+        // The last results do not include the new check.
         registry.last = None;
         Ok(())
     }
@@ -258,8 +258,8 @@ impl Checks {
         complete && evaluation.failing(Need::Required).next().is_none()
     }
 
-    /// Returns the last evaluation if it is fresh, or waits for the one under way, or starts one.
-    /// Returns `None` if there are no checks.
+    /// Returns the last evaluation if it is fresh. Otherwise waits for the running one, or starts
+    /// one. Returns `None` if there are no checks.
     pub(super) async fn evaluate(&self) -> Option<Arc<Evaluation>> {
         let mut running = {
             let mut registry = lock(&self.registry);
@@ -311,8 +311,8 @@ impl Checks {
             let ours = done.subscribe();
             let running = &mut registry.running;
             running.take_if(|running| running.done.same_channel(&ours));
-            // An abandoned evaluation can end after the one that replaced it. Its results are
-            // discarded.
+            // Results are discarded if a check was added since the start, or if the evaluation was
+            // abandoned and a later one has ended first.
             let last = registry.last.as_ref();
             if evaluation.results.len() == registry.checks.len()
                 && last.is_none_or(|last| last.started <= started)

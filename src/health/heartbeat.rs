@@ -17,14 +17,13 @@ use super::lock;
 
 /// A worker loop's sign of life, from [`Health::heartbeat`](crate::Health::heartbeat).
 ///
-/// Call [`beat`](Self::beat) in the loop, more often than the registered period. A late heartbeat
-/// means that the process is broken: liveness fails, and the orchestrator restarts it. So does a
-/// heartbeat that is dropped without [`finish`](Self::finish), because its task panicked, returned
-/// early or was cancelled. A late heartbeat recovers with the next beat. A dropped one does not
-/// recover.
+/// Call [`beat`](Self::beat) in the loop, at least once in every period. A heartbeat that is late,
+/// or that is dropped without [`finish`](Self::finish) because its task panicked, returned early or
+/// was cancelled, means that the process is broken: liveness fails, and the orchestrator restarts
+/// the process. A late heartbeat recovers with the next beat. A dropped heartbeat does not recover.
 ///
-/// `Health::serve` does not wait for a worker that is spawned beside it. To finish the job at hand
-/// during the shutdown, run both in `tokio::join!`, the worker in
+/// `Health::serve` does not wait for a worker that is spawned beside it. To let a worker finish its
+/// job during the shutdown, run `serve` and the worker in `tokio::join!`, with the worker inside
 /// [`Shutdown::bound`](crate::Shutdown::bound).
 ///
 /// Not `Clone`, because the beats of one holder would hide that another has stopped.
@@ -50,7 +49,7 @@ use super::lock;
 pub struct Heartbeat(Arc<Beat>);
 
 impl Heartbeat {
-    /// Reports that the worker is alive. This reads the clock and stores one atomic.
+    /// Reports that the worker is alive. This only reads the clock and stores one atomic integer.
     pub fn beat(&self) {
         self.0.last.store(self.0.age(), Relaxed);
     }
@@ -87,7 +86,7 @@ struct Beat {
     name: Arc<str>,
     period: Duration,
     registered: Instant,
-    /// Nanoseconds from `registered` to the last beat, or one of the values above.
+    /// Nanoseconds from `registered` to the last beat, or `FINISHED`, `DROPPED` or `PANICKED`.
     last: AtomicU64,
 }
 
@@ -133,12 +132,12 @@ pub(super) struct Heartbeats(Mutex<Vec<Registered>>);
 #[derive(Debug)]
 struct Registered {
     beat: Arc<Beat>,
-    /// The pulse that was logged last.
+    /// The pulse at the last call of [`Heartbeats::pulses`].
     logged: Pulse,
 }
 
 impl Heartbeats {
-    /// Returns `None` if the name belongs to a heartbeat that has not finished.
+    /// Registers a heartbeat. Returns `None` if the name belongs to one that has not finished.
     pub(super) fn register(&self, name: &str, period: Duration) -> Option<Heartbeat> {
         let mut heartbeats = lock(&self.0);
         heartbeats.retain(|heartbeat| heartbeat.beat.pulse() != Pulse::Finished);

@@ -14,10 +14,11 @@ pub(crate) struct Life {
     pub(crate) delay_over: Option<Instant>,
 }
 
-/// The facts at the beginning of the drain.
+/// The circumstances in which the drain began.
 #[derive(Debug)]
 pub(crate) struct Drain {
-    /// Name of the signal that began the drain. `None` if the program began it.
+    /// Name of the signal that began the drain. `None` if the program, or the end of its runtime,
+    /// began it.
     pub(crate) signal: Option<&'static str>,
     pub(crate) broken: Option<String>,
 }
@@ -31,7 +32,7 @@ impl Life {
         }
     }
 
-    /// Name of the signal that began the drain.
+    /// Returns the name of the signal that began the drain.
     pub(crate) fn signal(&self) -> Option<&'static str> {
         self.drain.as_ref()?.signal
     }

@@ -49,14 +49,14 @@ use crate::BuildInfo;
 /// | ready, an optional check fails | 200 warn | 200 warn | 200 pass |
 /// | ready, a required check fails | 200 warn | 503 fail | 200 pass |
 /// | broken: a heartbeat is late or was dropped | 503 fail | 503 fail | 503 fail |
-/// | draining | 503 fail | 503 fail, or [left alone](HealthBuilder::ready_during_drain) | 200 pass |
+/// | draining | 503 fail | 503 fail, or [as if ready](HealthBuilder::ready_during_drain) | 200 pass |
 ///
 /// A draining service is alive whatever its heartbeats do: its workers are ending, and a restart
 /// would cut the drain short.
 #[derive(Clone)]
 pub struct Health {
     pub(crate) inner: Arc<Inner>,
-    /// Whether the bodies of this handle's reports contain the status only.
+    /// Whether the bodies of this handle's reports contain only the status.
     pub(crate) status_only: bool,
 }
 
@@ -107,8 +107,8 @@ impl Health {
     /// Returns a handle of the same service whose reports contain nothing but the status: no check
     /// names, no build metadata.
     ///
-    /// Use it for routes that the public can reach. The reason for a failure is then in the log, and
-    /// in the reports of other handles:
+    /// Use it for routes that the public can reach. The reason for a failure is then in the log,
+    /// and in the reports of other handles:
     ///
     /// ```no_run
     /// # async fn serve(
@@ -116,7 +116,7 @@ impl Health {
     /// #     public: tokio::net::TcpListener,
     /// #     app: axum::Router,
     /// # ) -> Result<(), Box<dyn std::error::Error>> {
-    /// // Everything on an internal port, which `healthcheck` probes. The status on the public port.
+    /// // Full reports on an internal port, which `healthcheck` probes. The status on a public port.
     /// tokio::spawn(health.listen("127.0.0.1:9090".parse()?)?.serve());
     /// health.status_only().serve(public, app).await?;
     /// # Ok(())
@@ -143,7 +143,7 @@ impl Health {
 
     /// Adds a required check to a service that is starting, like [`HealthBuilder::required`].
     ///
-    /// Use this if a check needs a value that only exists after the start has begun, such as a pool
+    /// Use this if a check needs a value that exists only after the start has begun, such as a pool
     /// that has to connect while the routes already report "starting".
     ///
     /// # Errors
@@ -236,7 +236,8 @@ impl Health {
         Ok(self.inner.checks.add(check)?)
     }
 
-    /// Registers a worker loop that calls [`beat`](Heartbeat::beat) at least once in every `period`.
+    /// Registers a worker loop that calls [`beat`](Heartbeat::beat) at least once in every
+    /// `period`.
     ///
     /// The first period starts immediately, so call this where the worker is spawned.
     ///
@@ -260,8 +261,8 @@ impl Health {
         Ok(heartbeat.flatten().ok_or(Mistake::Duplicate(name))?)
     }
 
-    /// Returns the result of a probe. Runs the checks unless the probe is liveness or their last
-    /// results are fresh.
+    /// Returns the result of a probe. Runs the checks, unless their last results are fresh, the
+    /// probe is liveness, or the service is draining.
     pub(crate) async fn snapshot(&self, probe: Probe) -> Arc<Snapshot> {
         let inner = &self.inner;
         let evaluation = match (probe, inner.seen_by(probe)) {
@@ -283,7 +284,8 @@ impl Inner {
         self.life.borrow().state()
     }
 
-    /// Returns the state for a probe. A drain can leave readiness alone.
+    /// Returns the state that a probe sees. With `ready_during_drain`, readiness does not see the
+    /// drain.
     fn seen_by(&self, probe: Probe) -> ServiceState {
         let life = self.life.borrow();
         if life.reached == ServiceState::Ready
@@ -295,7 +297,7 @@ impl Inner {
         life.state()
     }
 
-    /// Advances the start to this state, unless the start or the drain has passed it.
+    /// Advances to `state`, unless the service has reached it or a later one.
     fn enter(&self, state: ServiceState) {
         let moved = self.life.send_if_modified(|life| {
             let moves = life.state() < state;
@@ -316,7 +318,7 @@ impl Inner {
         self.heartbeats.panicked()
     }
 
-    /// Returns the pulse of each heartbeat, and logs those that have changed.
+    /// Returns the pulse of each heartbeat. Logs those that have changed, except during the drain.
     pub(crate) fn pulses(&self) -> Pulses {
         let (pulses, changed) = self.heartbeats.pulses();
         if self.state() != ServiceState::Draining {
@@ -325,7 +327,8 @@ impl Inner {
         pulses
     }
 
-    /// Returns the last snapshot if nothing has changed since, so that its body is written once.
+    /// Returns the last snapshot if nothing has changed since, so that its body is serialized only
+    /// once.
     fn snapshot(&self, probe: Probe, evaluation: Option<Arc<Evaluation>>) -> Arc<Snapshot> {
         let mut heartbeats = self.pulses();
         // The state may have changed while the checks ran. It is read after the heartbeats,

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// The question that a prober asks. Each probe has its own route and its own consequence.
+/// The question that a prober asks. Each probe has its own route, and its failure has its own
+/// consequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Probe {
@@ -65,7 +66,7 @@ pub enum ServiceState {
     Starting,
     /// The program has called `set_ready`, but the required checks have not all passed yet.
     Waiting,
-    /// The service was ready at least once. Failures are outages now.
+    /// The required checks have passed. From now on, a failing check is an outage.
     Ready,
     /// The drain has begun.
     Draining,
@@ -90,7 +91,7 @@ impl fmt::Display for ServiceState {
     }
 }
 
-/// The worst thing that fails at the moment.
+/// Whether any required check, optional check or heartbeat fails at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Failing {
     pub(crate) required: bool,
@@ -98,7 +99,7 @@ pub(crate) struct Failing {
     pub(crate) heartbeat: bool,
 }
 
-/// The table in the documentation of [`Health`](crate::Health).
+/// Returns the verdict in the table in the documentation of [`Health`](crate::Health).
 pub(crate) const fn verdict(state: ServiceState, probe: Probe, failing: Failing) -> Status {
     match (state, probe) {
         (ServiceState::Draining, Probe::Liveness) => Status::Pass,
