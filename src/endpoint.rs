@@ -9,10 +9,10 @@ use std::{
 /// Capacity in bytes for an IPv6 address in brackets and a port.
 const AUTHORITY_CAPACITY: usize = 48;
 
-/// Where a service listens: HTTP or HTTPS on an address, or HTTP on a Unix socket.
+/// Address of a service: HTTP or HTTPS on an IP address and port, or HTTP on a Unix socket.
 ///
-/// A `SocketAddr` converts to plain HTTP, so [`Health::advertise`](crate::Health::advertise) accepts
-/// what a listener reports:
+/// A `SocketAddr` converts to plain HTTP, so [`Health::advertise`](crate::Health::advertise)
+/// accepts the address that a listener reports:
 ///
 /// ```
 /// # use lifesign::{Endpoint, Health, build_info};
@@ -46,7 +46,8 @@ pub(crate) enum Scheme {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Host {
-    /// Both loopback addresses. The name is never resolved, because resolvers fail and disagree.
+    /// The two loopback addresses. The name `localhost` is never resolved, because resolvers can
+    /// fail and return different addresses.
     Localhost,
     Ip(IpAddr),
     /// A link-local address and the number of its interface.
@@ -66,7 +67,8 @@ impl Endpoint {
         Self::tcp(Scheme::Https, address)
     }
 
-    /// Plain HTTP on the Unix socket at `path`. A relative path starts at the current directory.
+    /// Plain HTTP on the Unix socket at `path`. A relative path is relative to the current
+    /// directory.
     #[must_use]
     pub fn unix(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
@@ -74,11 +76,13 @@ impl Endpoint {
         Self(Address::Unix(std::path::absolute(&path).unwrap_or(path)))
     }
 
-    /// Returns the value of the `Host` header: host, and port unless it is the scheme's default.
+    /// Returns the value of the `Host` header: the host, and the port unless it is the scheme's
+    /// default.
     pub(crate) fn authority(&self) -> String {
         match &self.0 {
             Address::Tcp { scheme, host, port } => {
-                // The interface is left out, because it means nothing to the service.
+                // The interface of a link-local address is left out, because it means nothing to
+                // the service.
                 let host = match host {
                     Host::Localhost => Host::Localhost,
                     _ => Host::Ip(host.addresses(*port).0.ip()),
@@ -103,7 +107,7 @@ impl Endpoint {
         Self(Address::Tcp { scheme, host, port })
     }
 
-    /// Parses a URL that a person gave, in which `http://` may be missing, as in curl's arguments.
+    /// Parses a URL from a person, who may omit `http://`, as with curl.
     pub(crate) fn parse_given(url: &str) -> Result<(Self, Option<String>), InvalidUrl> {
         match Self::parse(url) {
             Err(InvalidUrl::Form) if starts_with_host(url) => Self::parse(&format!("http://{url}")),
@@ -175,11 +179,11 @@ impl fmt::Display for Host {
 }
 
 impl Host {
-    /// Returns the addresses to try, in order: the second if connecting to the first fails.
+    /// Returns the address to connect to, and the address to try if that fails.
     ///
-    /// A wildcard address stands for the loopback address of its family. `[::]` stands for both,
-    /// because a container may have no `::1`. IPv6 comes first: if `bindv6only` is set, the IPv4
-    /// port can belong to another service.
+    /// A wildcard address stands for the loopback address of its family. `[::]` also stands for
+    /// 127.0.0.1, because a container may have no `::1`. For `[::]`, IPv6 comes first: if
+    /// `bindv6only` is set, the IPv4 port can belong to another service.
     pub(crate) fn addresses(self, port: u16) -> (SocketAddr, Option<SocketAddr>) {
         let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
@@ -193,7 +197,7 @@ impl Host {
     }
 }
 
-/// An invalid URL. The message says what was expected.
+/// The error for an invalid URL. Its message contains the expected form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum InvalidUrl {
     Form,
@@ -222,7 +226,8 @@ fn strip_scheme<'a>(url: &'a str, scheme: &str) -> Option<&'a str> {
     head.eq_ignore_ascii_case(scheme).then_some(rest)
 }
 
-/// Whether a URL without a scheme starts with an address, or with a name and a port.
+/// Whether a URL without a scheme starts with an IP address or `localhost`, or with a name and a
+/// port.
 fn starts_with_host(url: &str) -> bool {
     let authority = url.split(['/', '?', '#']).next().unwrap_or_default();
     match parse_authority(authority, Scheme::Http) {
@@ -285,14 +290,15 @@ fn parse_v6(host: &str) -> Result<Host, InvalidUrl> {
     })
 }
 
-/// Parses digits only: `str::parse` accepts "+80".
+/// Parses a port of digits only, because `str::parse` also accepts "+80".
 pub(crate) fn parse_port(port: &str) -> Option<u16> {
     let digits = port.bytes().all(|b| b.is_ascii_digit());
     let port = port.parse().ok().filter(|_| digits)?;
     (port != 0).then_some(port)
 }
 
-/// Checks a path and query, which are sent as they are: nothing in them can end the request line.
+/// Validates a path and query. They are sent unchanged, so no character of them may end the request
+/// line.
 pub(crate) fn parse_path(path: &str) -> Result<&str, InvalidUrl> {
     let is_literal = path.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
     if path.starts_with('/') && is_literal {

@@ -55,7 +55,8 @@ pub fn summary(body: &[u8]) -> (Option<String>, Option<String>) {
     (status.map(Into::into), output)
 }
 
-/// Parses an advertisement. Returns its fields, and the text that a service writes for them.
+/// Parses an advertisement. Returns its endpoint, paths and instance, and the text that a service
+/// writes for them.
 pub fn advertised(text: &str) -> Option<(Endpoint, [&str; 3], &str, io::Result<String>)> {
     let advertisement = Advertisement::parse(text)?;
     let encoded = advertisement.encode();
@@ -79,7 +80,7 @@ fn get(endpoint: Endpoint, path: &str) -> Request {
         path: path.to_owned(),
         is_path_given: false,
         headers: Vec::new(),
-        // libFuzzer ends a run that hangs before this timeout expires.
+        // Longer than the `-timeout=10` of `fuzz/run`, which reports a run that hangs.
         timeout: Duration::from_secs(60),
         expected: None,
     }

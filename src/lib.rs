@@ -45,7 +45,7 @@
 //! | watch a worker loop | [`Health::heartbeat`] |
 //! | serve an axum router until the service ends | [`Health::serve`] |
 //! | serve the routes with a server of your own | [`Health::routes`] |
-//! | serve the routes on a port of their own, without an HTTP server of the service | [`Health::listen`] |
+//! | serve the routes on a port of their own, in a service without an HTTP server | [`Health::listen`] |
 //! | report health through another framework or gRPC | [`Health::report`] |
 //! | let `healthcheck` find the service | [`Health::advertise`] |
 //! | shut down workers and other servers | [`Health::handle_signals`] |
@@ -121,7 +121,7 @@ pub use crate::{
     shutdown::Shutdown,
 };
 
-/// Compiles the code in the documentation.
+/// Compiles the Rust code in these pages.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 #[doc = include_str!("../docs/https-grpc.md")]

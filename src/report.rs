@@ -18,8 +18,7 @@ use crate::{
     identity,
 };
 
-/// Reason for a failing start, unless only the required checks are missing. `serve_after` calls
-/// `set_ready` after the start-up work.
+/// Output of a report before `set_ready` is called. `serve_after` calls it after the start-up work.
 const NOT_READY: &str = "starting: set_ready() has not been called yet";
 
 /// Result of a [`Probe`] at one moment, from [`Health::report`].
@@ -39,7 +38,7 @@ pub struct Report {
 pub struct CheckReport<'a> {
     /// Name under which the check was registered.
     pub name: &'a str,
-    /// Whether the check is required or optional.
+    /// Whether the check is required, as opposed to optional.
     pub is_required: bool,
     /// [`Pass`](Status::Pass), or [`Fail`](Status::Fail) after an error, a panic or a timeout.
     pub status: Status,
@@ -50,16 +49,16 @@ pub struct CheckReport<'a> {
 }
 
 impl Health {
-    /// Returns the result of a probe, which the routes serve.
+    /// Returns the result of a probe, as the routes serve it.
     ///
-    /// Use this for gRPC health services, metrics, tests and other frameworks. Health and readiness
-    /// run the checks if the last results are older than 1 s. Concurrent callers wait for the same
-    /// run, for at most 100 ms more than the [check timeout](crate::HealthBuilder::check_timeout).
-    /// Liveness runs no checks.
+    /// Use this for gRPC health services, metrics, tests and frameworks other than axum. Health and
+    /// readiness run the checks if the last results are older than 1 s. Concurrent callers wait for
+    /// the same run, for at most 100 ms more than the
+    /// [check timeout](crate::HealthBuilder::check_timeout). Liveness runs no checks.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime with time enabled.
+    /// If it has to run checks outside a tokio runtime with time enabled.
     pub async fn report(&self, probe: Probe) -> Report {
         let snapshot = self.snapshot(probe).await;
         let body = match snapshot.status {
@@ -83,7 +82,7 @@ impl Health {
 }
 
 impl Report {
-    /// Returns the verdict.
+    /// Returns the verdict: pass, warn or fail.
     #[must_use]
     pub fn status(&self) -> Status {
         self.snapshot.status
@@ -91,8 +90,8 @@ impl Report {
 
     /// Returns the state of the service.
     ///
-    /// A readiness report says `Ready` during a drain that
-    /// [leaves readiness alone](crate::HealthBuilder::ready_during_drain).
+    /// With [`ready_during_drain`](crate::HealthBuilder::ready_during_drain), the state in a
+    /// readiness report stays `Ready` during the drain.
     #[must_use]
     pub fn state(&self) -> ServiceState {
         self.snapshot.state
@@ -100,7 +99,8 @@ impl Report {
 
     /// Returns the results of the checks in the order in which they were registered, for metrics.
     ///
-    /// There are none in a liveness report and during the drain, when no check runs.
+    /// There are none if no check runs: in a liveness report, and during the drain except in a
+    /// readiness report with [`ready_during_drain`](crate::HealthBuilder::ready_during_drain).
     pub fn checks(&self) -> impl Iterator<Item = CheckReport<'_>> {
         let evaluation = self.snapshot.evaluation.iter();
         evaluation.flat_map(|evaluation| {
@@ -114,7 +114,8 @@ impl Report {
         })
     }
 
-    /// Returns the name and the status of each heartbeat. A late or dropped heartbeat fails.
+    /// Returns the name and the status of each heartbeat. A late or dropped heartbeat has the
+    /// status `Fail`.
     pub fn heartbeats(&self) -> impl Iterator<Item = (&str, Status)> {
         let heartbeats = self.snapshot.heartbeats.iter();
         heartbeats.map(|(name, pulse)| (&**name, pass_or_fail(pulse.is_failing())))
@@ -122,13 +123,13 @@ impl Report {
 
     /// Returns the status code: 200 for pass and warn, 503 for fail.
     ///
-    /// Some load balancers accept exactly 200, so there is no other code for warn.
+    /// Some load balancers accept only 200, so warn has no code of its own.
     #[must_use]
     pub fn http_status(&self) -> u16 {
         self.status_code().as_u16()
     }
 
-    /// Returns the body.
+    /// Returns the body, a JSON object.
     #[must_use]
     pub fn body(&self) -> &[u8] {
         &self.body
@@ -136,7 +137,7 @@ impl Report {
 
     /// Returns the headers of the response, for a framework that does not use the crate `http`.
     ///
-    /// They are the media type, `Cache-Control: no-store`, and the header by which `healthcheck`
+    /// They are `Content-Type`, `Cache-Control`, and `Lifesign-Instance`, by which `healthcheck`
     /// recognizes its own service.
     pub fn headers(&self) -> impl Iterator<Item = (&'static str, &'static str)> + use<> {
         let fixed = [
@@ -239,7 +240,8 @@ fn output(snapshot: &Snapshot) -> String {
         _ if !broken.is_empty() => broken.join(", "),
         ServiceState::Starting if required.is_empty() => NOT_READY.to_owned(),
         ServiceState::Starting => format!("{NOT_READY}, waiting for {required}"),
-        // `set_ready` was called while these checks ran, so their results do not end the start.
+        // These results are older than `set_ready` or than the last check that was added, so they
+        // do not make the service ready.
         ServiceState::Waiting if required.is_empty() => {
             "starting: waiting for required checks".to_owned()
         }
@@ -268,7 +270,7 @@ fn failed(result: &CheckResult) -> Option<String> {
     Some(format!("{} {failure}", result.check.name))
 }
 
-/// The checks and heartbeats in the body.
+/// The field `checks` of the body, with the checks and heartbeats.
 struct Entries<'a>(&'a Snapshot);
 
 impl Serialize for Entries<'_> {
@@ -295,7 +297,7 @@ impl Serialize for Entries<'_> {
 
 struct Entry {
     status: Status,
-    /// Duration of a check. Heartbeats have none.
+    /// Duration of a check. `None` for a heartbeat.
     took: Option<Duration>,
 }
 
