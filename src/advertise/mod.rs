@@ -25,12 +25,13 @@ impl Health {
     /// Advertises the service's address to the `healthcheck` command in the same container.
     ///
     /// Takes the address that the listener reports, or an [`Endpoint`] for HTTPS and Unix sockets.
-    /// A second call replaces the first. On Linux the endpoint is written to a file in `/dev/shm`,
-    /// which is named after the container's mount namespace and the service, and which is locked
-    /// for as long as this process lives. The file contains addresses, paths, the check timeout,
-    /// and the number by which the probe recognizes the service's responses. If the file cannot be written, this method
-    /// logs a warning. On systems other than Linux it writes no file. Without a file, `healthcheck`
-    /// uses `LIFESIGN_URL` or `PORT`.
+    /// A second call replaces the first endpoint. On Linux, this method writes a file to
+    /// `/dev/shm`, which is named after the container's mount namespace, the service and the
+    /// process, and which is locked for as long as this process lives. The file contains the
+    /// endpoint, the paths of the routes, the check timeout, and the number by which the probe
+    /// recognizes the service's responses. If the file cannot be written, this method logs a
+    /// warning. On other systems, it writes no file. Without a file, `healthcheck` needs
+    /// `LIFESIGN_URL` or `PORT`.
     pub fn advertise(&self, endpoint: impl Into<Endpoint>) -> &Self {
         self.advertise_endpoint(&endpoint.into());
         self
@@ -39,7 +40,7 @@ impl Health {
     /// This function is not generic, so that it is compiled once.
     fn advertise_endpoint(&self, endpoint: &Endpoint) {
         let mut advertisement = lock(&self.inner.advertisement);
-        // The old file is removed first, because two files would be two services.
+        // The old file is removed first, because a probe would take two files for two services.
         *advertisement = None;
         let file = publish(endpoint, &self.inner.settings).unwrap_or_else(|error| {
             warn!(
@@ -67,7 +68,7 @@ fn publish(endpoint: &Endpoint, settings: &Settings) -> io::Result<Option<()>> {
     advertisement.encode().map(|_| None)
 }
 
-/// Returns the advertisement of the running service of this name.
+/// Fails, because services advertise themselves only on Linux.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn find(_service: &str, _probe: Probe) -> Result<Advertised, NotFound> {
     Err(NotFound::Impossible("this system is not Linux"))
@@ -80,23 +81,23 @@ pub(crate) struct Advertised {
     /// Path of the route for the probe.
     pub(crate) path: String,
     pub(crate) check_timeout: Duration,
-    /// Number in the header of the service's responses; see [`identity`].
+    /// Value of `Lifesign-Instance` in the service's responses; see [`identity`](crate::identity).
     pub(crate) instance: String,
 }
 
 /// The reason that there is no address to probe.
 #[derive(Debug)]
 pub(crate) enum NotFound {
-    /// No service of this container advertises itself under this name, and none runs this executable.
+    /// No service of this name or with this executable advertises itself in this container.
     #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "no service can"))]
     NotAdvertised {
         service: String,
-        /// Name of another service that advertises itself.
+        /// Name of another service that advertises itself in this container.
         other: Option<String>,
     },
-    /// Services cannot advertise themselves here.
+    /// Services cannot advertise themselves in this container. Contains the reason.
     Impossible(&'static str),
-    /// A service may be advertised, but the attempt to read about it failed.
+    /// A service may advertise itself, but this path could not be read.
     #[cfg_attr(
         not(target_os = "linux"),
         expect(dead_code, reason = "nothing is read")
@@ -104,15 +105,15 @@ pub(crate) enum NotFound {
     Unreadable(PathBuf, io::Error),
 }
 
-/// What a service writes about itself.
+/// Content of the file that a service writes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Advertisement<'a> {
     pub(crate) endpoint: Endpoint,
     /// Paths of the routes, in the order of [`Probe`](crate::Probe).
     pub(crate) paths: [&'a str; 3],
-    /// How long the checks may take, in whole milliseconds.
+    /// Check timeout of the service, in whole milliseconds.
     pub(crate) check_timeout: Duration,
-    /// Number in the header of the service's responses; see [`identity`](crate::identity).
+    /// Value of `Lifesign-Instance` in the service's responses; see [`identity`](crate::identity).
     pub(crate) instance: &'a str,
 }
 
@@ -128,9 +129,10 @@ impl<'a> Advertisement<'a> {
         }
     }
 
-    /// Returns the text: the format and the fields, each path and each field on a line.
+    /// Returns the text of the file: the format, then each field and each path on a line of its
+    /// own.
     ///
-    /// Fails if a probe could not parse it, for example because the port is 0.
+    /// Fails if a probe could not parse the text, for example because the port is 0.
     pub(crate) fn encode(&self) -> io::Result<String> {
         let Self {
             endpoint,

@@ -7,11 +7,13 @@
 //!   of the mount namespace separates them: a probe that is executed in a container is in the mount
 //!   namespace of its service.
 //! - The service holds a lock on its file. The kernel releases the lock when the process ends, so a
-//!   file without a lock is stale. Comparing pids would fail in other pid namespaces.
+//!   file without a lock is stale. A pid would not show that the process lives, because the probe
+//!   can be in another pid namespace.
 //! - The pid separates the processes of one service: a forked child that outlives its parent can
-//!   hold the old lock, and must not hide the service that was started again.
-//! - A file of the probe's own user wins against files of other users, which can be forged. They
-//!   are needed for a service that drops its privileges, and for `docker exec --user`.
+//!   hold the lock of the old file, which must not hide the restarted service.
+//! - A file of the probe's own user wins against files of other users, which can be forged. Files
+//!   of other users are read at all, because a service can drop its privileges, and because of
+//!   `docker exec --user`.
 
 use std::{
     fmt::Write as _,
@@ -37,11 +39,11 @@ const PATH_CAPACITY: usize = 64;
 /// Maximum size of an advertisement in bytes.
 const SIZE_MAX: usize = 4096;
 
-/// Maximum number of directory entries to read. Whoever shares the directory can fill it: this many
-/// entries delay a probe by some milliseconds.
+/// Maximum number of directory entries to read. Any user of the directory can fill it: reading so
+/// many entries delays a probe by some milliseconds.
 const ENTRIES_MAX: usize = 10_000;
 
-/// Age above which a draft belongs to a killed service.
+/// Age above which a draft (a file that is being written) is the remnant of a killed service.
 const DRAFT_AGE_MAX: Duration = Duration::from_secs(10);
 
 /// The locked file of a service, removed when it is dropped.
@@ -50,7 +52,8 @@ pub(super) struct LockedFile {
     path: PathBuf,
     /// The open file, which holds the lock.
     file: File,
-    /// PID of the process that advertises. A forked child of it drops a copy of this.
+    /// PID of the process that wrote the file. A forked child also drops its copy of this struct,
+    /// but must not remove the file.
     pid: u32,
 }
 
@@ -61,10 +64,11 @@ impl LockedFile {
         }
         remove_stale_files();
         let path = format!("{}{}", prefix(service)?, process::id());
-        // Another user may have taken the name to keep the service from being found.
+        // Another user may have created a file at `path` to hide the service. Then this name is
+        // used.
         let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         let other_path = format!("{path}{}", since.as_nanos());
-        // The file is written under a hidden name, so that probes never see a part of it.
+        // The file is written under a hidden name, so that probes never see an incomplete file.
         let draft = other_path.replacen("/lifesign.", "/.lifesign.", 1);
         let file = OpenOptions::new()
             .write(true)
@@ -86,7 +90,7 @@ impl LockedFile {
 
 fn write_locked(mut file: &File, text: &str) -> io::Result<()> {
     file.try_lock()?;
-    // This does not depend on the umask, because a probe may run as another user.
+    // The umask must not apply, because a probe may run as another user.
     file.set_permissions(fs::Permissions::from_mode(0o644))?;
     file.write_all(text.as_bytes())
 }
@@ -94,13 +98,14 @@ fn write_locked(mut file: &File, text: &str) -> io::Result<()> {
 impl Drop for LockedFile {
     fn drop(&mut self) {
         if self.pid == process::id() {
-            // A later advertisement of this process may have taken the name.
+            // A later advertisement of this process may have replaced the file, so `remove`
+            // compares them.
             remove(&self.path, &self.file);
         }
     }
 }
 
-/// Removes `file` if it is still the one at `path`.
+/// Removes the file at `path` if it is still `file`.
 fn remove(path: &Path, file: &File) {
     let inode = |metadata: io::Result<fs::Metadata>| metadata.map(|m| m.ino()).ok();
     if inode(fs::symlink_metadata(path)) == inode(file.metadata()) {
@@ -108,8 +113,8 @@ fn remove(path: &Path, file: &File) {
     }
 }
 
-/// Removes the files of killed services. The directory of a pod outlives its containers, so these
-/// can be files of earlier containers.
+/// Removes the files of killed services. The `/dev/shm` of a pod outlives its containers, so files
+/// of earlier containers can be in it.
 fn remove_stale_files() {
     let Ok(entries) = fs::read_dir(DIRECTORY) else {
         return;
@@ -131,7 +136,8 @@ fn remove_stale_files() {
     }
 }
 
-/// Whether the service that wrote this draft was killed. It would have locked it at once.
+/// Whether a draft without a lock is from a killed service. A living service locks its draft at
+/// once.
 fn is_old(metadata: &fs::Metadata) -> bool {
     let age = metadata.modified().map(|modified| modified.elapsed());
     matches!(age, Ok(Ok(age)) if age > DRAFT_AGE_MAX)
@@ -139,9 +145,9 @@ fn is_old(metadata: &fs::Metadata) -> bool {
 
 /// Returns the advertisement of the running service of this name in this container.
 ///
-/// A service with another name is found if it runs the probe's own executable, because its library
-/// and its binary can both have called `build_info!`. If there are several services, PID 1 is
-/// preferred if it has this name, runs as the probe's user and runs the probe's executable.
+/// A service with another name is found if it runs the probe's own executable, because the name
+/// differs if the service calls `build_info!` in its library. If there are several services, PID 1
+/// is preferred if it has this name, runs as the probe's user and runs the probe's executable.
 /// Otherwise the service with the greatest [`Rank`] is returned.
 pub(crate) fn find(service: &str, probe: Probe) -> Result<Advertised, NotFound> {
     let no_proc = |error: io::Error| match error.kind() {
@@ -202,11 +208,11 @@ pub(crate) fn find(service: &str, probe: Probe) -> Result<Advertised, NotFound> 
     }
 }
 
-/// The path that could not be read, and why.
+/// A path that could not be read, and the error.
 type Unreadable = (PathBuf, io::Error);
 
-/// Lists the files of a namespace. If some of them may be missing from the list, also returns the
-/// error that caused it.
+/// Lists the files of a namespace. If the list may be incomplete, also returns the error that cut
+/// it short.
 fn list(namespace: &str) -> Result<(Vec<PathBuf>, Option<Unreadable>), NotFound> {
     let entries = fs::read_dir(DIRECTORY).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => NotFound::Impossible("there is no /dev/shm"),
@@ -235,8 +241,8 @@ fn list(namespace: &str) -> Result<(Vec<PathBuf>, Option<Unreadable>), NotFound>
     Ok((paths, error))
 }
 
-/// Returns why no service of the probe's user can write to the directory. A file without a name
-/// disappears at once.
+/// Returns the reason why the probe's user cannot write to the directory, if so. Writes to a file
+/// without a name (`O_TMPFILE`), which disappears when it is closed.
 fn why_unwritable() -> Option<&'static str> {
     let file = OpenOptions::new()
         .write(true)
@@ -251,7 +257,7 @@ fn why_unwritable() -> Option<&'static str> {
     }
 }
 
-/// Precedence of a file. The greatest is preferred.
+/// Precedence of a file. The file with the greatest rank is preferred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     is_own: bool,
@@ -265,7 +271,7 @@ struct Running {
     advertised: Advertised,
     /// Whether the file belongs to the probe's user.
     is_own: bool,
-    /// Seconds and nanoseconds of the last change, which unlike `mtime` cannot be set.
+    /// Seconds and nanoseconds of `ctime`, which no user can set, unlike `mtime`.
     changed: (i64, i64),
 }
 
@@ -298,8 +304,8 @@ fn read(path: &Path, uid: u32, probe: Probe) -> io::Result<Option<Running>> {
     }))
 }
 
-/// Opens a file for reading. Follows no symbolic link, which another user could create, and does not
-/// block on a named pipe.
+/// Opens a file for reading. Follows no symbolic link, which another user could create, and does
+/// not block on a named pipe.
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
@@ -324,7 +330,7 @@ fn is_locked(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Returns the path of a file up to its pid.
+/// Returns the path of this container's files for a service, without the pid at the end.
 fn prefix(service: &str) -> io::Result<String> {
     let namespace = identity::namespace()?;
     let mut prefix = String::with_capacity(PATH_CAPACITY);
