@@ -118,7 +118,7 @@ impl Options {
     }
 }
 
-/// Parses a number with a unit. The unit is required, because tools disagree on the default one.
+/// Parses a number with a unit. The unit is required, because tools differ in their default unit.
 fn parse_time(text: &str) -> Option<Duration> {
     let unit = text.find(|c: char| c.is_ascii_alphabetic())?;
     let (number, unit) = text.split_at(unit);
@@ -167,7 +167,8 @@ fn parse_header(text: &str) -> Result<(String, String), InvalidInput> {
 
 /// An invalid argument or environment variable: its name, and what was expected.
 ///
-/// A value is part of the message only if it cannot be a secret, because the message is logged.
+/// A value is part of the message only if it cannot be a secret, because container engines log the
+/// message.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct InvalidInput(String);
 
@@ -199,7 +200,7 @@ impl InvalidInput {
     }
 }
 
-/// Whether a value is clearly a URL or path, without the userinfo and query that hold secrets.
+/// Whether a value is clearly a URL or path, without userinfo or a query, which can hold secrets.
 fn is_public(value: &str) -> bool {
     let scheme = value.split_once(':').map_or("", |(scheme, _)| scheme);
     let is_url = value.starts_with('/')

@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use super::{output::line, target::Source};
 use crate::probe::{Healthy, ProbeError, Request, Summary};
 
-/// Maximum number of characters of a text from a response.
+/// Maximum length of `status` and of `output`, in characters.
 const TEXT_MAX: usize = 400;
 
 /// The object that `healthcheck --json` prints. A value that is not known is null.
@@ -73,7 +73,8 @@ impl Serialize for Outcome<'_> {
         let report = self.summary;
         let status = report.and_then(|report| report.status.as_deref());
         let output = report.and_then(|report| report.output.as_deref());
-        // The fields of a report still have their escapes. The first line of another body has none.
+        // `status` and `output` of a report still have JSON's escapes. The first line of another
+        // body has none.
         let is_field = self.is_healthy || status.is_some();
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("healthy", &self.is_healthy)?;
@@ -89,14 +90,14 @@ impl Serialize for Outcome<'_> {
     }
 }
 
-/// Returns the text of the line, without its line feed.
+/// Formats a text like the line that the probe prints, but without the line feed.
 fn text_of(text: fmt::Arguments<'_>) -> String {
     let mut line = line(text);
     line.pop();
     line
 }
 
-/// Decodes the escapes of a field in a JSON report, and cuts the text.
+/// Decodes JSON's escapes if the text is a report's field, and cuts it to [`TEXT_MAX`].
 fn decode(text: &str, is_field: bool) -> String {
     let unescaped = match is_field {
         true => unescape(text),
@@ -138,8 +139,8 @@ fn unescape(text: &str) -> Option<String> {
     String::from_utf16(&units).ok()
 }
 
-/// Escapes characters that are valid in JSON but can change a terminal or a log. They only occur in
-/// strings.
+/// Escapes characters that are valid in JSON but can change a terminal or a log. They occur only
+/// inside strings, where JSON allows `\u` escapes.
 fn escape(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for c in json.chars() {

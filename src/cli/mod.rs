@@ -1,7 +1,7 @@
 //! The `healthcheck` and `version` commands, from arguments to exit code.
 //!
-//! At run time, no other module reads arguments or environment variables. Only `shutdown` prints
-//! something else, a hint after Ctrl-C.
+//! At run time, no other module reads arguments or environment variables. The only other module
+//! that prints is `shutdown`: a hint after Ctrl-C.
 
 mod args;
 mod json;
@@ -28,7 +28,7 @@ use self::{
 };
 use crate::{BuildInfo, probe::TIMEOUT};
 
-/// Exit code for a healthy service, and for a printed text.
+/// Exit code for a healthy service, and after printing build metadata or help.
 const HEALTHY: u8 = 0;
 
 /// Exit code for everything else. It is not 2, which Docker reserves.
@@ -36,8 +36,8 @@ const UNHEALTHY: u8 = 1;
 
 /// The commands `app healthcheck` and `app version` of a service's own binary.
 ///
-/// Run them first in `main`, before logger, configuration and runtime: an engine executes
-/// `healthcheck` every few seconds, and each of those would cost more than the probe itself.
+/// Run them first in `main`, before logger, configuration and runtime: a container engine executes
+/// `healthcheck` every few seconds, and setting up any of these takes longer than the probe itself.
 ///
 /// ```no_run
 /// use std::process::ExitCode;
@@ -52,20 +52,20 @@ const UNHEALTHY: u8 = 1;
 /// ```
 ///
 /// `healthcheck` sends one request and prints one line of at most 400 bytes: `healthy: …` to
-/// stdout, or `unhealthy: …` to stderr. With `--json` it prints an object instead. The exit code is
-/// 0 if the service is healthy, and 1 if it is not or if an argument is invalid. The address is the
-/// first of
+/// stdout, or `unhealthy: …` to stderr. With `--json`, it prints a JSON object to stdout instead.
+/// The exit code is 0 if the service is healthy, and 1 if it is not or if an argument is invalid.
+/// The address is the first of
 ///
 /// 1. the URL in the arguments,
 /// 2. the environment variable `LIFESIGN_URL`,
 /// 3. the address that the service [advertises](crate::Health::advertise),
-/// 4. 127.0.0.1 and the port in the environment variable `PORT`, or else 8080. This is a guess, and
-///    only made where services cannot advertise their address: without a writable `/dev/shm`, and
-///    on other systems than Linux.
+/// 4. 127.0.0.1 and the port in the environment variable `PORT`, or else 8080. This guess is made
+///    only where services cannot advertise their address: without a writable `/dev/shm`, and on
+///    systems other than Linux.
 ///
-/// At an advertised or guessed address, the response must have the header of the service's own
-/// routes, because another service may listen there. An empty variable is unset.
-/// `app healthcheck --help` lists the flags.
+/// At an advertised or guessed address, the response must have the header `Lifesign-Instance` of
+/// the probe's own service, because another service may listen there. An empty variable is treated
+/// as unset. `app healthcheck --help` lists the flags.
 #[derive(Debug)]
 pub struct Cli {
     build: BuildInfo,
@@ -92,8 +92,8 @@ impl Cli {
 
     /// Runs the command that the first argument of this process names.
     ///
-    /// Returns the exit code, or `None` if the first argument names neither command: all other
-    /// arguments are the service's own.
+    /// Returns the exit code, or `None` if the first argument names neither command. All other
+    /// arguments are for the service.
     #[must_use = "the process should exit with this code"]
     pub fn run(self) -> Option<ExitCode> {
         let mut args = env::args_os();
@@ -109,7 +109,7 @@ impl Cli {
 
     fn healthcheck(&self, program: &OsStr, args: impl Iterator<Item = OsString>) -> u8 {
         let args: Vec<_> = args.collect();
-        // The flag counts even if another argument is invalid.
+        // `--json` applies even if another argument is invalid.
         let json = args.iter().any(|arg| arg == "--json");
         let fail = move |why: &dyn fmt::Display| {
             match json {
@@ -118,7 +118,7 @@ impl Cli {
             }
             UNHEALTHY
         };
-        // Without this hook, a panic exits with 101, or 134 with `panic = "abort"`.
+        // Without this hook, a panic would exit with code 101, or 134 with `panic = "abort"`.
         panic::set_hook(Box::new(move |panic| {
             let code = fail(&format_args!("the probe panicked: {panic}"));
             process::exit(code.into());

@@ -21,7 +21,7 @@ pub(super) fn print_line(mut output: impl Write, text: fmt::Arguments<'_>) {
     let _ = output.write_all(line(text).as_bytes());
 }
 
-/// Prints the text that the user asked for. A failure to write it is the command's failure.
+/// Prints the text that the user asked for. If it cannot be written, the command fails.
 pub(super) fn print(text: &str) -> u8 {
     let mut stdout = io::stdout().lock();
     match stdout

@@ -28,13 +28,13 @@ pub(crate) enum Source {
     Argument,
     Url,
     Advertised,
-    /// The variable `PORT`, and why there is no advertisement.
+    /// The variable `PORT`. Contains the reason why services cannot advertise themselves.
     Port(&'static str),
     Default(&'static str),
 }
 
 impl Source {
-    /// Name in JSON.
+    /// Returns the value of `source` in the JSON object.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Argument => "argument",
@@ -45,7 +45,7 @@ impl Source {
     }
 }
 
-/// Formats the remark in a line that the address was guessed, and why.
+/// Formats the remark that the address was guessed, with the reason. Empty for other sources.
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -56,7 +56,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// The reason that there is nothing to probe.
+/// The reason why there is nothing to probe.
 #[derive(Debug)]
 pub(crate) enum NoTarget {
     Invalid(InvalidInput),
@@ -100,10 +100,11 @@ impl fmt::Display for NoTarget {
     }
 }
 
-/// Returns the request to send, and where its endpoint comes from.
+/// Returns the request to send, and the source of its endpoint.
 ///
-/// An address from a person is probed as it is. At every other address the service must prove that it
-/// is the probe's own. The address is guessed only where services cannot advertise theirs.
+/// An address from a person is probed as it is. At every other address, the response must prove
+/// that it is from the probe's own service. The address is guessed only where services cannot
+/// advertise theirs.
 pub(crate) fn resolve(
     service: &'static str,
     options: Options,
@@ -117,7 +118,7 @@ pub(crate) fn resolve(
     } else if let Some(text) = variable(&env, "LIFESIGN_URL")? {
         let (endpoint, path) = Endpoint::parse_given(&text)
             .map_err(|e| InvalidInput::with_value("LIFESIGN_URL", &text, &e))?;
-        // Flags override the path in the variable.
+        // `--ready` and `--live` override the path in `LIFESIGN_URL`.
         let path = path.filter(|_| options.probe.is_none());
         (Source::Url, endpoint, path)
     } else {
@@ -146,7 +147,7 @@ pub(crate) fn resolve(
         .or(path)
         .unwrap_or_else(|| probe.default_path().to_owned());
     let is_path_given = !is_advertised && Probe::ALL.iter().all(|p| p.default_path() != path);
-    // Liveness runs no checks, and another path need not be a route.
+    // Liveness runs no checks, and a path that a person chose need not be one of the three routes.
     let runs_checks = probe != Probe::Liveness && !is_path_given;
     let check_timeout = check_timeout.filter(|_| runs_checks);
     let request = Request {
@@ -160,8 +161,8 @@ pub(crate) fn resolve(
     Ok((request, source))
 }
 
-/// Returns the timeout of the request. It has to be longer than the checks may take: the probe would
-/// end before it knows the verdict.
+/// Returns the timeout of the request. It must be longer than the check timeout, or the probe could
+/// end before the service responds.
 fn timeout(
     given: Option<Duration>,
     check_timeout: Option<Duration>,
@@ -179,7 +180,7 @@ fn timeout(
     }
 }
 
-/// Returns the port where the service most likely listens.
+/// Returns the port on which the service most likely listens: `PORT`, or else the default.
 fn guess(
     env: impl Fn(&str) -> Option<OsString>,
     why: &'static str,
@@ -193,7 +194,7 @@ fn guess(
     Ok((Source::Port(why), number))
 }
 
-/// Returns the value of an environment variable. An empty variable is unset.
+/// Returns the value of an environment variable. An empty variable is treated as unset.
 fn variable(
     env: impl Fn(&str) -> Option<OsString>,
     name: &str,
