@@ -8,7 +8,7 @@ use std::{
 
 use super::{Directives, rfc3339};
 
-/// The facts about a commit. Unknown ones are `None`.
+/// The facts about a commit. An unknown fact is `None`.
 #[derive(Default)]
 pub(super) struct Commit {
     pub(super) hash: Option<String>,
@@ -18,7 +18,7 @@ pub(super) struct Commit {
 }
 
 impl Commit {
-    /// Finds the commit of a package, and watches the paths that change it.
+    /// Finds the commit of a package, and watches the files that change with it.
     pub(super) fn of(package: &Path, directives: &mut Directives) -> Self {
         let record = package.join(".cargo_vcs_info.json");
         if let Ok(text) = fs::read_to_string(&record) {
@@ -29,8 +29,8 @@ impl Commit {
         let commit = repository.and_then(|repository| repository.commit(directives));
         let commit = commit.unwrap_or_default();
         if commit.date.is_none() {
-            // If a repository or a git program is added later, the next edit makes the script run
-            // again.
+            // A repository or a git program that is added later is found at the next edit of these
+            // files.
             directives.watch(&package.join("Cargo.toml"));
             directives.watch(&package.join("src"));
         }
@@ -69,7 +69,7 @@ impl<'a> Repository<'a> {
         let directory = fs::canonicalize(package).ok()?;
         directory.ancestors().find_map(|root| {
             let mut git_dir = root.join(".git");
-            // Linked work trees and submodules have a file .git, which names the directory.
+            // In linked work trees and submodules, `.git` is a file with the path of the directory.
             if let Ok(link) = fs::read_to_string(&git_dir) {
                 git_dir = root.join(link.strip_prefix("gitdir:")?.trim());
             }
@@ -177,11 +177,12 @@ impl<'a> Repository<'a> {
         output.status.success().then(|| text.trim_end().to_owned())
     }
 
-    /// Runs git. It must not write anything, and must not start the repository's monitor. Returns
+    /// Runs git. It must not write anything, and must not start git's file system monitor. Returns
     /// `None` if there is no git program.
     ///
     /// `safe.directory` is not set, because the settings of another owner's repository can name
-    /// programs to run. There is no deadline, because on a busy machine it would change the facts.
+    /// programs to run. There is no deadline, because it would make facts unknown on a busy
+    /// machine.
     fn run_git(&self, arguments: &[&str]) -> Option<Output> {
         let mut git = Command::new("git");
         // In a git hook, GIT_DIR, GIT_INDEX_FILE and others name the hook's repository.
@@ -231,7 +232,7 @@ impl<'a> Repository<'a> {
     }
 
     /// Whether the index lists the package's `Cargo.toml`. An index of version 2 or 3 contains
-    /// whole paths, each between the two bytes of its length and a zero.
+    /// whole paths, each after two bytes with its length and before a zero byte.
     fn index_lists_manifest(&self) -> bool {
         let index = fs::read(&self.index).unwrap_or_default();
         let path = self.manifest.as_bytes();

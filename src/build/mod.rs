@@ -1,4 +1,5 @@
-//! For build scripts: finds the facts that no variable states, for [`build_info!`](crate::build_info!).
+//! For build scripts: finds the facts that no environment variable provides, for
+//! [`build_info!`](crate::build_info!).
 //!
 //! A library cannot read the git repository of the service that uses it, but the service's build
 //! script can:
@@ -45,8 +46,8 @@ mod commit;
 
 /// Emits the facts about the package whose build script calls it.
 ///
-/// It never fails a build: what it cannot find is unknown. A repository that surrounds the package
-/// without tracking it is ignored. Cargo runs the script again when a commit, branch or tag
+/// It never fails a build: a fact that it cannot find is unknown. A repository that surrounds the
+/// package without tracking it is ignored. Cargo runs the script again when a commit, branch or tag
 /// changes, when a clean tree is edited, and when a change is reverted, by git or by an edit. If a
 /// deleted file is restored without git, the script runs again with the next of these changes.
 pub fn emit() {
@@ -73,13 +74,14 @@ pub fn emit() {
         let value = value.unwrap_or_default();
         directives.add("rustc-env", &format!("LIFESIGN_EMITTED_{fact}={value}"));
     }
-    // If Cargo no longer reads, nobody needs the facts.
+    // Writing fails if Cargo no longer reads the output. Then nobody needs the facts.
     let _ = io::stdout().write_all(directives.0.as_bytes());
 }
 
 /// The lines that Cargo reads from a build script.
 ///
-/// With one colon, because Cargo rejects `cargo::` if the service's `rust-version` is below 1.77.
+/// They start with `cargo:`, because Cargo rejects `cargo::` if the service's `rust-version` is
+/// below 1.77.
 #[derive(Default)]
 struct Directives(String);
 
@@ -90,7 +92,8 @@ impl Directives {
         self.0.push_str(&format!("cargo:{key}={value}\n"));
     }
 
-    /// Runs the script again when the path changes. A missing path would run it in every build.
+    /// Tells Cargo to run the script again when the path changes. If the path were missing, Cargo
+    /// would run the script in every build.
     fn watch(&mut self, path: &Path) {
         if path.exists() {
             self.add("rerun-if-changed", &path.to_string_lossy());

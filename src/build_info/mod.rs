@@ -8,7 +8,7 @@ mod sources;
 ///
 /// A value that no source provides at compile time is unknown. Values of two commits are never
 /// mixed: describe, commit date and dirty never come from a source that names another commit. The
-/// metadata prints as one line, without the unknown values:
+/// metadata prints as one line: name, version, and the commit and date if they are known:
 ///
 /// ```
 /// const BUILD: lifesign::BuildInfo = lifesign::build_info!();
@@ -37,21 +37,22 @@ impl BuildInfo {
         self.name
     }
 
-    /// The version in the build's variables, otherwise the package's. Never empty.
+    /// The version from `LIFESIGN_VERSION` or `VERSION`, otherwise the package's. Never empty.
     #[must_use]
     pub const fn version(&self) -> &'static str {
         self.version
     }
 
-    /// The hash of the git commit, abbreviated only if a variable of the build abbreviates it.
+    /// The hash of the git commit, in full unless an environment variable of the build abbreviates
+    /// it.
     ///
-    /// Unknown if the repository around the package does not track it.
+    /// Unknown if the repository around the package does not track the package.
     #[must_use]
     pub const fn commit(&self) -> Option<&'static str> {
         self.commit
     }
 
-    /// The output of `git describe --tags --always`: the last tag, and the commits since.
+    /// The output of `git describe --tags --always`: the last tag, and the number of commits since.
     ///
     /// Without a reachable tag, as in a shallow clone, this is the abbreviated commit.
     #[must_use]
@@ -59,16 +60,17 @@ impl BuildInfo {
         self.describe
     }
 
-    /// The time of the commit, in RFC 3339 and UTC: `2026-11-23T18:31:00Z`.
+    /// The time of the commit, usually in RFC 3339 and UTC: `2026-11-23T18:31:00Z`.
     #[must_use]
     pub const fn commit_date(&self) -> Option<&'static str> {
         self.commit_date
     }
 
-    /// The time of the build as its variables state it, usually in RFC 3339.
+    /// The time of the build from its environment variables, usually in RFC 3339.
     ///
     /// This crate never reads the clock: the time would be outdated after an incremental build, and
-    /// two builds of one commit would differ. vergen reads it unless `SOURCE_DATE_EPOCH` is set.
+    /// two builds of one commit would differ. vergen reads the clock unless `SOURCE_DATE_EPOCH` is
+    /// set.
     #[must_use]
     pub const fn build_date(&self) -> Option<&'static str> {
         self.build_date
@@ -92,7 +94,7 @@ impl BuildInfo {
         self.target
     }
 
-    /// The profile: `debug` or `release`. A custom profile has the one that it inherits from.
+    /// The profile: `debug` or `release`. For a custom profile, the one that it inherits from.
     #[must_use]
     pub const fn profile(&self) -> Option<&'static str> {
         self.profile

@@ -4,11 +4,12 @@ use super::BuildInfo;
 
 /// Creates the [`BuildInfo`] of the package that contains the call, as a constant.
 ///
-/// Call it in the binary: in a library it describes the library. It reads the following variables
-/// when the package is compiled, and Cargo compiles the package again when one of them changes. The
-/// first that is set and not empty wins. Its value ends at the first control character.
+/// Call it in the binary: in a library it describes the library. It reads the following environment
+/// variables when the package is compiled, and Cargo compiles the package again when one of them
+/// changes. For each fact, the first variable that is set and not empty wins. Its value ends at the
+/// first control character.
 ///
-/// | fact | the service's own | common | [vergen]'s | then |
+/// | fact | the service's own | common | [vergen]'s | otherwise |
 /// |---|---|---|---|---|
 /// | version | `LIFESIGN_VERSION` | `VERSION` | | the package's |
 /// | commit | `LIFESIGN_GIT_COMMIT` | `GIT_COMMIT` | `VERGEN_GIT_SHA` | `emit()` |
@@ -20,9 +21,9 @@ use super::BuildInfo;
 /// | target | `LIFESIGN_TARGET` | | `VERGEN_CARGO_TARGET_TRIPLE` | `emit()` |
 /// | profile | `LIFESIGN_PROFILE` | | | `emit()` |
 ///
-/// So the arguments of a container build need no build script, and a service whose build script
-/// runs vergen needs nothing else. `emit()` is `lifesign::build::emit()`, which the service's
-/// `build.rs` calls.
+/// So a container build that passes its build arguments as these variables needs no build script,
+/// and a build script that runs vergen needs no further code. `emit()` is
+/// `lifesign::build::emit()`, which the service's `build.rs` calls.
 ///
 /// ```
 /// static BUILD: lifesign::BuildInfo = lifesign::build_info!();
@@ -73,15 +74,15 @@ macro_rules! build_info {
 }
 
 impl BuildInfo {
-    /// Chooses a source for each fact, for [`build_info!`](crate::build_info!) alone.
+    /// Chooses a source for each fact. Only [`build_info!`](crate::build_info!) calls it.
     #[doc(hidden)]
     #[must_use]
     pub const fn __resolve(
         [bin, package, version, directory, emitted_for]: [Option<&'static str>; 5],
         mut facts: [Sources; 9],
     ) -> Self {
-        // `cargo run` and `cargo test` pass the facts of their package to the programs that they
-        // start. A build of another package that is started there must ignore these facts.
+        // `cargo run` and `cargo test` pass the emitted facts of their package to the program that
+        // they start. If this program builds another package, that build must ignore them.
         let emitted_here = matches!(
             (directory, emitted_for),
             (Some(own), Some(other)) if own.len() == other.len() && starts_with(own, other)
@@ -139,8 +140,8 @@ const fn first_set<const N: usize>(values: [Option<&'static str>; N]) -> Option<
     None
 }
 
-/// Drops the values of sources that name another commit. In both lists, a source has the same
-/// index.
+/// Drops the values of sources that name another commit. A source has the same index in `commits`
+/// and `values`.
 const fn of_commit(commit: Option<&'static str>, commits: Sources, mut values: Sources) -> Sources {
     let mut source = 0;
     while source < values.len() {
@@ -156,7 +157,7 @@ const fn of_commit(commit: Option<&'static str>, commits: Sources, mut values: S
 }
 
 /// Returns the value up to its first control character, without surrounding spaces. Returns `None`
-/// if nothing is left.
+/// if nothing is left, or for vergen's placeholder.
 const fn normalize(value: &'static str) -> Option<&'static str> {
     let value = value.trim_ascii();
     let mut end = 0;
