@@ -24,29 +24,31 @@ use crate::{
 /// |---|---|---|
 /// | the first signal, or [`Health::begin_drain`] | health and readiness fail, and the port stays open for load balancers to notice | [`started`](Self::started) |
 /// | the end of the [drain delay](crate::HealthBuilder::drain_delay) | the port closes, and requests in flight go on | [`delay_over`](Self::delay_over) |
-/// | the end of the [shutdown timeout](crate::HealthBuilder::shutdown_timeout) | what still runs is cut | [`bound`](Self::bound) |
+/// | the end of the [shutdown timeout](crate::HealthBuilder::shutdown_timeout) | work that still runs is cut | [`bound`](Self::bound) |
 ///
-/// The second signal ends the drain delay, or the process if the delay is over. Any later signal ends
-/// the process at once. The exit code is then 128 plus the signal's number. There is no delay before
-/// [`set_ready`](Health::set_ready), and none after Ctrl-C if stderr is a terminal.
+/// The second signal ends the drain delay, or the process if the delay is over. Any later signal
+/// ends the process at once. The exit code is then 128 plus the signal's number. There is no drain
+/// delay if the drain begins before [`set_ready`](Health::set_ready), or with Ctrl-C while stderr
+/// is a terminal.
 ///
-/// [`Health::serve`] does all of this. The handle is for what else runs: workers, servers of other
+/// [`Health::serve`] does all of this. The handle is for everything else: workers, servers of other
 /// frameworks, start-up work. Clones share one shutdown.
 #[derive(Debug, Clone)]
 pub struct Shutdown(Health);
 
 impl Health {
-    /// Installs handlers of SIGTERM and SIGINT (Ctrl-C), and spawns the task that begins the drain
-    /// when one of them arrives.
+    /// Installs handlers for SIGTERM and SIGINT (Ctrl-C), and spawns the task that begins the drain
+    /// when a signal arrives.
     ///
-    /// Call it before anything is awaited for long: in a container the service is PID 1, and the
-    /// kernel ignores a SIGTERM to PID 1 that has no handler. Every further call returns a handle to
-    /// the same shutdown. The task runs until the runtime is dropped. Dropping the runtime begins the
-    /// drain, and ends its delay at once.
+    /// Call it before the program awaits anything for long: in a container the service is PID 1,
+    /// and the kernel ignores a SIGTERM to PID 1 that has no handler. Every further call returns a
+    /// handle to the same shutdown. The task runs until the runtime is dropped. Dropping the
+    /// runtime begins the drain, and ends its delay at once.
     ///
     /// After a signal, the process ends with exit code 1 if `main` has not returned half a second
-    /// after the shutdown timeout. Dropping a runtime waits for its blocking threads, such as a DNS
-    /// lookup. If `main` calls tokio's `Runtime::shutdown_timeout`, pass less than half a second.
+    /// after the shutdown timeout. The reason is that dropping a runtime waits for its blocking
+    /// threads, such as a DNS lookup. If `main` calls tokio's `Runtime::shutdown_timeout`, pass
+    /// less than half a second.
     ///
     /// ```no_run
     /// # use axum::Router;
@@ -58,7 +60,7 @@ impl Health {
     /// health.advertise(listener.local_addr()?).set_ready();
     /// let server = axum::serve(listener, app.merge(health.routes()))
     ///     .with_graceful_shutdown(shutdown.delay_over());
-    /// // `None`: connections were cut. That is not a failure of the service.
+    /// // `None` means that connections were cut, which is not a failure of the service.
     /// shutdown.bound(server).await.transpose()?;
     /// Ok(shutdown.exit_code())
     /// # }
@@ -66,12 +68,13 @@ impl Health {
     ///
     /// # Errors
     ///
-    /// The handlers cannot be installed, or there is no tokio runtime. A program without tokio
-    /// enters a runtime of its own, with at least one worker thread.
+    /// The handlers cannot be installed, or there is no tokio runtime. A program without tokio can
+    /// create and enter a runtime with at least one worker thread.
     ///
     /// # Panics
     ///
-    /// In a tokio runtime that was built without IO or time.
+    /// If the tokio runtime was built without IO. If it was built without time, the task panics
+    /// when the drain begins.
     pub fn handle_signals(&self) -> io::Result<Shutdown> {
         let runtime = Handle::try_current().map_err(io::Error::other)?;
         let mut installed = lock(&self.inner.handles_signals);
@@ -84,8 +87,9 @@ impl Health {
 
     /// Begins the drain: health and readiness fail from now on.
     ///
-    /// [Signal handlers](Self::handle_signals) do this on the first signal. Call it in a service that
-    /// has another reason to stop, or its own signal handlers. A drain cannot be undone.
+    /// [Signal handlers](Self::handle_signals) do this on the first signal. Call it in a service
+    /// that has another reason to stop, or that has its own signal handlers. A drain cannot be
+    /// undone.
     pub fn begin_drain(&self) {
         if self.drain(None) {
             info!("draining");
@@ -94,7 +98,7 @@ impl Health {
 
     /// Begins the drain. Returns `false` if it had begun before.
     fn drain(&self, signal: Option<&'static str>) -> bool {
-        // This comes before anybody learns of the drain, because workers then end and drop their
+        // This must come before the drain begins, because workers then end and drop their
         // heartbeats.
         let broken = broken(&self.inner);
         self.inner.life.send_if_modified(|life| {
@@ -116,8 +120,8 @@ impl Shutdown {
 
     /// Returns whether the drain has begun.
     ///
-    /// [`Health::serve`] asks clients to close their connections from then on. A service with its own
-    /// server does the same with a layer:
+    /// [`Health::serve`] asks clients to close their connections from then on. A service with its
+    /// own server does the same with a layer:
     ///
     /// ```
     /// use axum::{
@@ -143,15 +147,16 @@ impl Shutdown {
         self.0.inner.life.borrow().drain.is_some()
     }
 
-    /// Waits until the drain delay is over, for `with_graceful_shutdown` and its like.
+    /// Waits until the drain delay is over, for `with_graceful_shutdown` and similar methods.
     pub fn delay_over(&self) -> impl Future<Output = ()> + Send + use<> {
         self.until(|life| life.delay_over.is_some())
     }
 
     /// Runs a server or a worker, and cuts it at the end of the shutdown timeout.
     ///
-    /// Returns `None` if it was cut: a client still had a connection or a slow request, or a worker's
-    /// job was not finished. A worker should then end with a failing exit code.
+    /// Returns `None` if the work was cut: a client still had a connection or a slow request, or a
+    /// worker's job was not finished. The service should end with a failing exit code if a worker
+    /// was cut.
     #[must_use = "`None` means that the work was cut"]
     pub async fn bound<F: IntoFuture>(&self, work: F) -> Option<F::Output> {
         select! {
@@ -166,8 +171,9 @@ impl Shutdown {
 
     /// Runs start-up work, and abandons it when the drain begins.
     ///
-    /// Use this for work that takes long before the service is ready: connecting, migrating, warming
-    /// a cache. The work is dropped where it awaits. Work that blocks its thread is not dropped.
+    /// Use this for work that takes long before the service is ready: connecting, migrating,
+    /// warming a cache. The work is dropped at its current `.await`. Work that blocks its thread
+    /// cannot be dropped.
     ///
     /// ```no_run
     /// # struct Pool;
@@ -191,12 +197,13 @@ impl Shutdown {
         }
     }
 
-    /// Returns the exit code for the end of `main`: a failure if a
-    /// [heartbeat](Health::heartbeat) was late or dropped when the drain began, or if its worker
-    /// panicked since.
+    /// Returns the exit code for the end of `main`: a failure if a [heartbeat](Health::heartbeat)
+    /// was late or dropped when the drain began, or if a worker with a heartbeat has panicked
+    /// since.
     ///
-    /// Liveness restarts such a service with a SIGTERM, and it drains as usual. With exit code 0 an
-    /// orchestrator would record its unfinished work as completed.
+    /// If liveness fails, the orchestrator restarts the service with a SIGTERM, and the service
+    /// drains as usual. With exit code 0, the orchestrator would record unfinished work as
+    /// completed.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self.broken() {
@@ -205,7 +212,8 @@ impl Shutdown {
         }
     }
 
-    /// Returns what was broken when the drain began, or what is broken now if it has not begun.
+    /// Returns what was broken when the drain began, or a worker that panicked since. Before the
+    /// drain, returns what is broken now.
     pub(crate) fn broken(&self) -> Option<String> {
         let inner = &self.0.inner;
         let panicked = |name| format!("the worker of heartbeat {name} panicked");
@@ -236,7 +244,8 @@ impl Shutdown {
     fn until(&self, step: fn(&Life) -> bool) -> impl Future<Output = ()> + Send + use<> {
         let mut life = self.0.inner.life.subscribe();
         async move {
-            // This fails once all handles of the service are dropped. The service is gone then.
+            // `wait_for` fails if all handles of the service were dropped, which also ends the
+            // wait.
             let _ = life.wait_for(step).await;
         }
     }

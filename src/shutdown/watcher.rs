@@ -16,14 +16,15 @@ use tracing::{info, warn};
 use super::Shutdown;
 use crate::{Health, health::ServiceState};
 
-/// Signals that follow each other faster than this count as one. `timeout` and some init systems
-/// send the same signal to the process and to its group, and a terminal repeats a key that is held.
+/// Minimum time between two signals. A signal that arrives sooner is ignored, because `timeout` and
+/// some init systems send a signal to the process and to its group, and a terminal repeats a held
+/// key.
 const REPEATED_SIGNAL: Duration = Duration::from_millis(100);
 
 /// How long `main` may take after the shutdown timeout to drop the runtime and return.
 const EXIT_MARGIN: Duration = Duration::from_millis(500);
 
-/// Delay after Ctrl-C before the hint is printed. A service that ends sooner prints none.
+/// Delay before the hint to press Ctrl-C again. A service that ends sooner prints no hint.
 const HINT_AFTER: Duration = Duration::from_millis(300);
 
 /// Takes the service through its shutdown.
@@ -91,7 +92,7 @@ pub(super) async fn watch(health: Health, signals: Signals) {
 }
 
 /// Receives the signals. If the runtime drops the task, no more signals are received, so dropping
-/// this begins the drain and ends its delay.
+/// the watcher begins the drain and ends its delay.
 struct Watcher {
     health: Health,
     signals: Signals,
