@@ -90,7 +90,7 @@ pub(super) fn exchange(connection: &mut Connection, request: &[u8]) -> Result<Re
                 return Err(match sent {
                     Err(sent) if received == 0 && !is_timeout(&sent) => Kind::Send(sent),
                     _ if is_timeout(&error) => Kind::Timeout { timeout, received },
-                    // The server closed the connection and left the request unread.
+                    // The server closed the connection without reading the whole request.
                     _ if received == 0 && error.kind() == io::ErrorKind::ConnectionReset => {
                         Kind::Closed { received }
                     }

@@ -170,7 +170,7 @@ fn classify(error: &reqwest::Error, address: SocketAddr, to_connect: Option<Dura
         Some(io) if error.is_connect() && is_absent(io) => {
             Kind::Connect(address.to_string(), io.kind().into())
         }
-        // The text of rustls for an alert ends with its name.
+        // The text of rustls for a TLS alert ends with the alert's name.
         _ => match cause.to_string() {
             text if text.ends_with("NoApplicationProtocol") => Kind::Http2,
             text if text.ends_with("CertificateRequired") => {
