@@ -93,8 +93,11 @@ EOF
 
 # The build: first the dependencies, then the code, and then one start of the binary.
 FROM tools AS build
-# With the last variable, cargo reads the token of a private registry from a file.
+# The compilers are for dependencies that contain C: the linkers have glibc's headers. With the last variable, cargo reads
+# the token of a private registry from a file.
 ENV CARGO_TARGET_DIR=/target \
+    CC_x86_64_unknown_linux_musl=x86_64-linux-musl-gcc \
+    CC_aarch64_unknown_linux_musl=aarch64-linux-musl-gcc \
     CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER=x86_64-linux-gnu-gcc \
     CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER=aarch64-linux-gnu-gcc \
     CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER=x86_64-linux-gnu-gcc \

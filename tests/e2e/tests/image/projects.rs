@@ -77,26 +77,30 @@ fn a_readme_that_is_compiled_in_is_a_source() {
     }
 }
 
+/// SQLite calls functions of large files, which glibc's headers rename, and musl does not have the
+/// other names.
 #[test]
 fn a_dependency_in_c_is_linked_on_either_libc() {
-    let project = Project::new("compressed", "1.0.0");
+    let project = Project::new("database", "1.0.0");
     project.write(
         "src/main.rs",
         "fn main() {
-             let version = unsafe { std::ffi::CStr::from_ptr(libz_sys::zlibVersion()) };
-             println!(\"zlib {}\", version.to_str().unwrap());
+             let version = unsafe { std::ffi::CStr::from_ptr(libsqlite3_sys::sqlite3_libversion()) };
+             println!(\"SQLite {}\", version.to_str().unwrap());
          }",
     );
     project.depend(
-        "libz-sys = { version = \"1.1\", default-features = false, features = [\"static\"] }",
+        "libsqlite3-sys = { version = \"0.38\", default-features = false, features = [\"bundled\"] }",
     );
 
     for base in ["--build-arg=BASE=scratch", "--build-arg=BASE=distroless-cc"] {
         let image = Image::build(&project.directory, &[base]).unwrap();
 
         let printed = docker(["run", "--rm", &image.tag]);
-        assert!(printed.starts_with("zlib 1."), "{printed}");
+        assert!(printed.starts_with("SQLite 3."), "{printed}");
     }
+    let arm64 = ["--build-arg=BASE=scratch", "--platform=linux/arm64"];
+    Image::build(&project.directory, &arm64).unwrap();
 }
 
 #[test]
