@@ -46,8 +46,8 @@ pub(crate) enum Scheme {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Host {
-    /// The two loopback addresses. The name `localhost` is never resolved, because resolvers can
-    /// fail and return different addresses.
+    /// The two loopback addresses. `localhost` is never resolved, because resolvers can fail and
+    /// disagree.
     Localhost,
     Ip(IpAddr),
     /// A link-local address and the number of its interface.
@@ -81,8 +81,7 @@ impl Endpoint {
     pub(crate) fn authority(&self) -> String {
         match &self.0 {
             Address::Tcp { scheme, host, port } => {
-                // The interface of a link-local address is left out, because it means nothing to
-                // the service.
+                // The interface is left out, because it means nothing to the service.
                 let host = match host {
                     Host::Localhost => Host::Localhost,
                     _ => Host::Ip(host.addresses(*port).0.ip()),

@@ -58,7 +58,7 @@ impl Health {
     ///
     /// # Panics
     ///
-    /// If it has to run checks outside a tokio runtime with time enabled.
+    /// If checks run outside a tokio runtime with time enabled.
     pub async fn report(&self, probe: Probe) -> Report {
         let snapshot = self.snapshot(probe).await;
         let body = match snapshot.status {
@@ -82,7 +82,7 @@ impl Health {
 }
 
 impl Report {
-    /// Returns the verdict: pass, warn or fail.
+    /// Returns the verdict.
     #[must_use]
     pub fn status(&self) -> Status {
         self.snapshot.status
@@ -99,8 +99,8 @@ impl Report {
 
     /// Returns the results of the checks in the order in which they were registered, for metrics.
     ///
-    /// There are none if no check runs: in a liveness report, and during the drain except in a
-    /// readiness report with [`ready_during_drain`](crate::HealthBuilder::ready_during_drain).
+    /// There are none if no check runs: in a liveness report, and during the drain unless
+    /// [readiness ignores it](crate::HealthBuilder::ready_during_drain).
     pub fn checks(&self) -> impl Iterator<Item = CheckReport<'_>> {
         let evaluation = self.snapshot.evaluation.iter();
         evaluation.flat_map(|evaluation| {
@@ -240,8 +240,8 @@ fn output(snapshot: &Snapshot) -> String {
         _ if !broken.is_empty() => broken.join(", "),
         ServiceState::Starting if required.is_empty() => NOT_READY.to_owned(),
         ServiceState::Starting => format!("{NOT_READY}, waiting for {required}"),
-        // These results are older than `set_ready` or than the last check that was added, so they
-        // do not make the service ready.
+        // These results are older than `set_ready` or the newest check, so they do not make the
+        // service ready.
         ServiceState::Waiting if required.is_empty() => {
             "starting: waiting for required checks".to_owned()
         }
@@ -270,7 +270,7 @@ fn failed(result: &CheckResult) -> Option<String> {
     Some(format!("{} {failure}", result.check.name))
 }
 
-/// The field `checks` of the body, with the checks and heartbeats.
+/// The checks and heartbeats in the body.
 struct Entries<'a>(&'a Snapshot);
 
 impl Serialize for Entries<'_> {

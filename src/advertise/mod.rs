@@ -81,26 +81,29 @@ pub(crate) struct Advertised {
     /// Path of the route for the probe.
     pub(crate) path: String,
     pub(crate) check_timeout: Duration,
-    /// Value of `Lifesign-Instance` in the service's responses; see [`identity`](crate::identity).
+    /// Value of `Lifesign-Instance` in the service's responses.
     pub(crate) instance: String,
 }
 
-/// The reason that there is no address to probe.
+/// The reason why there is no address to probe.
 #[derive(Debug)]
 pub(crate) enum NotFound {
     /// No service of this name or with this executable advertises itself in this container.
-    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "no service can"))]
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "no service can advertise itself")
+    )]
     NotAdvertised {
         service: String,
         /// Name of another service that advertises itself in this container.
         other: Option<String>,
     },
-    /// Services cannot advertise themselves in this container. Contains the reason.
+    /// The reason why services cannot advertise themselves here.
     Impossible(&'static str),
     /// A service may advertise itself, but this path could not be read.
     #[cfg_attr(
         not(target_os = "linux"),
-        expect(dead_code, reason = "nothing is read")
+        expect(dead_code, reason = "no file is read")
     )]
     Unreadable(PathBuf, io::Error),
 }
@@ -113,7 +116,7 @@ pub(crate) struct Advertisement<'a> {
     pub(crate) paths: [&'a str; 3],
     /// Check timeout of the service, in whole milliseconds.
     pub(crate) check_timeout: Duration,
-    /// Value of `Lifesign-Instance` in the service's responses; see [`identity`](crate::identity).
+    /// Value of `Lifesign-Instance` in the service's responses.
     pub(crate) instance: &'a str,
 }
 
@@ -129,8 +132,7 @@ impl<'a> Advertisement<'a> {
         }
     }
 
-    /// Returns the text of the file: the format, then each field and each path on a line of its
-    /// own.
+    /// Returns the text of the file: one line each for the format, the fields and the paths.
     ///
     /// Fails if a probe could not parse the text, for example because the port is 0.
     pub(crate) fn encode(&self) -> io::Result<String> {

@@ -7,13 +7,11 @@
 //!   of the mount namespace separates them: a probe that is executed in a container is in the mount
 //!   namespace of its service.
 //! - The service holds a lock on its file. The kernel releases the lock when the process ends, so a
-//!   file without a lock is stale. A pid would not show that the process lives, because the probe
-//!   can be in another pid namespace.
+//!   file without a lock is stale. A pid would mean nothing in another pid namespace.
 //! - The pid separates the processes of one service: a forked child that outlives its parent can
 //!   hold the lock of the old file, which must not hide the restarted service.
 //! - A file of the probe's own user wins against files of other users, which can be forged. Files
-//!   of other users are read at all, because a service can drop its privileges, and because of
-//!   `docker exec --user`.
+//!   of other users are needed if a service drops its privileges, and for `docker exec --user`.
 
 use std::{
     fmt::Write as _,
@@ -43,7 +41,7 @@ const SIZE_MAX: usize = 4096;
 /// many entries delays a probe by some milliseconds.
 const ENTRIES_MAX: usize = 10_000;
 
-/// Age above which a draft (a file that is being written) is the remnant of a killed service.
+/// Age above which a draft, an unfinished file, is from a killed service.
 const DRAFT_AGE_MAX: Duration = Duration::from_secs(10);
 
 /// The locked file of a service, removed when it is dropped.
@@ -52,8 +50,7 @@ pub(super) struct LockedFile {
     path: PathBuf,
     /// The open file, which holds the lock.
     file: File,
-    /// PID of the process that wrote the file. A forked child also drops its copy of this struct,
-    /// but must not remove the file.
+    /// PID of the process that wrote the file. A forked child of it must not remove the file.
     pid: u32,
 }
 
@@ -64,8 +61,7 @@ impl LockedFile {
         }
         remove_stale_files();
         let path = format!("{}{}", prefix(service)?, process::id());
-        // Another user may have created a file at `path` to hide the service. Then this name is
-        // used.
+        // This name is used if another user has created a file at `path` to hide the service.
         let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         let other_path = format!("{path}{}", since.as_nanos());
         // The file is written under a hidden name, so that probes never see an incomplete file.
@@ -98,8 +94,7 @@ fn write_locked(mut file: &File, text: &str) -> io::Result<()> {
 impl Drop for LockedFile {
     fn drop(&mut self) {
         if self.pid == process::id() {
-            // A later advertisement of this process may have replaced the file, so `remove`
-            // compares them.
+            // A later advertisement of this process may have replaced the file.
             remove(&self.path, &self.file);
         }
     }
@@ -113,8 +108,7 @@ fn remove(path: &Path, file: &File) {
     }
 }
 
-/// Removes the files of killed services. The `/dev/shm` of a pod outlives its containers, so files
-/// of earlier containers can be in it.
+/// Removes the files of killed services. The `/dev/shm` of a pod outlives its containers.
 fn remove_stale_files() {
     let Ok(entries) = fs::read_dir(DIRECTORY) else {
         return;
@@ -145,10 +139,10 @@ fn is_old(metadata: &fs::Metadata) -> bool {
 
 /// Returns the advertisement of the running service of this name in this container.
 ///
-/// A service with another name is found if it runs the probe's own executable, because the name
-/// differs if the service calls `build_info!` in its library. If there are several services, PID 1
-/// is preferred if it has this name, runs as the probe's user and runs the probe's executable.
-/// Otherwise the service with the greatest [`Rank`] is returned.
+/// A service with another name is found if it runs the probe's executable, because `build_info!`
+/// returns another name in the service's library than in its binary. Of several services, PID 1 is
+/// preferred if it has this name, the probe's user and the probe's executable, otherwise the
+/// service with the greatest [`Rank`].
 pub(crate) fn find(service: &str, probe: Probe) -> Result<Advertised, NotFound> {
     let no_proc = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => NotFound::Impossible("/proc does not tell the mount namespace"),
@@ -241,8 +235,8 @@ fn list(namespace: &str) -> Result<(Vec<PathBuf>, Option<Unreadable>), NotFound>
     Ok((paths, error))
 }
 
-/// Returns the reason why the probe's user cannot write to the directory, if so. Writes to a file
-/// without a name (`O_TMPFILE`), which disappears when it is closed.
+/// Returns the reason why the probe's user cannot write to the directory, if so. Tries a nameless
+/// file (`O_TMPFILE`), which disappears when it is closed.
 fn why_unwritable() -> Option<&'static str> {
     let file = OpenOptions::new()
         .write(true)
@@ -257,7 +251,7 @@ fn why_unwritable() -> Option<&'static str> {
     }
 }
 
-/// Precedence of a file. The file with the greatest rank is preferred.
+/// Precedence of a file: the greatest is preferred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     is_own: bool,
@@ -330,7 +324,7 @@ fn is_locked(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Returns the path of this container's files for a service, without the pid at the end.
+/// Returns the path of a service's file without the pid at its end.
 fn prefix(service: &str) -> io::Result<String> {
     let namespace = identity::namespace()?;
     let mut prefix = String::with_capacity(PATH_CAPACITY);

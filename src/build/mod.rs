@@ -74,7 +74,7 @@ pub fn emit() {
         let value = value.unwrap_or_default();
         directives.add("rustc-env", &format!("LIFESIGN_EMITTED_{fact}={value}"));
     }
-    // Writing fails if Cargo no longer reads the output. Then nobody needs the facts.
+    // This fails if Cargo no longer reads. Then nobody needs the facts.
     let _ = io::stdout().write_all(directives.0.as_bytes());
 }
 
@@ -92,8 +92,8 @@ impl Directives {
         self.0.push_str(&format!("cargo:{key}={value}\n"));
     }
 
-    /// Tells Cargo to run the script again when the path changes. If the path were missing, Cargo
-    /// would run the script in every build.
+    /// Makes Cargo run the script again when the path changes. For a missing path, Cargo would run
+    /// it in every build.
     fn watch(&mut self, path: &Path) {
         if path.exists() {
             self.add("rerun-if-changed", &path.to_string_lossy());

@@ -4,10 +4,10 @@ use super::BuildInfo;
 
 /// Creates the [`BuildInfo`] of the package that contains the call, as a constant.
 ///
-/// Call it in the binary: in a library it describes the library. It reads the following environment
-/// variables when the package is compiled, and Cargo compiles the package again when one of them
-/// changes. For each fact, the first variable that is set and not empty wins. Its value ends at the
-/// first control character.
+/// Call it in the binary, because a call in a library describes the library. It reads the following
+/// environment variables when the package is compiled, and Cargo compiles the package again when
+/// one of them changes. For each fact, the first variable that is set and not empty wins. Its value
+/// ends at the first control character.
 ///
 /// | fact | the service's own | common | [vergen]'s | otherwise |
 /// |---|---|---|---|---|

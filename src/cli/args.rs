@@ -16,7 +16,6 @@ const HEADER: &str = "expected 'Name: value'";
 /// The known flags, which the error for an unknown flag lists.
 const FLAGS: &str = "--ready, --live, --timeout, --header, --json, --quiet, --help";
 
-/// The parsed arguments.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Options {
     /// The endpoint, and the path in its URL.

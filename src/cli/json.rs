@@ -63,7 +63,8 @@ impl<'a> Outcome<'a> {
 
     /// Prints the object on one line. A failure to write it does not change the verdict.
     pub(super) fn print(&self) {
-        let json = serde_json::to_string(self).expect("strings, numbers and string keys");
+        let json = serde_json::to_string(self)
+            .expect("strings, numbers and string keys always become JSON");
         let _ = io::stdout().write_all((escape(&json) + "\n").as_bytes());
     }
 }
@@ -90,7 +91,7 @@ impl Serialize for Outcome<'_> {
     }
 }
 
-/// Formats a text like the line that the probe prints, but without the line feed.
+/// Formats a text like the printed line, but without its line feed.
 fn text_of(text: fmt::Arguments<'_>) -> String {
     let mut line = line(text);
     line.pop();
@@ -140,7 +141,7 @@ fn unescape(text: &str) -> Option<String> {
 }
 
 /// Escapes characters that are valid in JSON but can change a terminal or a log. They occur only
-/// inside strings, where JSON allows `\u` escapes.
+/// inside strings.
 fn escape(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for c in json.chars() {

@@ -28,7 +28,7 @@ use self::{
 };
 use crate::{BuildInfo, probe::TIMEOUT};
 
-/// Exit code for a healthy service, and after printing build metadata or help.
+/// Exit code for a healthy service, and for printed metadata or help.
 const HEALTHY: u8 = 0;
 
 /// Exit code for everything else. It is not 2, which Docker reserves.

@@ -28,13 +28,13 @@ pub(crate) enum Source {
     Argument,
     Url,
     Advertised,
-    /// The variable `PORT`. Contains the reason why services cannot advertise themselves.
+    /// The variable `PORT`, with the reason for the guess.
     Port(&'static str),
     Default(&'static str),
 }
 
 impl Source {
-    /// Returns the value of `source` in the JSON object.
+    /// Value of `source` in the JSON object.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Argument => "argument",
@@ -45,7 +45,7 @@ impl Source {
     }
 }
 
-/// Formats the remark that the address was guessed, with the reason. Empty for other sources.
+/// Formats the remark that the address was guessed, with the reason.
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -147,7 +147,7 @@ pub(crate) fn resolve(
         .or(path)
         .unwrap_or_else(|| probe.default_path().to_owned());
     let is_path_given = !is_advertised && Probe::ALL.iter().all(|p| p.default_path() != path);
-    // Liveness runs no checks, and a path that a person chose need not be one of the three routes.
+    // Liveness runs no checks, and a path that a person chose need not be a route.
     let runs_checks = probe != Probe::Liveness && !is_path_given;
     let check_timeout = check_timeout.filter(|_| runs_checks);
     let request = Request {
@@ -180,7 +180,7 @@ fn timeout(
     }
 }
 
-/// Returns the port on which the service most likely listens: `PORT`, or else the default.
+/// Returns the most likely port of the service: `PORT`, or else the default.
 fn guess(
     env: impl Fn(&str) -> Option<OsString>,
     why: &'static str,

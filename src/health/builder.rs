@@ -9,7 +9,7 @@ use super::{
 };
 use crate::BuildInfo;
 
-/// Default check timeout. It is below the kubelet's default `timeoutSeconds` of 1 s.
+/// Default check timeout, below the kubelet's default `timeoutSeconds` of 1 s.
 const CHECK_TIMEOUT: Duration = Duration::from_millis(800);
 
 /// Maximum check timeout: the longest timeout that AWS load balancers allow for a health check.
@@ -29,8 +29,6 @@ const NAME_MAX: usize = 64;
 pub(super) const PERIOD_MIN: Duration = Duration::from_millis(1);
 
 /// Registers the checks of a [`Health`] and configures its routes. Created by [`Health::builder`].
-///
-/// [`build`](Self::build) returns an error for an invalid name, path or check timeout.
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct HealthBuilder {
@@ -51,7 +49,6 @@ pub(crate) struct Settings {
     pub(crate) ready_during_drain: bool,
 }
 
-/// Paths of a probe's route.
 #[derive(Debug)]
 pub(crate) struct Route {
     #[cfg_attr(
@@ -88,9 +85,9 @@ impl HealthBuilder {
 
     /// Adds a check of something the service cannot work without.
     ///
-    /// While it fails, readiness fails and health warns. A check is a name and a closure that
-    /// returns a future of `Result<T, E>`, where `E` implements `Display`. The text of the error
-    /// is logged and never sent to a client.
+    /// While the check fails, readiness fails and health warns. A check is a name and a closure
+    /// that returns a future of `Result<T, E>`, where `E` implements `Display`. The text of the
+    /// error is logged and never sent to a client.
     ///
     /// All checks run at the same time, at most once a second, and share the
     /// [check timeout](Self::check_timeout) of 800 ms. A check that is late or panics has failed.
@@ -118,7 +115,8 @@ impl HealthBuilder {
 
     /// Adds a check of something the service can work without, such as a cache or a mail server.
     ///
-    /// While it fails, health and readiness warn. Otherwise like [`required`](Self::required).
+    /// While the check fails, health and readiness warn. Otherwise like
+    /// [`required`](Self::required).
     pub fn optional<F, Fut, T, E>(mut self, name: impl Into<String>, check: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
@@ -213,7 +211,7 @@ impl HealthBuilder {
         self
     }
 
-    /// Keeps readiness unaffected by the drain: it reports what it would report of a ready service.
+    /// Lets readiness ignore the drain, and report as for a ready service.
     ///
     /// By default, readiness fails from the signal on, so that load balancers that send probes
     /// notice the drain. Kubernetes needs no probe: it takes a deleted pod out of traffic at once.
@@ -312,8 +310,8 @@ impl fmt::Display for RegisterError {
 
 impl Error for RegisterError {}
 
-/// Validates a name. Names are written to responses and logs, so they contain nothing that needs
-/// escaping, and no `:`, which separates component and measurement in the health+json draft.
+/// Validates a name: nothing in it needs escaping in a response or a log, and it has no `:`, which
+/// separates component and measurement in the health+json draft.
 pub(super) fn validate_name(name: &str) -> Result<(), Mistake> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if name.is_empty() || name.len() > NAME_MAX || !name.bytes().all(plain) {
@@ -322,8 +320,8 @@ pub(super) fn validate_name(name: &str) -> Result<(), Mistake> {
     Ok(())
 }
 
-/// Validates a path. Paths become part of axum's router, of URLs and of the advertisement's lines,
-/// where other characters have a meaning.
+/// Validates a path: no character of it has a meaning in axum's routes, in a URL or in an
+/// advertisement.
 fn validate_path(path: &str) -> Result<(), Mistake> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'-' | b'_' | b'.' | b'~');
     if !path.starts_with('/') || path.starts_with("//") || !path.bytes().all(plain) {

@@ -28,8 +28,7 @@ use super::{
 const CACHE_TTL: Duration = Duration::from_secs(1);
 
 /// How much longer than the check timeout a prober waits for an evaluation. An evaluation that
-/// takes longer is on a blocked runtime, while the prober is served by another runtime of the
-/// service.
+/// takes longer runs on another runtime of the service, which is blocked.
 const EVALUATION_MARGIN: Duration = Duration::from_millis(100);
 
 /// The effect of a failing check.
@@ -41,7 +40,7 @@ pub(crate) enum Need {
     Optional,
 }
 
-/// Name and need of a check. Results share the label, and so do not keep the check's closure alive.
+/// Part of a check that its results share, so that they do not keep its closure alive.
 #[derive(Debug)]
 pub(crate) struct Label {
     pub(crate) name: String,
@@ -50,15 +49,14 @@ pub(crate) struct Label {
     logged_failure: AtomicBool,
 }
 
-/// How a check failed. Does not implement `Debug`, because the text of an error may contain secrets
-/// and must appear nowhere but in the log.
+/// How a check failed. Does not implement `Debug`, because an error's text may contain secrets,
+/// which must appear only in the log.
 pub(crate) enum Failure {
     Failed(String),
     TimedOut,
     Panicked(String),
 }
 
-/// Result of one run of a check.
 pub(crate) struct CheckResult {
     pub(crate) check: Arc<Label>,
     pub(crate) failure: Option<Failure>,
@@ -156,7 +154,7 @@ impl Check {
         Some(task)
     }
 
-    /// Waits for a run until `timeout` after `started`, when its evaluation started.
+    /// Waits for a run until `timeout` after `started`, the start of its evaluation.
     async fn finish(&self, task: Option<Task>, started: Instant, timeout: Duration) -> CheckResult {
         let Some(mut task) = task else {
             return self.result(Some(Failure::TimedOut), timeout);
@@ -311,8 +309,8 @@ impl Checks {
             let ours = done.subscribe();
             let running = &mut registry.running;
             running.take_if(|running| running.done.same_channel(&ours));
-            // Results are discarded if a check was added since the start, or if the evaluation was
-            // abandoned and a later one has ended first.
+            // Results are discarded if a check was added since the start, or if a later evaluation
+            // has ended first.
             let last = registry.last.as_ref();
             if evaluation.results.len() == registry.checks.len()
                 && last.is_none_or(|last| last.started <= started)

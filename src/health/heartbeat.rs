@@ -26,7 +26,7 @@ use super::lock;
 /// job during the shutdown, run `serve` and the worker in `tokio::join!`, with the worker inside
 /// [`Shutdown::bound`](crate::Shutdown::bound).
 ///
-/// Not `Clone`, because the beats of one holder would hide that another has stopped.
+/// Not `Clone`, because the beats of one holder would hide that another holder has stopped.
 ///
 /// ```
 /// # async fn next_job() -> Option<()> { None }
@@ -49,7 +49,7 @@ use super::lock;
 pub struct Heartbeat(Arc<Beat>);
 
 impl Heartbeat {
-    /// Reports that the worker is alive. This only reads the clock and stores one atomic integer.
+    /// Reports that the worker is alive. Reads the clock and stores one atomic integer.
     pub fn beat(&self) {
         self.0.last.store(self.0.age(), Relaxed);
     }
@@ -125,7 +125,6 @@ impl Beat {
 /// The pulse of each heartbeat, by name.
 pub(crate) type Pulses = Vec<(Arc<str>, Pulse)>;
 
-/// All heartbeats of a service.
 #[derive(Debug, Default)]
 pub(super) struct Heartbeats(Mutex<Vec<Registered>>);
 

@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::ServiceState;
 
-/// Life of a service. It only moves forward.
+/// Progress of a service from start to shutdown. It only moves forward.
 #[derive(Debug)]
 pub(crate) struct Life {
     /// The progress of the start. Never [`ServiceState::Draining`].
@@ -17,7 +17,7 @@ pub(crate) struct Life {
 /// The circumstances in which the drain began.
 #[derive(Debug)]
 pub(crate) struct Drain {
-    /// Name of the signal that began the drain. `None` if the program, or the end of its runtime,
+    /// Name of the signal that began the drain. `None` if the program or the end of its runtime
     /// began it.
     pub(crate) signal: Option<&'static str>,
     pub(crate) broken: Option<String>,
@@ -32,7 +32,6 @@ impl Life {
         }
     }
 
-    /// Returns the name of the signal that began the drain.
     pub(crate) fn signal(&self) -> Option<&'static str> {
         self.drain.as_ref()?.signal
     }

@@ -65,7 +65,6 @@ pub(crate) struct Inner {
     /// Guard of the advertised endpoint. Dropping it withdraws the advertisement.
     pub(crate) advertisement: Mutex<Option<Box<dyn Send>>>,
     pub(crate) life: watch::Sender<Life>,
-    /// Whether the signal handlers are installed.
     pub(crate) handles_signals: Mutex<bool>,
     checks: Checks,
     heartbeats: Heartbeats,
@@ -107,8 +106,8 @@ impl Health {
     /// Returns a handle of the same service whose reports contain nothing but the status: no check
     /// names, no build metadata.
     ///
-    /// Use it for routes that the public can reach. The reason for a failure is then in the log,
-    /// and in the reports of other handles:
+    /// Use it for routes that the public can reach. The log and the reports of other handles still
+    /// contain the reason for a failure:
     ///
     /// ```no_run
     /// # async fn serve(
@@ -284,8 +283,7 @@ impl Inner {
         self.life.borrow().state()
     }
 
-    /// Returns the state that a probe sees. With `ready_during_drain`, readiness does not see the
-    /// drain.
+    /// Returns the state for a probe. With `ready_during_drain`, readiness does not see the drain.
     fn seen_by(&self, probe: Probe) -> ServiceState {
         let life = self.life.borrow();
         if life.reached == ServiceState::Ready

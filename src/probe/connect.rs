@@ -22,8 +22,8 @@ pub(super) const RESPONSE_MAX: usize = 64 * 1024;
 
 /// A monotonic deadline for the whole probe.
 ///
-/// It is compared with the clock, because Linux can fire the timeout of a socket up to an eighth
-/// late: after 3.4 s instead of 3 s.
+/// The clock decides, because Linux can fire a socket's timeout up to an eighth late: after 3.4 s
+/// instead of 3 s.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
     start: Instant,
@@ -94,7 +94,6 @@ pub(super) fn unix(path: &Path, deadline: Deadline) -> Result<Connection, Kind> 
         .map_err(|error| Kind::connect(&path.display(), error, deadline.timeout))
 }
 
-/// A connected socket and the deadline of its operations.
 #[derive(Debug)]
 pub(crate) struct Connection {
     socket: Socket,
@@ -135,8 +134,8 @@ impl Connection {
     /// slowly.
     pub(super) fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         loop {
-            // A large write is split, because Linux restarts the timeout of a Unix socket for each
-            // of its buffers.
+            // A large write is split, because Linux restarts the timeout of a Unix socket with each
+            // buffer.
             match self.socket.write(&bytes[..bytes.len().min(WRITE_MAX)]) {
                 Ok(count) => bytes = &bytes[count..],
                 Err(error) if is_interrupted(&error) => {}

@@ -14,7 +14,7 @@ pub(crate) struct ProbeError {
 
 #[derive(Debug)]
 pub(super) enum Kind {
-    /// The one or two addresses that were tried, and the error of the first.
+    /// The one or two addresses, and the error of the first.
     Connect(String, io::Error),
     ConnectTimeout(String, Duration),
     Send(io::Error),
@@ -43,7 +43,7 @@ pub(super) enum Kind {
         cause: Option<&'static str>,
         summary: Summary,
     },
-    /// A response from another service than the expected one.
+    /// A response from a service other than the expected one.
     Stranger {
         code: u16,
         /// Name of the service that responded, if its response contains one.
@@ -76,7 +76,6 @@ impl ProbeError {
         Self { kind, url }
     }
 
-    /// Returns the status code of the response, if there was one.
     pub(crate) const fn code(&self) -> Option<u16> {
         match self.kind {
             Kind::Status { code, .. }
@@ -93,7 +92,6 @@ impl ProbeError {
         }
     }
 
-    /// Whether the probe could not connect.
     #[cfg(feature = "https")]
     pub(super) const fn is_connect(&self) -> bool {
         matches!(self.kind, Kind::Connect(..) | Kind::ConnectTimeout(..))

@@ -25,7 +25,6 @@ const USER_AGENT: &str = concat!("lifesign/", env!("CARGO_PKG_VERSION"));
 const EXCERPT_MAX: usize = 200;
 
 impl Request {
-    /// Formats the request as HTTP/1.1.
     pub(crate) fn encode(&self) -> String {
         let authority = self.endpoint.authority();
         let mut encoded = String::with_capacity(REQUEST_CAPACITY);
@@ -189,7 +188,7 @@ fn not_http1(bytes: &[u8]) -> Kind {
 }
 
 impl Response {
-    /// Returns what has arrived of the body. Skips the size of the first chunk of a chunked body.
+    /// Returns what has arrived of the body, without the size of its first chunk.
     pub(super) fn text(&self) -> &[u8] {
         let body = &self.bytes[self.head_len..];
         if body.starts_with(b"{") || self.header("transfer-encoding").is_none() {

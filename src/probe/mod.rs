@@ -44,14 +44,13 @@ pub(crate) struct Request {
     pub(crate) path: String,
     /// Whether a person chose the path, and the path is not the default of a route.
     pub(crate) is_path_given: bool,
-    /// Names and values of additional headers, validated when the arguments are parsed.
+    /// Additional headers, validated when the arguments are parsed.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) timeout: Duration,
     /// The service that has to respond. `None` if a person gave the address.
     pub(crate) expected: Option<Expected>,
 }
 
-/// The service whose responses are accepted.
 #[derive(Debug)]
 pub(crate) struct Expected {
     pub(crate) service: &'static str,
@@ -181,8 +180,8 @@ impl fmt::Display for Healthy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.summary.status.as_deref() {
             Some(status @ ("pass" | "warn")) => f.write_str(status)?,
-            // The line shows the code, because the code decides: the health route of another
-            // framework can respond with 200 and the status "DOWN".
+            // The line shows the code, because the code decides: another framework may respond with
+            // 200 and the status "DOWN".
             Some(status) => write!(f, "{} {status}", self.code)?,
             None => self.code.fmt(f)?,
         }

@@ -1,4 +1,4 @@
-//! The fields of a report that the probe needs: `status`, `output` and `serviceId`.
+//! The fields of a report that the probe needs.
 
 use std::{borrow::Cow, iter};
 

@@ -83,8 +83,8 @@ fn send_to(
                 })?
                 .map_err(|error| classify(&error, address, to_connect))
         });
-        // Dropping the runtime does not block: it would only wait for a name to be resolved, and
-        // the URL has an IP address.
+        // Dropping the runtime does not block: only a DNS lookup would, and the URL has an IP
+        // address.
         drop(runtime);
         request.judge(response?, Some(address), deadline)
     };
@@ -154,7 +154,7 @@ async fn exchange(
     })
 }
 
-/// Returns the error for its innermost cause, because reqwest's own text has no more than the URL.
+/// Returns the error for the innermost cause. reqwest's own text contains only the URL.
 fn classify(error: &reqwest::Error, address: SocketAddr, to_connect: Option<Duration>) -> Kind {
     if let Some(timeout) = to_connect
         && error.is_connect()

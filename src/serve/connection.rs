@@ -155,7 +155,6 @@ fn ask_to_leave(mut response: Response, version: Version, shutdown: &Shutdown) -
     response
 }
 
-/// The progress of a connection's requests.
 #[derive(Debug)]
 struct Progress {
     /// Number of requests whose response hyper has not received completely.

@@ -41,7 +41,7 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_millis(3200);
 /// smaller buffer.
 const HEAD_MAX: usize = 8 * 1024;
 
-/// Size in bytes of each of a connection's two buffers in the kernel. By default, the kernel
+/// Size in bytes of a connection's send buffer and of its receive buffer. By default, the kernel
 /// buffers megabytes for a client that sends much or reads nothing.
 const SOCKET_BUFFER: u32 = 16 * 1024;
 
@@ -56,8 +56,8 @@ const EVICTED_MAX: usize = 128;
 /// Grace period before a new connection counts as idle, so that a probe can send its request.
 const GRACE_PERIOD: Duration = Duration::from_millis(10);
 
-/// Length of the queue of connections that are not accepted yet. A flood fills tokio's default of
-/// 128. The kernel of a probe that finds the queue full tries again only after 1 s.
+/// Maximum number of connections that wait to be accepted. A flood fills tokio's default of 128,
+/// and the kernel of a probe that finds the queue full retries only after 1 s.
 const BACKLOG: u32 = 4096;
 
 /// Minimum time between two warnings about failed accepts, which clients can cause at any rate.
@@ -116,7 +116,7 @@ impl Health {
         // port.
         #[cfg(not(windows))]
         socket.set_reuseaddr(true)?;
-        // Accepted connections inherit the sizes of the two buffers.
+        // Accepted connections inherit both buffer sizes.
         socket.set_send_buffer_size(SOCKET_BUFFER)?;
         socket.set_recv_buffer_size(SOCKET_BUFFER)?;
         socket.bind(address)?;
@@ -164,8 +164,8 @@ impl Listener {
                 }
                 Err(error) => {
                     // Most likely no file descriptor is left, which Linux reports even if no client
-                    // waits for one. So only a connection older than `ACCEPT_RETRY` is evicted: a
-                    // younger one can be a probe's.
+                    // waits. So an eviction may be needless, and spares connections younger than
+                    // `ACCEPT_RETRY`, which can be probes'.
                     if !connections.evict(ACCEPT_RETRY)
                         && warned.is_none_or(|warned| warned.elapsed() > WARNING_INTERVAL)
                     {
@@ -286,10 +286,10 @@ impl Health {
             .half_close(true)
             .serve_connection(TokioIo::new(stream), service);
         select! {
-            // The connection is polled first, because on a busy runtime its request can be ready
-            // together with the eviction.
+            // The connection comes first: on a busy runtime, its request can arrive with the
+            // eviction.
             biased;
-            // An error is ignored: the client sent an invalid request or closed the connection.
+            // Errors are ignored: the client sent an invalid request, or is gone.
             _ = timeout(deadline, connection) => {}
             () = progress.evicted() => {}
         }

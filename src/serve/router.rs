@@ -16,7 +16,7 @@ impl Health {
     ///
     /// The routes accept `GET` and `HEAD`. They also accept a trailing slash, because otherwise a
     /// catch-all route of the service would respond. A layer that is added before the merge does
-    /// not apply to the routes: probes should not be authenticated, traced or shed.
+    /// not apply to the routes, so that probes are not authenticated, traced or shed.
     ///
     /// ```
     /// # use axum::{Router, routing::get};

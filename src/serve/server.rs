@@ -35,8 +35,8 @@ use tracing::warn;
 use super::{connection, without_slash};
 use crate::{Endpoint, Health, Shutdown, health::lock, identity};
 
-/// Maximum number of connections to accept at the end of the drain delay, so that new clients
-/// cannot prolong it. The queue of tokio's listener holds 128 by default.
+/// Maximum number of queued connections to accept at the end of the drain delay, so that new
+/// clients cannot prolong it. tokio's listener queues 128 by default.
 const BACKLOG: usize = 1024;
 
 impl Health {
@@ -216,8 +216,7 @@ impl Health {
     }
 }
 
-/// Returns the endpoint for a listener's address, which can have any type. A probe can reach a TCP
-/// address or a Unix socket with a path.
+/// Returns the endpoint for a listener's address, or `None` for a type that a probe cannot reach.
 fn endpoint(address: &dyn Any) -> Option<Endpoint> {
     #[cfg(unix)]
     if let Some(address) = address.downcast_ref::<tokio::net::unix::SocketAddr>() {

@@ -46,9 +46,9 @@ impl Health {
     /// runtime begins the drain, and ends its delay at once.
     ///
     /// After a signal, the process ends with exit code 1 if `main` has not returned half a second
-    /// after the shutdown timeout. The reason is that dropping a runtime waits for its blocking
-    /// threads, such as a DNS lookup. If `main` calls tokio's `Runtime::shutdown_timeout`, pass
-    /// less than half a second.
+    /// after the shutdown timeout. Dropping a runtime could take longer, because it waits for
+    /// blocking threads, such as a DNS lookup. If `main` calls tokio's `Runtime::shutdown_timeout`,
+    /// pass less than half a second.
     ///
     /// ```no_run
     /// # use axum::Router;
@@ -73,8 +73,8 @@ impl Health {
     ///
     /// # Panics
     ///
-    /// If the tokio runtime was built without IO. If it was built without time, the task panics
-    /// when the drain begins.
+    /// If the tokio runtime was built without IO. Without time, the task panics when the drain
+    /// begins.
     pub fn handle_signals(&self) -> io::Result<Shutdown> {
         let runtime = Handle::try_current().map_err(io::Error::other)?;
         let mut installed = lock(&self.inner.handles_signals);

@@ -127,7 +127,7 @@ impl Watcher {
             exit_for_main();
         };
         if let Err(error) = thread::Builder::new().spawn(wait) {
-            warn!(%error, "the end of `main` is not bounded");
+            warn!(%error, "cannot limit how long `main` takes to return");
         }
     }
 }
