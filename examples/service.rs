@@ -9,7 +9,7 @@
 //!
 //! | variable | default | meaning |
 //! |---|---|---|
-//! | `HOST` | `0.0.0.0` | IP address to listen on |
+//! | `HOST` | `::`, or `0.0.0.0` if the kernel has no IPv6 | IP address to listen on |
 //! | `PORT` | `8080` | port to listen on; with 0 the system chooses one |
 //! | `REDIS` | none | `ADDRESS:PORT` of the Redis that counts the visits; without it they are counted in memory |
 //! | `GREETING_FILE` | none | file with the greeting; without it the greeting is "Hello" |
@@ -21,7 +21,7 @@ use std::{
     error::Error,
     fmt::Display,
     io::{self, IsTerminal},
-    net::{IpAddr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
     str::FromStr,
@@ -72,10 +72,16 @@ async fn serve() -> Result<(), Box<dyn Error>> {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .init();
-    let address = SocketAddr::new(
-        variable("HOST", "an IP address")?.unwrap_or(IpAddr::from([0, 0, 0, 0])),
-        variable("PORT", "a port from 0 to 65535")?.unwrap_or(8080),
-    );
+    let port = variable("PORT", "a port from 0 to 65535")?.unwrap_or(8080);
+    // `bind` takes the first address that it can bind.
+    let addresses: &[SocketAddr] = match variable("HOST", "an IP address")? {
+        Some(host) => &[SocketAddr::new(host, port)],
+        // `::` accepts IPv4 too, but a kernel can be without IPv6.
+        None => &[
+            (Ipv6Addr::UNSPECIFIED, port).into(),
+            (Ipv4Addr::UNSPECIFIED, port).into(),
+        ],
+    };
     let drain_seconds = variable("DRAIN_SECONDS", "whole seconds")?.unwrap_or(5);
     let visits = Arc::new(Visits {
         redis: variable("REDIS", "an address and port like 127.0.0.1:6379")?,
@@ -104,9 +110,9 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     let app = Router::new()
         .route("/", get(visit))
         .with_state(Arc::clone(&visits));
-    let listener = TcpListener::bind(address)
+    let listener = TcpListener::bind(addresses)
         .await
-        .map_err(|error| format!("listen on {address}: {error}"))?;
+        .map_err(|error| format!("listen on {}: {error}", addresses[0]))?;
     let address = listener.local_addr()?;
     tokio::spawn(log_visits(
         visits,
@@ -220,11 +226,10 @@ fn variable<T: FromStr<Err: Display>>(name: &str, expected: &str) -> Result<Opti
     }
 }
 
-/// Returns an address at which this machine reaches the service. Replaces the wildcard address by
-/// loopback.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
+/// Returns host and port at which this machine reaches the service.
+fn reachable(address: SocketAddr) -> String {
     if address.ip().is_unspecified() {
-        address.set_ip([127, 0, 0, 1].into());
+        return format!("localhost:{}", address.port());
     }
-    address
+    address.to_string()
 }

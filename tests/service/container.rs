@@ -8,7 +8,7 @@ use std::{
     ffi::{OsStr, OsString},
     fs::File,
     io::{self, BufRead, BufReader},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr},
     ops::{Deref, Range},
     process::{Child, Command, Stdio},
     thread,
@@ -156,10 +156,7 @@ impl Container {
             line.rsplit(' ').next()?.parse().ok()
         });
         if address.ip().is_unspecified() {
-            address.set_ip(match address.ip() {
-                IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-                IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-            });
+            address.set_ip(Ipv4Addr::LOCALHOST.into());
         }
         eventually("the service lives", TIMEOUT, || {
             get(address, "/health/live").ok()

@@ -86,6 +86,7 @@ fn the_commands_printed_at_start_work() {
     let url = lines.next().and_then(|line| line.split("http://").nth(1));
     let (address, path) = url.and_then(|url| url.split_once('/')).expect("an URL");
 
+    let address = address.replace("localhost", "127.0.0.1");
     let response = get(address.parse().expect("an address"), &format!("/{path}"));
     let mut typed = container.command(&["sh", "-c"], lines.next().expect("a third line"));
 
@@ -140,7 +141,7 @@ fn a_service_of_another_name_is_found_by_its_executable() {
 #[test]
 fn advertisement_is_named_after_namespace_service_and_pid() {
     let container = Container::new();
-    let service = container.service(&[]);
+    let service = container.service(&[("HOST", "0.0.0.0")]);
     let worker = container.worker();
 
     let expected = [("0.0.0.0", &service), ("127.0.0.1", &worker)].map(|(host, running)| {

@@ -58,7 +58,8 @@ fn draining_finishes_requests_and_accepts_new_ones() {
 fn a_request_longer_than_the_drain_gets_its_response() {
     let container = Container::new();
     let redis = Redis::running();
-    let service = container.service(&[("DRAIN_SECONDS", "0"), redis.variable()]);
+    let host = ("HOST", "127.0.0.1");
+    let service = container.service(&[host, ("DRAIN_SECONDS", "0"), redis.variable()]);
     assert_eq!(service.get("/health/ready").verdict(), "200 pass");
     redis.set_reply("INCR", None);
     let visit = service.visit();

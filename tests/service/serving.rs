@@ -22,12 +22,15 @@ fn start_prints_where_the_service_listens_and_what_to_try() {
     let service = container.service(&[]);
     let (address, program) = (service.address, example("service"));
     let port = address.port();
+    // The service falls back to IPv4 if the kernel has no IPv6.
+    let has_ipv6 = TcpListener::bind("[::]:0").is_ok();
+    let host = if has_ipv6 { "[::]" } else { "0.0.0.0" };
 
     assert_eq!(
         service.stdout.text(),
         format!(
-            "listening on 0.0.0.0:{port}\n\
-             try: curl http://127.0.0.1:{port}/health\n     \
+            "listening on {host}:{port}\n\
+             try: curl http://localhost:{port}/health\n     \
              {} healthcheck\n",
             program.display(),
         )

@@ -347,13 +347,24 @@ pub struct Network {
 
 impl Network {
     pub fn create() -> Self {
+        Self::with(&[])
+    }
+
+    /// A network whose containers also have IPv6 addresses.
+    pub fn dual_stack() -> Self {
+        let subnet = format!("--subnet=fd00:{:x}::/64", process::id() % 0x1_0000);
+        Self::with(&["--ipv6", &subnet])
+    }
+
+    fn with(options: &[&str]) -> Self {
         let name = format!("lifesign-deploy-{}", unique());
         // Another network may use the same subnet, so this tries several.
         for attempt in 0..50 {
             let prefix = format!("10.231.{}", (process::id() + attempt) % 256);
             let subnet = format!("--subnet={prefix}.0/24");
             let mut command = Command::new("docker");
-            command.args(["network", "create", &subnet, &name]);
+            command.args(["network", "create", &subnet]).args(options);
+            command.arg(&name);
             if command.output().expect("docker").status.success() {
                 return Self { name, prefix };
             }

@@ -3,14 +3,20 @@
 //! `cargo test --manifest-path tests/e2e/Cargo.toml --test deploy container`
 
 use std::{
+    fs,
     io::{BufRead, BufReader},
+    net::SocketAddr,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
 
-use lifesign_e2e::engine::{Container, Image, Program, TIMEOUT, docker, eventually, get};
+use lifesign_e2e::{
+    engine::{Container, Image, Network, Program, TIMEOUT, docker, eventually, get, unique},
+    support::scratch,
+};
+use serde_json::json;
 
 /// The default of `drain_delay`.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -105,7 +111,7 @@ fn a_broken_process_is_unhealthy_within_the_retries() {
             .elapsed()
             .saturating_sub(Duration::from_secs(breaks));
         println!("{how}: unhealthy after {took:.2?}");
-        let line = format!("unhealthy: {reason} (GET http://127.0.0.1:8080/health)\n");
+        let line = format!("unhealthy: {reason} (GET http://[::1]:8080/health)\n");
         assert_eq!(last["Output"], line, "{how}");
         // The first failure comes within one interval. A busy engine gets one more second.
         let bound = retries * (interval + Duration::from_secs(probe)) + Duration::from_secs(1);
@@ -150,6 +156,52 @@ fn little_memory_little_cpu_and_few_processes_are_enough() {
     let state = container.state();
     assert_eq!(state["Health"]["Status"], "healthy", "{state:#}");
     assert_eq!(state["OOMKilled"], false);
+}
+
+#[test]
+fn the_service_accepts_all_address_families_of_its_kernel() {
+    let image = Image::of(Program::Service);
+    let network = Network::dual_stack();
+    let network = format!("--network={}", network.name);
+    // On a kernel without IPv6, `socket` fails with EAFNOSUPPORT, 97, for the family AF_INET6, 10.
+    let profile = scratch().join(format!("{}.json", unique()));
+    let without_ipv6 = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{
+            "names": ["socket"],
+            "action": "SCMP_ACT_ERRNO",
+            "errnoRet": 97,
+            "args": [{ "index": 0, "value": 10, "op": "SCMP_CMP_EQ" }],
+        }],
+    });
+    fs::write(&profile, without_ipv6.to_string()).unwrap();
+    let seccomp = format!("--security-opt=seccomp={}", profile.display());
+    let disabled = "--sysctl=net.ipv6.conf.all.disable_ipv6=1";
+
+    for (options, listens, ipv6) in [
+        (&[&*network][..], "[::]", true),
+        (&[&network, disabled], "[::]", false),
+        (&[&seccomp], "0.0.0.0", false),
+    ] {
+        let container = Container::run(&image.tag, options, &[]);
+
+        container.turns("healthy");
+        let (log, line) = (container.logs(), format!("listening on {listens}:8080\n"));
+        assert!(log.contains(&line), "{options:?}: {log}");
+        let (code, body) = get(container.address(8080), "/health");
+        assert_eq!(code, 200, "{options:?}: {body}");
+        if ipv6 {
+            let (code, body) = get(ipv6_address(&container), "/health");
+            assert_eq!(code, 200, "{options:?}: {body}");
+        }
+    }
+    fs::remove_file(profile).unwrap();
+}
+
+fn ipv6_address(container: &Container) -> SocketAddr {
+    let format = "--format={{range .NetworkSettings.Networks}}{{.GlobalIPv6Address}}{{end}}";
+    let ip = docker(["inspect", format, &container.name]);
+    SocketAddr::new(ip.trim().parse().expect("an IPv6 address"), 8080)
 }
 
 #[test]
