@@ -35,7 +35,7 @@ fn serve() -> Outcome<ExitCode> {
     let health = Health::builder(BUILD).build()?;
     let shutdown = health.handle_signals()?;
 
-    let address = env::var("ADDRESS").unwrap_or_else(|_| "0.0.0.0:8080".into());
+    let address = env::var("ADDRESS").unwrap_or_else(|_| "[::]:8080".into());
     let server = Arc::new(Server::http(address)?);
     let address = server.server_addr().to_ip().ok_or("no IP address")?;
     println!("listening on {address}");

@@ -46,7 +46,7 @@ async fn serve() -> Result<ExitCode, Box<dyn Error>> {
     let how = env::var("BREAK").unwrap_or_default();
     let health = Health::builder(BUILD).build()?;
     let app = Router::new().route("/", get(async || "Hello\n"));
-    let listener = TcpListener::bind("0.0.0.0:8080").await?;
+    let listener = TcpListener::bind("[::]:8080").await?;
     // The loop beats once a second, so one slow turn is not reported.
     let heartbeat = health.heartbeat("worker", Duration::from_secs(2))?;
     tokio::spawn(work(heartbeat, how.clone()));

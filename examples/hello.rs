@@ -26,7 +26,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
 async fn serve() -> Result<ExitCode, Box<dyn Error>> {
     let health = Health::builder(BUILD).build()?;
     let app = Router::new().route("/", get(async || "hello"));
-    let listener = TcpListener::bind("0.0.0.0:8080").await?;
+    let listener = TcpListener::bind("[::]:8080").await?;
     health.serve(listener, app).await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -34,7 +34,7 @@ async fn serve() -> Result<ExitCode, Box<dyn Error>> {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .init();
-    let address = env::var("HEALTH_ADDRESS").unwrap_or_else(|_| "0.0.0.0:8081".into());
+    let address = env::var("HEALTH_ADDRESS").unwrap_or_else(|_| "[::]:8081".into());
     let health = Health::builder(BUILD).build()?;
     let shutdown = health.handle_signals()?;
 

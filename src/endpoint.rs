@@ -18,7 +18,7 @@ const AUTHORITY_CAPACITY: usize = 48;
 /// # use lifesign::{Endpoint, Health, build_info};
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// # let health = Health::builder(build_info!()).build()?;
-/// let listener = tokio::net::TcpListener::bind("0.0.0.0:0").await?;
+/// let listener = tokio::net::TcpListener::bind("[::]:0").await?;
 /// health.advertise(listener.local_addr()?);
 /// // … or, if the service itself terminates TLS:
 /// health.advertise(Endpoint::https(listener.local_addr()?));

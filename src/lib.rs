@@ -30,7 +30,7 @@
 //!         .required("disk", async || tokio::fs::metadata("/data").await)
 //!         .build()?;
 //!     let app = Router::new().route("/", get(async || "hello"));
-//!     let listener = TcpListener::bind("0.0.0.0:8080").await?;
+//!     let listener = TcpListener::bind("[::]:8080").await?;
 //!     health.serve(listener, app).await?;
 //!     Ok(ExitCode::SUCCESS)
 //! }

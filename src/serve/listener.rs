@@ -87,7 +87,7 @@ impl Health {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let health = lifesign::Health::builder(lifesign::build_info!()).build()?;
-    /// tokio::spawn(health.listen("0.0.0.0:8080".parse()?)?.serve());
+    /// tokio::spawn(health.listen("[::]:8080".parse()?)?.serve());
     /// let shutdown = health.handle_signals()?;
     /// health.set_ready();
     /// tokio::select! {

@@ -73,7 +73,7 @@ impl Health {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let health = lifesign::Health::builder(lifesign::build_info!()).build()?;
     /// let app = Router::new().route("/", get(async || "hello"));
-    /// let listener = tokio::net::TcpListener::bind("0.0.0.0:8080").await?;
+    /// let listener = tokio::net::TcpListener::bind("[::]:8080").await?;
     /// health.serve(listener, app).await?;
     /// # Ok(())
     /// # }
@@ -123,7 +123,7 @@ impl Health {
     /// }
     ///
     /// # async fn example(health: Health) -> Result<(), Box<dyn Error>> {
-    /// let listener = tokio::net::TcpListener::bind("0.0.0.0:8080").await?;
+    /// let listener = tokio::net::TcpListener::bind("[::]:8080").await?;
     /// health.serve_after(listener, start()).await?;
     /// # Ok(())
     /// # }

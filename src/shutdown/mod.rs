@@ -55,7 +55,7 @@ impl Health {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<std::process::ExitCode, Box<dyn std::error::Error>> {
     /// # let health = lifesign::Health::builder(lifesign::build_info!()).build()?;
-    /// # let (listener, app) = (tokio::net::TcpListener::bind("0.0.0.0:8080").await?, Router::new());
+    /// # let (listener, app) = (tokio::net::TcpListener::bind("[::]:8080").await?, Router::new());
     /// let shutdown = health.handle_signals()?;
     /// health.advertise(listener.local_addr()?).set_ready();
     /// let server = axum::serve(listener, app.merge(health.routes()))

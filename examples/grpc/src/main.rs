@@ -7,8 +7,8 @@
 //!
 //! | variable | default | meaning |
 //! |---|---|---|
-//! | `ADDRESS` | `0.0.0.0:50051` | where gRPC is served |
-//! | `HEALTH_ADDRESS` | `0.0.0.0:8080` | where HTTP probes are served |
+//! | `ADDRESS` | `[::]:50051` | where gRPC is served |
+//! | `HEALTH_ADDRESS` | `[::]:8080` | where HTTP probes are served |
 
 use std::{env, error::Error, net::SocketAddr, process::ExitCode, time::Duration};
 
@@ -33,13 +33,13 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
 async fn serve() -> Result<ExitCode, Box<dyn Error>> {
     let health = Health::builder(BUILD).build()?;
     let shutdown = health.handle_signals()?;
-    let address = address("HEALTH_ADDRESS", "0.0.0.0:8080")?;
+    let address = address("HEALTH_ADDRESS", "[::]:8080")?;
     tokio::spawn(health.listen(address)?.serve());
 
     let (reporter, health_service) = health_reporter();
     tokio::spawn(report_to(reporter, health.clone(), shutdown.clone()));
 
-    let listener = TcpListener::bind(self::address("ADDRESS", "0.0.0.0:50051")?).await?;
+    let listener = TcpListener::bind(self::address("ADDRESS", "[::]:50051")?).await?;
     println!("listening on {}", listener.local_addr()?);
     health.set_ready();
     let server = Server::builder()

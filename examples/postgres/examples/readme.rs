@@ -31,7 +31,7 @@ async fn serve() -> Result<ExitCode, Box<dyn Error>> {
         })
         .build()?;
     let app = Router::new().route("/", get(async || "hello"));
-    let listener = TcpListener::bind("0.0.0.0:8080").await?;
+    let listener = TcpListener::bind("[::]:8080").await?;
     health.serve(listener, app).await?;
     Ok(ExitCode::SUCCESS)
 }

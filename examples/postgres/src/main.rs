@@ -82,7 +82,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     let app = Router::new()
         .route("/", get(visit))
         .with_state(pool.clone());
-    let listener = TcpListener::bind(("0.0.0.0", port)).await?;
+    let listener = TcpListener::bind(("::", port)).await?;
     let sweeper = health.heartbeat("sweeper", Duration::from_secs(30))?;
     tokio::spawn(sweep(pool.clone(), sweeper));
 

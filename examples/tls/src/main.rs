@@ -37,7 +37,7 @@ async fn serve() -> Result<ExitCode, Box<dyn Error>> {
     let key = certified.signing_key.serialize_pem().into_bytes();
     let tls = RustlsConfig::from_pem(certificate, key).await?;
 
-    let address = env::var("ADDRESS").unwrap_or_else(|_| "0.0.0.0:8443".into());
+    let address = env::var("ADDRESS").unwrap_or_else(|_| "[::]:8443".into());
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;

@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! cargo run --manifest-path examples/vergen/Cargo.toml
-//! curl http://127.0.0.1:8080/health
+//! curl http://localhost:8080/health
 //! ```
 
 use std::{env, error::Error, process::ExitCode};
@@ -24,7 +24,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
 async fn serve() -> Result<ExitCode, Box<dyn Error>> {
     let health = Health::builder(BUILD).build()?;
     let app = Router::new().route("/", get(async || "hello"));
-    let address = env::var("ADDRESS").unwrap_or_else(|_| "0.0.0.0:8080".into());
+    let address = env::var("ADDRESS").unwrap_or_else(|_| "[::]:8080".into());
     let listener = TcpListener::bind(address).await?;
     println!("listening on {}", listener.local_addr()?);
     health.serve(listener, app).await?;

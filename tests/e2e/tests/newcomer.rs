@@ -87,7 +87,7 @@ fn a_newcomer_gets_a_service_that_names_its_failing_check() {
         .replace("https://git.example.com/lifesign.git", &address);
     fs::write(service.join("Cargo.toml"), manifest).unwrap();
     fs::write(service.join("build.rs"), block(METADATA, "rust,ignore")).unwrap();
-    let program = block(README, "rust,ignore").replace("0.0.0.0:8080", "127.0.0.1:0");
+    let program = block(README, "rust,ignore").replace("[::]:8080", "[::]:0");
     fs::write(service.join("src/main.rs"), program).unwrap();
     let lock = format!("{REPOSITORY}/examples/postgres/Cargo.lock");
     fs::copy(lock, service.join("Cargo.lock")).unwrap();
@@ -114,7 +114,7 @@ fn a_newcomer_gets_a_service_that_names_its_failing_check() {
     // The page shows the line of a container, in which the port is 8080.
     let line = unhealthy.replace(|c: char| c.is_ascii_digit(), "");
     let expected =
-        "unhealthy: 503 fail: starting: waiting for postgres (GET http://127.0.0.1:8080/health)\n";
+        "unhealthy: 503 fail: starting: waiting for postgres (GET http://[::1]:8080/health)\n";
     assert_eq!(line, expected.replace(|c: char| c.is_ascii_digit(), ""));
     assert!(README.contains(expected), "{expected}");
 }

@@ -110,7 +110,7 @@ fn a_missing_dependency_blocks_dependents_with_a_reason() {
     assert_eq!(
         probe["Output"],
         "unhealthy: 503 fail: starting: set_ready() has not been called yet, waiting for postgres \
-         (GET http://127.0.0.1:8080/health)\n"
+         (GET http://[::1]:8080/health)\n"
     );
 }
 

@@ -83,7 +83,7 @@ fn pod_probes_report_each_state() {
         .clone();
     assert_eq!(
         log["Output"],
-        "unhealthy: 503 fail: heartbeat worker was dropped (GET http://127.0.0.1:8080/health/live)\n"
+        "unhealthy: 503 fail: heartbeat worker was dropped (GET http://[::1]:8080/health/live)\n"
     );
     for _ in 0..2 {
         podman.run(&["healthcheck", "run", POD]);

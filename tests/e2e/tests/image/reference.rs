@@ -201,7 +201,7 @@ fn a_hanging_service_is_unhealthy_with_a_reason() {
     assert_eq!(probe["ExitCode"], 1);
     assert_eq!(
         probe["Output"],
-        "unhealthy: no response within 3s (GET http://127.0.0.1:8080/health)\n"
+        "unhealthy: no response within 3s (GET http://[::1]:8080/health)\n"
     );
     assert_eq!(container.state()["Health"]["FailingStreak"], 3);
     docker(["kill", "--signal=CONT", &container.name]);
