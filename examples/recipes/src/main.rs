@@ -7,8 +7,8 @@
 //!
 //! | variable | default | meaning |
 //! |---|---|---|
-//! | `ADDRESS` | `0.0.0.0:8080` | where clients are served |
-//! | `INTERNAL_ADDRESS` | `0.0.0.0:9090` | where probes and metrics are served |
+//! | `ADDRESS` | `[::]:8080` | where clients are served |
+//! | `INTERNAL_ADDRESS` | `[::]:9090` | where probes and metrics are served |
 
 use std::{env, error::Error, future::IntoFuture, process::ExitCode, time::Duration};
 
@@ -38,8 +38,8 @@ async fn serve() -> Result<ExitCode, Box<dyn Error>> {
 
     let health = Health::builder(BUILD).build()?;
     let shutdown = health.handle_signals()?;
-    let public = bind("ADDRESS", "0.0.0.0:8080").await?;
-    let internal = bind("INTERNAL_ADDRESS", "0.0.0.0:9090").await?;
+    let public = bind("ADDRESS", "[::]:8080").await?;
+    let internal = bind("INTERNAL_ADDRESS", "[::]:9090").await?;
     println!("listening on {}", public.local_addr()?);
     println!("listening on {}", internal.local_addr()?);
     health.advertise(internal.local_addr()?).set_ready();

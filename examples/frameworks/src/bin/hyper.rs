@@ -33,7 +33,7 @@ async fn serve() -> Result<ExitCode, Box<dyn Error>> {
     let health = Health::builder(BUILD).build()?;
     let shutdown = health.handle_signals()?;
 
-    let address = env::var("ADDRESS").unwrap_or_else(|_| "0.0.0.0:8080".into());
+    let address = env::var("ADDRESS").unwrap_or_else(|_| "[::]:8080".into());
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
     health.advertise(address).set_ready();
