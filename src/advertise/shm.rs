@@ -235,8 +235,8 @@ fn list(namespace: &str) -> Result<(Vec<PathBuf>, Option<Unreadable>), NotFound>
     Ok((paths, error))
 }
 
-/// Returns the reason why the probe's user cannot write to the directory, if so. Tries a nameless
-/// file (`O_TMPFILE`), which disappears when it is closed.
+/// Returns the reason if the probe's user cannot write to the directory. Tries a nameless file
+/// (`O_TMPFILE`), which disappears when it is closed.
 fn why_unwritable() -> Option<&'static str> {
     let file = OpenOptions::new()
         .write(true)

@@ -66,7 +66,7 @@ impl BuildInfo {
         self.commit_date
     }
 
-    /// The time of the build from its environment variables, usually in RFC 3339.
+    /// The time of the build from environment variables, usually in RFC 3339.
     ///
     /// This crate never reads the clock: the time would be outdated after an incremental build, and
     /// two builds of one commit would differ. vergen reads the clock unless `SOURCE_DATE_EPOCH` is

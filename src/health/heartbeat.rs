@@ -136,7 +136,7 @@ struct Registered {
 }
 
 impl Heartbeats {
-    /// Registers a heartbeat. Returns `None` if the name belongs to one that has not finished.
+    /// Registers a heartbeat. Returns `None` if an unfinished heartbeat has the name.
     pub(super) fn register(&self, name: &str, period: Duration) -> Option<Heartbeat> {
         let mut heartbeats = lock(&self.0);
         heartbeats.retain(|heartbeat| heartbeat.beat.pulse() != Pulse::Finished);

@@ -325,7 +325,7 @@ impl Inner {
         pulses
     }
 
-    /// Returns the last snapshot if nothing has changed since, so that its body is serialized only
+    /// Returns a snapshot: the last one if nothing has changed, so that its body is serialized
     /// once.
     fn snapshot(&self, probe: Probe, evaluation: Option<Arc<Evaluation>>) -> Arc<Snapshot> {
         let mut heartbeats = self.pulses();

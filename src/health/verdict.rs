@@ -99,7 +99,7 @@ pub(crate) struct Failing {
     pub(crate) heartbeat: bool,
 }
 
-/// Returns the verdict in the table in the documentation of [`Health`](crate::Health).
+/// Returns the verdict of the table in the documentation of [`Health`](crate::Health).
 pub(crate) const fn verdict(state: ServiceState, probe: Probe, failing: Failing) -> Status {
     match (state, probe) {
         (ServiceState::Draining, Probe::Liveness) => Status::Pass,

@@ -131,7 +131,7 @@ where
 }
 
 /// Replaces the builder's HTTP/2 settings in a build without HTTP/2. With axum's feature `http2`,
-/// the builder's own method `http2` takes precedence over the one of this trait.
+/// the builder's own method `http2` takes precedence over this trait's.
 #[allow(dead_code, reason = "unused if the build has HTTP/2")]
 trait WithoutHttp2 {
     fn http2(&mut self) -> &mut Self {

@@ -164,8 +164,8 @@ impl Listener {
                 }
                 Err(error) => {
                     // Most likely no file descriptor is left, which Linux reports even if no client
-                    // waits. So an eviction may be needless, and spares connections younger than
-                    // `ACCEPT_RETRY`, which can be probes'.
+                    // waits. An eviction may be needless, so it spares connections younger than
+                    // `ACCEPT_RETRY`: these can be probes.
                     if !connections.evict(ACCEPT_RETRY)
                         && warned.is_none_or(|warned| warned.elapsed() > WARNING_INTERVAL)
                     {

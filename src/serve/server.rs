@@ -102,8 +102,8 @@ impl Health {
     /// Serves the router that the start-up work returns, as [`serve`](Self::serve) does.
     ///
     /// Use this for work that takes long, such as a migration. Until the work is done, health and
-    /// readiness fail, and requests for paths of the router get status code 503. A signal drops the
-    /// work at its current `.await`.
+    /// readiness fail, liveness passes, and all other requests get status code 503. A signal drops
+    /// the work at its current `.await`.
     ///
     /// ```no_run
     /// # use axum::Router;

@@ -98,8 +98,7 @@ impl Health {
 
     /// Begins the drain. Returns `false` if it had begun before.
     fn drain(&self, signal: Option<&'static str>) -> bool {
-        // This must come before the drain begins, because workers then end and drop their
-        // heartbeats.
+        // This is read before the drain begins, because workers then end and drop their heartbeats.
         let broken = broken(&self.inner);
         self.inner.life.send_if_modified(|life| {
             let begins = life.drain.is_none();
