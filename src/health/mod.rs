@@ -115,7 +115,7 @@ impl Health {
     /// #     public: tokio::net::TcpListener,
     /// #     app: axum::Router,
     /// # ) -> Result<(), Box<dyn std::error::Error>> {
-    /// // Full reports on an internal port, which `healthcheck` probes. The status on a public port.
+    /// // Full reports on an internal port, for `healthcheck`. Only the status on the public port.
     /// tokio::spawn(health.listen("127.0.0.1:9090".parse()?)?.serve());
     /// health.status_only().serve(public, app).await?;
     /// # Ok(())
