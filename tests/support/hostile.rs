@@ -1,7 +1,7 @@
 //! Servers that misbehave on purpose, and what the probe prints about each.
 //!
-//! The tables are in `scenarios.rs`. `tests/probe` runs our own probe against them, and
-//! `tests/e2e/tests/peers.rs` runs curl, wget and others.
+//! The tables of scenarios are in `scenarios.rs`. `tests/probe` runs lifesign's probe against these
+//! servers, and `tests/e2e/tests/peers.rs` runs curl, wget and others.
 
 use std::{
     io::{self, Read, Write},
@@ -20,8 +20,9 @@ use socket2::{Domain, SockRef, Socket, Type};
 pub use Act::{Drip, Flood, HalfClose, Hold, Pause, Receive, Reply, Reset, Transmit};
 
 /// Builds scenarios: each has a name, the server's behaviour, and the line that the probe prints.
-/// In the line, `{peer}` stands for the server's address, `{timeout}` for the timeout, `{cause}` for
-/// the likely cause of a 503 without a report, `#` for the elapsed time, and a final `…` for any text.
+/// In the line, `{peer}` stands for the server's address, `{timeout}` for the timeout, `{cause}`
+/// for the likely cause of a 503 without a report, `#` for the elapsed time, and a final `…` for
+/// any text.
 macro_rules! cases {
     ($($name:literal: $stage:expr => $line:expr),+ $(,)?) => {
         [$($crate::support::hostile::case($name, $stage, $line)),+]
@@ -68,8 +69,8 @@ pub fn at_the_deadline(cases: impl IntoIterator<Item = Case>) -> Table {
 pub struct Case {
     pub name: String,
     pub stage: Stage,
-    /// The line that the probe must print, without the request at the end of an unhealthy one. If the
-    /// text has several lines, the probe must print one of them.
+    /// The line that the probe must print, which [`Scene::complete`] completes. If the text has
+    /// several lines, the probe must print one of them.
     pub line: String,
 }
 
@@ -86,7 +87,7 @@ pub fn case(name: impl Into<String>, stage: impl Into<Stage>, line: impl Into<St
 pub enum Stage {
     /// A server on 127.0.0.1.
     Server(Vec<Act>),
-    /// The same port of `localhost` on IPv4 and on IPv6. Without acts, that port is closed.
+    /// One port on 127.0.0.1 and on ::1. On an address without acts, the port is closed.
     Localhost(Option<Vec<Act>>, Option<Vec<Act>>),
     /// A closed port.
     Closed,
@@ -119,9 +120,9 @@ pub enum Act {
     Transmit(Vec<u8>),
     /// Sends each byte in its own segment, with a pause after each.
     Drip(Vec<u8>, Duration),
-    /// Sends the text repeatedly until the peer closes.
+    /// Sends the text repeatedly until the peer closes the connection.
     Flood(String),
-    /// Waits until the peer closes.
+    /// Waits until the peer closes the connection.
     Hold,
     Pause(Duration),
     /// Shuts down the sending side.
@@ -270,8 +271,8 @@ impl Scene {
         Some(scene)
     }
 
-    /// Completes the line of a [`Case`]: replaces the placeholders, and adds the request unless the probe could
-    /// not connect or the end of the line was cut.
+    /// Completes the line of a [`Case`]: replaces `{peer}` and `{cause}`, and appends the request,
+    /// unless the probe cannot connect or the end of the line is cut off.
     pub fn complete(&self, line: &str) -> String {
         let cause = "not a health report, but from a layer or another server";
         let line = line.replace("{peer}", &self.peer).replace("{cause}", cause);
@@ -285,7 +286,7 @@ impl Scene {
         }
     }
 
-    /// Number of connections that the servers have accepted.
+    /// Returns the number of connections that the servers have accepted.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
@@ -293,7 +294,7 @@ impl Scene {
     /// Accepts connections, and performs the steps on each.
     fn serve(&self, socket: Socket, acts: &[Act]) -> Socket {
         socket.listen(8).expect("a bound socket can listen");
-        let listener = socket.try_clone().expect("descriptors are left");
+        let listener = socket.try_clone().expect("a socket can be cloned");
         let listener = TcpListener::from(listener);
         let (acts, connections) = (acts.to_vec(), Arc::clone(&self.connections));
         thread::spawn(move || {
@@ -322,13 +323,14 @@ pub fn listener() -> Socket {
     socket
 }
 
-/// A socket that is bound but does not listen. Connections are refused, and no other process can
-/// take the port.
+/// Returns a socket that is bound but does not listen. Connections are refused, and no other
+/// process can take the port.
 pub fn closed() -> Socket {
     bound((Ipv4Addr::LOCALHOST, 0).into()).expect("a port is free")
 }
 
-/// Two such sockets with the same port on both loopback addresses, or `None` without IPv6.
+/// Returns two sockets that are bound to the same port of 127.0.0.1 and ::1 but do not listen, or
+/// `None` without IPv6.
 pub fn closed_pair() -> Option<(Socket, Socket)> {
     for _ in 0..100 {
         let v6 = bound((Ipv6Addr::LOCALHOST, 0).into()).ok()?;
@@ -350,7 +352,7 @@ pub fn address_of(socket: &Socket) -> SocketAddr {
     address.as_socket().expect("the socket has an IP address")
 }
 
-/// A listener whose backlog is full, and the connections that fill it.
+/// Returns a listener whose backlog is full, and the connections that fill the backlog.
 pub fn full_backlog() -> (Socket, Vec<TcpStream>) {
     let listener = closed();
     let queue = fill_backlog(&listener);

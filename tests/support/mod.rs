@@ -1,10 +1,10 @@
-//! Helpers for tests of whole programs: the examples as child processes, and servers that misbehave.
+//! Helpers for tests of whole programs: the examples as child processes, and hostile servers.
 #![allow(
     dead_code,
     unreachable_pub,
     unused_macros,
     unused_imports,
-    reason = "each test binary uses a part, and tests/e2e makes it public"
+    reason = "each test binary uses only some of the helpers, and tests/e2e makes them public"
 )]
 
 pub mod hostile;
@@ -22,33 +22,36 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Time limit for a program. No program in these tests needs as long.
+/// Time limit for a program. The programs in these tests end much sooner.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// The path of an example's executable. It was built with the features of the calling test.
+/// Returns the path of an example's executable, which has the features `build` and `https` if the
+/// calling test has them.
 pub fn example(name: &str) -> PathBuf {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     DIRECTORY.get_or_init(build_examples).join(name)
 }
 
-/// The root directory of the repository, which is the same for the crate's tests and for those in
-/// `tests/e2e`.
+/// Returns the root directory of the repository, for tests of the crate and of `tests/e2e`.
 pub fn repository() -> &'static Path {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     match env!("CARGO_PKG_NAME") {
         "lifesign" => package,
-        _ => package.ancestors().nth(2).expect("it is in tests/"),
+        _ => package
+            .ancestors()
+            .nth(2)
+            .expect("the package is in tests/"),
     }
 }
 
-/// Cargo's directory for files of tests. The files can stay there.
+/// Returns Cargo's directory for files of tests. Tests need not remove their files.
 pub fn scratch() -> PathBuf {
     let scratch = target().join("tmp");
     create_dir_all(&scratch).expect("cargo's own directory can be made");
     scratch
 }
 
-/// Cargo's target directory.
+/// Returns Cargo's target directory.
 pub fn target() -> PathBuf {
     profile()
         .parent()
@@ -56,7 +59,7 @@ pub fn target() -> PathBuf {
         .to_owned()
 }
 
-/// The directory `TARGET/PROFILE`. The test's own path is
+/// Returns the directory `TARGET/PROFILE`, from the path of the test's executable:
 /// `TARGET/PROFILE/deps/probe-0123456789abcdef`.
 fn profile() -> PathBuf {
     let test = env::current_exe().expect("a running test has a path");
@@ -95,8 +98,8 @@ fn build_examples() -> PathBuf {
 /// Exit code and output of a program.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The exit code, or `None` if a signal ended the program. If `took` reaches [`DEADLINE`], it
-    /// was our SIGKILL.
+    /// The exit code, or `None` if a signal ended the program. If `took` reaches [`DEADLINE`], the
+    /// signal is the SIGKILL from [`Running::finish`].
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
@@ -178,13 +181,13 @@ fn collect(stream: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
     })
 }
 
-/// Starts a server on 127.0.0.1 that handles one connection and then stops listening.
+/// Starts a server on 127.0.0.1 that stops listening when it has accepted one connection.
 pub fn serve(behaviour: impl FnOnce(TcpStream) + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
     serve_on(listener, behaviour)
 }
 
-/// Does the same as [`serve`], on a given listener.
+/// Serves one connection of a given listener, as [`serve`] does.
 pub fn serve_on(
     listener: TcpListener,
     behaviour: impl FnOnce(TcpStream) + Send + 'static,
@@ -199,8 +202,8 @@ pub fn serve_on(
     address
 }
 
-/// Locks a name across all test processes. Tests that run the same example would see each other's
-/// advertisement.
+/// Locks a name across all test processes. Without the lock, tests that run the same example would
+/// see each other's advertisement.
 #[must_use = "the lock is released when the file is dropped"]
 pub fn exclusive(name: &str) -> File {
     let lock = File::create(scratch().join(format!("{name}.lock"))).expect("a lock can be made");

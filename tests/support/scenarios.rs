@@ -1,7 +1,7 @@
 //! The scenarios for the probe. Each entry of a table is one scenario: a name, the server's
 //! behaviour, and the line that the probe prints.
 //!
-//! The first word of that line determines the exit code: 0 for `healthy`, 1 for `unhealthy`.
+//! The first word of the line determines the exit code: 0 for `healthy`, 1 for `unhealthy`.
 
 use std::iter;
 
@@ -15,8 +15,8 @@ use super::hostile::{
 const NO_RESPONSE: &str = "unhealthy: connection closed without a response: \
                            if the port expects the PROXY protocol, probe another one";
 
-/// Passes the names of all tables to a macro. A new table is added here once, for all tests that
-/// use the tables.
+/// Passes the names of all tables to a macro. A new table is added only here, because all tests
+/// that use the tables get the names from this list.
 macro_rules! for_each_table {
     ($macro:ident) => {
         $macro! {
@@ -136,8 +136,8 @@ pub fn a_wrong_length_of_the_body_changes_nothing() -> Table {
     })
 }
 
-/// The status code alone decides about health. But an HTML page instead of a report suggests that
-/// another service has taken the port, so the line mentions the page.
+/// The status code alone decides whether a service is healthy. But an HTML page instead of a report
+/// suggests that another server has responded, so the line mentions the page.
 pub fn a_page_instead_of_a_report_is_healthy_and_named() -> Table {
     let typed = |code: &str, media_type: &str, body: &str| {
         let head = format!("HTTP/1.1 {code}\r\nContent-Type: {media_type}\r\n");
