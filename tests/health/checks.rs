@@ -1,5 +1,5 @@
-//! The times at which checks run: on demand, once for simultaneous probes, at most once a second,
-//! and with one deadline.
+//! Evaluations: on demand, once for simultaneous probes, at most once a second, and with one
+//! deadline for all checks.
 
 use std::{
     future::pending,
@@ -136,8 +136,8 @@ async fn a_panic_fails_only_its_own_check() {
     let calls = AtomicUsize::new(0);
     let health = builder()
         .required("panics", move || {
-            // The first call panics before it returns a future, the second one's future panics, and
-            // later calls pass.
+            // The first call panics before it returns a future, the future of the second call
+            // panics, and later calls pass.
             let call = calls.fetch_add(1, SeqCst);
             assert!(call != 0, "in the closure: {SECRET}");
             async move {
@@ -222,8 +222,8 @@ fn a_blocked_runtime_does_not_block_probers_of_another() {
     let db = Dependency::default();
     let health = builder().required("db", db.check()).build().unwrap();
     health.set_ready();
-    // The evaluation is spawned on this runtime. Nothing drives the runtime after this block, so
-    // the evaluation hangs.
+    // The evaluation is spawned on the runtime `blocked`. Nothing drives that runtime after
+    // `block_on`, so the evaluation hangs.
     let blocked = runtime();
     blocked.block_on(async {
         tokio::select! {

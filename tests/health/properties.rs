@@ -21,7 +21,7 @@ use tower::ServiceExt;
 
 const CASES: u32 = 512;
 
-/// The behaviours with which a check passes.
+/// Behaviours of a check that passes.
 const PASSING: [Behaviour; 2] = [Behaviour::Pass, Behaviour::PassSlowly];
 
 /// Maximum age of a cached result.
@@ -118,20 +118,20 @@ struct Response {
     entries: Vec<(String, String)>,
 }
 
-/// The part of a service's life that decides about a response. A service goes through the variants
-/// in order.
+/// The part of a service's life that a response shows. A service goes through the variants in
+/// order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Reason {
     /// The program has not called `set_ready`.
     Starting,
     /// A required check has not passed.
     Waiting,
-    /// The service is ready, so its checks and heartbeats decide.
+    /// The service is ready, so its checks and heartbeats determine the status.
     Failing,
     Draining,
 }
 
-/// The service under test, and what the events need to change it.
+/// The service under test, with the behaviours and heartbeats that events change.
 struct Service {
     health: Health,
     behaviours: Vec<Arc<Mutex<Behaviour>>>,
@@ -222,7 +222,7 @@ impl Service {
         });
         let mut entries: Vec<_> = entries.collect();
         entries.sort_unstable();
-        // The report has an `output`, which is the reason, unless its status is "pass".
+        // A report has an `output`, unless its status is "pass".
         assert_eq!(body["output"].is_string(), body["status"] != "pass");
         Response {
             code,
@@ -250,7 +250,7 @@ async fn behave(how: Behaviour) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The part of a service's state that decides about its responses.
+/// The part of a service's state that determines its responses.
 struct Model {
     required: Vec<bool>,
     behaviours: Vec<Behaviour>,
@@ -282,8 +282,8 @@ impl Model {
         }
     }
 
-    /// Must be called before the service handles the event, because handling it can advance the
-    /// clock.
+    /// Applies an event. Must be called before the service handles the event, because slow checks
+    /// advance the clock.
     fn apply(&mut self, event: &Event) {
         match event {
             Event::Ready => self.ready_set = true,
@@ -329,7 +329,7 @@ impl Model {
     }
 
     /// Predicts the response. Must be called after the service has responded, because slow checks
-    /// advance the clock, and heartbeats become late.
+    /// advance the clock, so that heartbeats can become late.
     fn response(&self, probe: Probe) -> Response {
         let ready = self.ready_set && (self.passed_once || !self.required.contains(&true));
         let broken = self.heartbeats.iter().any(|beat| !beat.is_healthy());
@@ -453,8 +453,8 @@ proptest! {
 
     #[test]
     fn the_state_never_goes_backwards(mut plan in plan()) {
-        // A heartbeat can break the service, or repair it, in any state. So these services have
-        // none.
+        // A heartbeat can break the service, or repair it, in any state. So these services have no
+        // heartbeats.
         plan.heartbeats = 0;
         in_paused_time(async {
             let mut service = Service::new(&plan, 0..plan.checks.len());

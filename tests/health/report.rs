@@ -1,4 +1,4 @@
-//! What a report gives to code: the state, the checks and the heartbeats.
+//! Methods of [`Report`](lifesign::Report): the state, the checks and the heartbeats.
 
 use std::{
     io,
@@ -42,7 +42,7 @@ async fn checks_have_a_name_a_status_a_duration_and_a_time() {
     for check in report.checks() {
         assert!((before..=after).contains(&check.last_run), "{check:?}");
     }
-    // The results are reused for a second, and the time tells so.
+    // Results are reused for a second, so `last_run` stays the same.
     let same = health.status_only().report(Probe::Readiness).await;
     assert!(same.checks().eq(report.checks()));
     next_second().await;
@@ -116,7 +116,7 @@ async fn heartbeats_have_a_name_and_a_status() {
     mailer.finish();
 }
 
-/// A debugger or a log of a report must not show more than the body.
+/// The `Debug` output can end up in a log, and must not contain more than the body.
 #[tokio::test(start_paused = true)]
 async fn debug_output_has_no_error() {
     let db = Dependency::default();

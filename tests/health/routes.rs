@@ -82,7 +82,7 @@ async fn status_only_is_exactly_that() {
     next_second().await;
     let (code, body) = fetch(&public, "/health").await;
     assert_eq!((code, body), (200, json!({"status": "warn"})));
-    // The other handle shows everything, from the same run of the checks.
+    // The original handle reports the reason, from the same run of the checks.
     let (_, body) = fetch(&health, "/health").await;
     assert_eq!(body["output"], "db failed, cache failed");
 }

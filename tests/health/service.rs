@@ -55,7 +55,7 @@ impl Dependency {
         }
     }
 
-    /// A check that takes 500 ms.
+    /// Returns a check that takes 500 ms.
     pub(crate) fn slow_check(
         &self,
     ) -> impl Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync + 'static
@@ -86,7 +86,7 @@ pub(crate) async fn fetch(health: &Health, path: &str) -> (u16, Value) {
     (code, serde_json::from_slice(&body).expect("JSON"))
 }
 
-/// Status code and status of the three routes, such as `200 pass`.
+/// Returns the status code and the status of each of the three routes, such as `200 pass`.
 pub(crate) async fn row(health: &Health) -> [String; 3] {
     let mut row = [const { String::new() }; 3];
     for (cell, path) in row.iter_mut().zip(ROUTES) {

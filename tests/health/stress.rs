@@ -1,5 +1,5 @@
-//! Races on eight threads: thousands of services are each probed, made ready and drained at the same
-//! time.
+//! Races on eight threads: thousands of services are each probed, made ready and drained at the
+//! same time.
 //!
 //! The second column lists bugs that were put into the crate to see the test fail.
 //!
@@ -128,7 +128,11 @@ async fn simultaneous_probes_share_one_run() {
             let service = service.clone();
             race.enter(async move {
                 for probe in [Probe::Health, Probe::Readiness] {
-                    assert_eq!(service.status(probe).await, Status::Fail, "not started");
+                    assert_eq!(
+                        service.status(probe).await,
+                        Status::Fail,
+                        "before the start"
+                    );
                 }
             });
         }
@@ -182,7 +186,7 @@ async fn a_start_is_neither_lost_nor_undone() {
                     let before = started.load(SeqCst);
                     match service.status(Probe::Readiness).await {
                         Status::Pass => started.store(true, SeqCst),
-                        status => assert!(!before, "{status} after it had passed"),
+                        status => assert!(!before, "{status} after readiness had passed"),
                     }
                 }
             });
@@ -191,7 +195,11 @@ async fn a_start_is_neither_lost_nor_undone() {
         race.enter(async move { health.set_ready() });
         race.run().await;
         let status = service.status(Probe::Readiness).await;
-        assert_eq!(status, Status::Pass, "it said ready, and its check passes");
+        assert_eq!(
+            status,
+            Status::Pass,
+            "set_ready() was called, and the check passes"
+        );
     })
     .await;
 }
@@ -231,7 +239,7 @@ async fn a_drain_is_seen_by_every_later_probe() {
         race.run().await;
         service.health.set_ready();
         let status = service.status(Probe::Readiness).await;
-        assert_eq!(status, Status::Fail, "there is no way back");
+        assert_eq!(status, Status::Fail, "the drain was undone");
     })
     .await;
 }
@@ -241,7 +249,8 @@ async fn a_drain_is_seen_by_every_later_probe() {
 struct History(Mutex<Vec<(Instant, bool)>>);
 
 impl History {
-    /// Whether the dependency was never broken, or never well, between two instants.
+    /// Whether the dependency was in the opposite state, not `broken`, all the time from `from` to
+    /// `to`.
     fn excludes(&self, broken: bool, from: Instant, to: Instant) -> bool {
         let changes = self.0.lock().unwrap();
         let before = changes.iter().rposition(|(at, _)| *at <= from);
@@ -321,7 +330,11 @@ async fn short_lived_heartbeats_break_nothing() {
                     let holders = &holders[worker % 4];
                     let within = Duration::from_secs(60);
                     if let Ok(heartbeat) = service.health.heartbeat(name, within) {
-                        assert_eq!(holders.fetch_add(1, SeqCst), 0, "held by another");
+                        assert_eq!(
+                            holders.fetch_add(1, SeqCst),
+                            0,
+                            "another worker has the name"
+                        );
                         heartbeat.beat();
                         holders.fetch_sub(1, SeqCst);
                         heartbeat.finish();
