@@ -16,8 +16,8 @@ use crate::{
 /// The default shutdown timeout.
 const TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Length of the name in a request. It is longer than what `tiny_http` buffers before it passes a
-/// request on.
+/// Length in bytes of the name in a request's body. `tiny_http` reads a body of up to 1024 bytes
+/// before it passes the request to the program.
 const NAME: usize = 2000;
 
 #[test]
@@ -35,7 +35,7 @@ fn service_without_tokio_has_the_same_life_cycle() {
     let during = get(address, "/").expect("a response");
     apart();
     program.signal("TERM");
-    // This only connects, because a request that is sent while the port closes gets no response.
+    // The test only connects, because a request sent while the port closes gets no response.
     eventually("the port closes", || connect(address).err());
     slow.write_all(&[b'x'; NAME / 2]).expect("the rest");
     let mut response = String::new();
@@ -70,14 +70,14 @@ fn blocking() -> (Program, SocketAddr) {
     let service = &mut Command::new(example("blocking"));
     let program = Program::spawn(service, &[("ADDRESS", "127.0.0.1:0")]);
     let address = program.address();
-    eventually("it is ready", || {
+    eventually("the service is ready", || {
         let response = get(address, "/health").ok()?;
         response.starts_with("HTTP/1.1 200").then_some(())
     });
     (program, address)
 }
 
-/// Sends a request, but only the first half of its body.
+/// Sends the head of a request and the first half of its body.
 fn half_a_name(address: SocketAddr) -> TcpStream {
     let mut stream = connect(address).expect("a connection");
     let head = "POST / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n";

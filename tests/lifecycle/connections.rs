@@ -15,10 +15,10 @@ const DELAY: Duration = Duration::from_millis(300);
 const TIMEOUT: Duration = Duration::from_millis(700);
 const SHORT: [(&str, &str); 2] = [("DRAIN_DELAY", "300"), ("SHUTDOWN_TIMEOUT", "700")];
 
-/// How late a process may end. A busy machine needs part of it.
+/// How much later than expected a process may end, so that a busy machine passes the tests.
 const MARGIN: Duration = Duration::from_millis(900);
 
-/// The kinds of clients: each has sent and received something else before the signal.
+/// Kinds of clients, which differ in what they send and receive before the signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Client {
     Silent,
@@ -43,7 +43,7 @@ const CLIENTS: [Client; 7] = [
 ];
 
 impl Client {
-    /// Connects, and sends and receives what the variant says. The connection stays open.
+    /// Connects, and sends and receives what the variant's name says. The connection stays open.
     fn connect(self, address: SocketAddr) -> TcpStream {
         let mut stream = connect(address).expect("a connection");
         let request = match self {
@@ -116,8 +116,8 @@ fn service_of_pieces_ends_whatever_a_client_does() {
 #[test]
 fn worker_ends_whatever_a_client_does() {
     for_each_client(|client| {
-        // The worker's listener only serves health routes, so these two requests do not exist
-        // there.
+        // The worker's listener serves only health routes, not the routes that these two clients
+        // request.
         let client = match client {
             UnreadResponse | Events => return,
             client => client,
@@ -141,8 +141,8 @@ fn request_that_ends_in_time_is_answered_whole() {
         let slow = thread::spawn(move || get(address, "/sleep/700"));
         let large = UnreadResponse.connect(address);
         eventually("the request is in flight", || {
-            // The server accepts in order, so a response to a later request proves that it has
-            // both.
+            // The server accepts in order, so a response on a later connection proves that it has
+            // accepted the earlier connections.
             get(address, "/").ok()
         });
 
@@ -236,8 +236,8 @@ fn requests_that_arrived_in_time_are_answered() {
 
     program.signal("TERM");
     drains(address);
-    // The service is stopped until its drain delay is over. Then it finds all requests and the end
-    // of the delay at the same time.
+    // The service is stopped until its drain delay is over. When it continues, it finds all
+    // requests and the end of the delay at the same time.
     program.signal("STOP");
     let mut fresh = [(); 8].map(|()| connect(address).expect("a connection"));
     for stream in fresh.iter_mut().chain([&mut kept]) {
@@ -265,7 +265,7 @@ fn unix_socket_is_advertised() {
     program.line();
     let own = format!(".{}", program.id());
 
-    let advertised = eventually("it is advertised", || {
+    let advertised = eventually("the address is advertised", || {
         let mut files = std::fs::read_dir("/dev/shm").ok()?.flatten();
         let file = files.find(|file| file.file_name().to_string_lossy().ends_with(&own))?;
         std::fs::read_to_string(file.path()).ok()

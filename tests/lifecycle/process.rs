@@ -15,11 +15,11 @@ use crate::support::example;
 /// Time limit for events that are certain to happen, even on a busy machine.
 pub(crate) const EVENT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Time limit for events that must happen at once. Shorter than any drain delay that a test must
-/// not wait for.
+/// Time limit for events that must happen at once. Shorter than the drain delay in each test that
+/// expects the delay to be skipped.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(1);
 
-/// Drain delay in milliseconds. Longer than any test takes.
+/// Environment variable for a drain delay of ten minutes, which is longer than any test.
 pub(crate) const LONG_DELAY: (&str, &str) = ("DRAIN_DELAY", "600000");
 
 pub(crate) struct Program {
@@ -60,7 +60,7 @@ impl Program {
         ]);
         let program = Self::spawn(&mut script, environment);
         let address = program.address();
-        eventually("it serves", || get(address, "/health").ok());
+        eventually("the service responds", || get(address, "/health").ok());
         (program, address)
     }
 
@@ -106,8 +106,9 @@ impl Program {
         let program = Self::start(mode, environment);
         let address = program.address();
         if mode.starts_with("serve") || mode == "pieces" {
-            // These programs print that line before they have handlers or are ready.
-            eventually("it serves", || get(address, "/health").ok());
+            // These programs print the line with the address before they have signal handlers or
+            // are ready.
+            eventually("the service responds", || get(address, "/health").ok());
         }
         (program, address)
     }
@@ -124,7 +125,7 @@ impl Program {
         self.child.id()
     }
 
-    /// Waits for a line on stdout that contains the text.
+    /// Waits for a line on stdout that contains `text`.
     #[cfg(target_os = "linux")]
     pub(crate) fn line_with(&self, text: &str) -> String {
         std::iter::repeat_with(|| self.line())
@@ -173,7 +174,7 @@ impl Program {
             if let Some(status) = self.child.try_wait().expect("a child") {
                 return status;
             }
-            assert!(Instant::now() < deadline, "it has not ended");
+            assert!(Instant::now() < deadline, "the program is still running");
             thread::sleep(Duration::from_millis(1));
         }
     }
@@ -206,7 +207,7 @@ pub(crate) fn connect(address: SocketAddr) -> io::Result<TcpStream> {
 
 /// Waits until `/health` reports that the service is draining.
 pub(crate) fn drains(address: SocketAddr) {
-    eventually("it drains", || {
+    eventually("the service drains", || {
         let response = get(address, "/health").ok()?;
         response.contains("draining").then_some(())
     });

@@ -80,7 +80,7 @@ fn main() -> Outcome {
     })
 }
 
-/// Uses `Health::serve`.
+/// Serves with `Health::serve`.
 async fn serve() -> Outcome {
     let health = health()?;
     let listener = listener(&health).await?;
@@ -117,7 +117,7 @@ async fn serve_late() -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Serves with a heartbeat that was dropped, so the service is broken.
+/// Serves with `Health::serve`, after a heartbeat was dropped.
 async fn serve_broken() -> Outcome {
     let health = health()?;
     let listener = listener(&health).await?;
@@ -268,7 +268,7 @@ async fn panicking_worker() -> Outcome {
     Ok(shutdown.exit_code())
 }
 
-/// Uses `axum::serve`, with a heartbeat that was dropped.
+/// Serves with `axum::serve`, after a heartbeat was dropped.
 async fn broken() -> Outcome {
     let health = health()?;
     let shutdown = health.handle_signals()?;
@@ -377,7 +377,7 @@ async fn slow(Path(milliseconds): Path<u64>) -> String {
     format!("slept {milliseconds}\n")
 }
 
-/// A stream of events that never ends.
+/// Returns a stream of events that never ends.
 async fn events() -> Response {
     let mut response = Response::new(Body::new(Events(interval(Duration::from_millis(50)))));
     let media_type = header::HeaderValue::from_static("text/event-stream");
@@ -402,7 +402,8 @@ impl HttpBody for Events {
     }
 }
 
-/// Adds `Connection: close` to responses during the drain, as the documentation shows.
+/// Adds `Connection: close` to responses during the drain, like the example of
+/// [`Shutdown::has_started`].
 fn leaving(app: Router, shutdown: Shutdown) -> Router {
     app.layer(map_response(move |mut response: Response| {
         let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;

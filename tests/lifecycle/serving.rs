@@ -362,7 +362,7 @@ async fn error_of_the_start_is_the_servers() -> Result {
     Ok(())
 }
 
-/// Requests `/`, and returns the response up to the end of the connection.
+/// Requests `/`, and returns everything that the server sends until it closes the connection.
 async fn response_to(client: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Result<String> {
     client
         .write_all(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")

@@ -28,7 +28,7 @@ fn main_that_does_not_return_is_ended() {
             0
         } else {
             let address = program.address();
-            eventually("it is ready", || {
+            eventually("the service is ready", || {
                 let response = get(address, "/health").ok()?;
                 response.starts_with("HTTP/1.1 200").then_some(())
             });
@@ -59,9 +59,9 @@ fn startup_is_abandoned_at_once() {
     ] {
         let program = Program::start(mode, &[LONG_DELAY]);
         if mode == "serve_after" {
-            // `serve_after` installs the signal handlers after that line was printed.
+            // `serve_after` installs the signal handlers after it has printed its address.
             let address = program.address();
-            eventually("it starts", || get(address, "/").ok());
+            eventually("the service responds", || get(address, "/").ok());
         } else {
             program.line();
         }
@@ -173,7 +173,8 @@ fn signals_of_a_held_key_are_one() {
         program.end().code == Some(0) && first.elapsed() >= DELAY
     };
 
-    // A busy machine can deliver the signals too far apart, but hardly in all five attempts.
+    // A busy machine can deliver the signals more than 100 ms apart, but hardly in all five
+    // attempts.
     assert!((0..5).any(|_| is_one()));
 }
 
@@ -249,7 +250,7 @@ fn worker_beside_serve_has_until_the_timeout() {
 fn broken_service_drains_and_fails() {
     for mode in ["broken", "serve_broken"] {
         let (program, address) = Program::listening(mode, &[("DRAIN_DELAY", "300")]);
-        eventually("it is broken", || {
+        eventually("the service is broken", || {
             let response = get(address, "/health/live").ok()?;
             response
                 .contains("heartbeat mailer was dropped")
@@ -332,7 +333,7 @@ fn ctrl_c_says_what_it_waits_for_and_a_second_one_ends_it() {
     assert!(end.took < AT_ONCE, "{end:?}");
 }
 
-/// Waits until the crate no longer takes another signal for a repetition of the last one.
+/// Waits until the next signal counts as a second signal, not as a repetition of the last one.
 pub(crate) fn apart() {
     thread::sleep(Duration::from_millis(120));
 }
