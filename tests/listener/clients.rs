@@ -1,7 +1,7 @@
 //! The listener for services without axum: routes, timeouts, eviction, and malformed requests.
 //!
-//! The tables of requests are also sent to axum's server. Where the two servers differ, the table
-//! lists both responses.
+//! The tables of requests are also sent to axum's server. Where the listener and axum's server
+//! differ, the table lists the responses of both.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -200,7 +200,7 @@ async fn old_and_half_closing_clients_get_responses() {
             code(&converse(address, "GET /health HTTP/1.0\r\n\r\n")),
             "200"
         );
-        // The client `nc`, which reads a request from a pipe, shuts its sending side down after it.
+        // `nc`, when a request is piped to it, shuts its write side down after the request.
         let mut stream = connect(address);
         stream
             .write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -260,7 +260,7 @@ async fn a_slow_head_has_the_same_deadline() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unread_response_closes_the_connection() {
-    // The body is larger than the buffers of both sides.
+    // The body is larger than the socket buffers of the client and of the listener.
     let names = (0..5000).map(|n| format!("{n:0>64}"));
     let pass = async || Ok::<_, String>(());
     let builder = names.fold(Health::builder(build_info!()), |builder, name| {
@@ -317,11 +317,12 @@ async fn connections_are_bounded_and_probes_get_through() {
     let (health, address) = serve(Health::builder(build_info!())).await;
     health.set_ready();
     spawn_blocking(move || {
-        // The clients keep their connections open and send nothing. The listener keeps 256 of them.
+        // The clients keep their connections open and send nothing. The listener keeps 256 of these
+        // connections.
         let since = Instant::now();
         let silent: Vec<_> = (0..400).map(|_| connect(address)).collect();
         passes_within(Duration::from_secs(1), address);
-        // The time limit is below the connection timeout of 4 s, which would close all of them.
+        // The time limit is below the connection timeout of 4 s, which would close all connections.
         loop {
             let closed = silent.iter().filter(|stream| is_closed(stream)).count();
             if closed >= 145 {
@@ -371,13 +372,14 @@ async fn a_request_waiting_for_a_thread_is_not_evicted() {
         (first, others)
     });
     let (mut first, _others) = first.await.unwrap();
-    // The listener accepts in order. A response to a later connection proves that the earlier ones
-    // were accepted and polled, when they had sent no request yet.
+    // The listener accepts in order. A response on a later connection proves that the earlier
+    // connections were accepted, and polled before they sent a request.
     let live = spawn_blocking(move || get(address, "/health/live")).await;
     assert_eq!(code(&live.unwrap()), "200");
 
     // The code from here to the sleep does not await, so the only runtime thread does nothing else.
-    // The third of these connections is the 257th, or the 258th if the one above is still open.
+    // The third of these connections is the 257th, or the 258th if the connection of the request
+    // for `/health/live` is still open.
     let _more = [(); 3].map(|()| connect(address));
     first
         .write_all(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -389,8 +391,8 @@ async fn a_request_waiting_for_a_thread_is_not_evicted() {
     assert_eq!(code(&response.unwrap()), "200");
 }
 
-/// A connection that is older than the grace period of 10 ms may be evicted, so a machine that is slow
-/// for a moment can fail the first attempts.
+/// A connection that is older than the grace period of 10 ms may be evicted, so the first attempts
+/// can fail on a machine that is slow for a moment.
 #[tokio::test]
 async fn a_new_connection_is_not_evicted_before_its_request() {
     for _ in 0..5 {
@@ -398,7 +400,7 @@ async fn a_new_connection_is_not_evicted_before_its_request() {
             return;
         }
     }
-    panic!("each new connection was evicted");
+    panic!("the new connection was evicted in all five attempts");
 }
 
 async fn responds_to_a_late_request() -> bool {
@@ -420,10 +422,11 @@ async fn responds_to_a_late_request() -> bool {
     let live = spawn_blocking(move || get(address, "/health/live")).await;
     assert_eq!(code(&live.unwrap()), "200");
 
-    // The new connection is the 256th, so the listener needs its place for the one after it.
+    // The new connection is the 256th and the only idle one, so the listener can accept the next
+    // connection only by evicting it.
     let mut new = connect(address);
     let _one_more = connect(address);
-    // In a yield, the only runtime thread polls the sockets and all other tasks.
+    // During a yield, the only runtime thread polls the sockets and all other tasks.
     for _ in 0..20 {
         tokio::task::yield_now().await;
     }
@@ -507,15 +510,15 @@ async fn an_unaccepted_flood_does_not_delay_a_probe() {
 }
 
 /// Builds a table of names, requests, and expected responses in the notation of [`responses`]. If a
-/// row has a `|`, the listener's responses are on its left and axum's on its right. Without one,
-/// the listener serves the first request as axum does, and then closes.
+/// row has a `|`, the listener's responses are on its left and axum's on its right. Without a `|`,
+/// the listener serves the first request as axum does, and then closes the connection.
 macro_rules! scenarios {
     ($($name:literal: $sent:expr => $ours:literal $(| $axums:literal)?),+ $(,)?) => {
         [$(($name, String::from($sent), $ours, [$ours $(, $axums)?].last().copied().unwrap())),+]
     };
 }
 
-/// A request with these header lines, followed by `rest`.
+/// Returns a request for `/health` with these header lines, followed by `rest`.
 fn get_with(lines: &str, rest: &str) -> String {
     format!("GET /health HTTP/1.1\r\nHost: x\r\n{lines}\r\n\r\n{rest}")
 }
@@ -524,11 +527,12 @@ fn post(lines: &str, rest: &str) -> String {
     get_with(lines, rest).replacen("GET", "POST", 1)
 }
 
-/// A request that is sent inside the body of another request, and must not get a response.
+/// A request. Inside the body of another request, it must not get a response.
 const INNER: &str = "GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n";
 
-/// The length of [`INNER`] as a header, and below it as the size of a chunk.
+/// Length of [`INNER`] as a header.
 const LENGTH: &str = "Content-Length: 38";
+/// Length of [`INNER`] as the size of a chunk.
 const CHUNK: &str = "26\r\n";
 
 const CHUNKED: &str = "Transfer-Encoding: chunked";
@@ -540,7 +544,7 @@ async fn no_body_is_treated_as_a_request() {
     let both = |first, second, body| post(&format!("{first}\r\n{second}"), body);
     let mega = &"x".repeat(1_000_000);
     both_servers(scenarios! {
-        // The server skips the body. axum's server then serves the next request.
+        // The body is skipped. axum's server then serves the next request.
         "a body": post(LENGTH, INNER) => "405",
         "a body of a GET": get_with(LENGTH, INNER) => "200",
         "a body, and a request": get_with(LENGTH, &INNER.repeat(2)) => "200 200",
@@ -549,7 +553,7 @@ async fn no_body_is_treated_as_a_request() {
         "chunks of something packed": post("Transfer-Encoding: gzip, chunked", end) => "405 200",
         "trailers": post(CHUNKED, &format!("0\r\n{LENGTH}\r\n\r\n{INNER}")) => "405 200",
         "the same length twice": both(LENGTH, LENGTH, INNER) => "405",
-        // A proxy could see a different length than the server. The server reads nothing more.
+        // A proxy could see a different length than the server, so the server reads nothing more.
         "CL.TE": both("Content-Length: 43", CHUNKED, end) => "405 closed",
         "TE.CL": both(CHUNKED, "Content-Length: 5", end) => "405 closed",
         "TE.CL, in a chunk": both(CHUNKED, "Content-Length: 4", &chunk(CHUNK)) => "405 closed",
@@ -571,7 +575,8 @@ async fn no_body_is_treated_as_a_request() {
         "chunks in another": post("Transfer-Encoding: chunked, identity", end) => "400 closed",
         "two codings": both(CHUNKED, "Transfer-Encoding: identity", end) => "400 closed",
         "chunks in HTTP/1.0": post(CHUNKED, end).replacen("1.1", "1.0", 1) => "400 closed",
-        // The server responds before it reads the body. An invalid body closes the connection.
+        // The server responds before it reads the body. If the body is invalid, incomplete or long,
+        // the server then closes the connection.
         "a size that is no number": chunk("zz\r\n") => "405 closed",
         "a negative size": chunk("-26\r\n") => "405 closed",
         "a size with a prefix": chunk("0x26\r\n") => "405 closed",
@@ -619,7 +624,7 @@ async fn every_request_head_has_one_response() {
         "no host": "GET /health HTTP/1.1\r\n\r\n" => "200",
         "two hosts": get("Host: y") => "200",
         "no name of a host": get("Host: a b@/c") => "200",
-        // RFC 9112 allows this, and requests by hand often need it.
+        // RFC 9112 allows both deviations, and requests by hand often have them.
         "LF only": "GET /health HTTP/1.1\nHost: x\n\n" => "200",
         "empty lines before": format!("\r\n\r\n{INNER}") => "200",
         // The servers do not offer upgrades.
@@ -763,8 +768,8 @@ async fn serve_axum(health: &Health) -> SocketAddr {
 /// the connection, such as "405 closed".
 fn responses(address: SocketAddr, request: &str, expected: &str) -> String {
     let mut stream = connect(address);
-    // A write error is ignored: the listener can refuse a request and close before all of it is
-    // sent.
+    // A write error is ignored, because a server can refuse a request and close the connection
+    // before the whole request is sent.
     let _ = stream.write_all(request.as_bytes());
     if expected.ends_with("closed") {
         return codes(&read_to_close(&mut stream)) + "closed";
@@ -786,7 +791,7 @@ fn responses(address: SocketAddr, request: &str, expected: &str) -> String {
     codes.strip_suffix(" 404 ").unwrap_or(&codes).to_owned()
 }
 
-/// Returns the status codes of responses. The text "HTTP/1." only occurs in status lines.
+/// Returns the status codes of responses. The text "HTTP/1." occurs only in status lines.
 fn codes(responses: &str) -> String {
     let responses = responses.split("HTTP/1.").skip(1);
     responses
@@ -794,7 +799,7 @@ fn codes(responses: &str) -> String {
         .collect()
 }
 
-/// Whether the peer has closed the connection. Does not wait.
+/// Returns whether the peer has closed the connection, without waiting.
 fn is_closed(mut stream: &TcpStream) -> bool {
     stream.set_nonblocking(true).unwrap();
     match stream.read(&mut [0]) {

@@ -28,8 +28,8 @@ const PERIOD: Duration = Duration::from_secs(2);
 /// Maximum number of connections of the listener.
 const CONNECTIONS: u64 = 256;
 
-/// Maximum memory of a connection, in KiB. The buffers for the two directions hold 8 KiB each. The
-/// limit is twice that.
+/// Maximum memory of a connection, in KiB: twice the size of its two buffers of 8 KiB, one for each
+/// direction.
 const COST: u64 = 32;
 
 const PROBE: &[u8] = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
@@ -73,7 +73,7 @@ fn five_thousand_slow_connections_do_not_lock_out_a_probe() {
         "{responses} responses, the slowest in {slowest:?}; {open} more descriptors, {grown} KiB"
     );
     assert!(slowest < DEADLINE, "{slowest:?}");
-    // Up to 128 evicted connections can still be open.
+    // Up to 128 evicted connections can still be open in addition.
     let bounds = CONNECTIONS - 10..=CONNECTIONS + 128;
     assert!(bounds.contains(&open), "{open}");
     assert!(grown <= CONNECTIONS * COST, "{grown} KiB");
@@ -111,12 +111,14 @@ fn without_a_descriptor_it_warns_once_and_recovers() {
     worker.leave(0);
 
     let mut waiting = worker.connect();
-    waiting.write_all(PROBE).expect("the system takes it");
+    waiting
+        .write_all(PROBE)
+        .expect("the kernel buffers the request");
     let timeout = |limit| log.set_read_timeout(Some(limit)).expect("an option");
     timeout(DEADLINE);
     let mut lines = BufReader::new(&log).lines();
     let ready = lines.next().expect("a line").expect("text");
-    let said = lines.next().expect("a line").expect("it says so");
+    let said = lines.next().expect("a line").expect("text");
     // The listener retries about twenty times in this second, and must not warn again.
     timeout(Duration::from_secs(1));
     let more = lines.next().expect("no end").expect_err("only once");
@@ -140,7 +142,7 @@ fn without_a_descriptor_it_warns_once_and_recovers() {
     assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response:?}");
 }
 
-/// Sends an endless request head, and reconnects whenever the listener closes.
+/// Sends an endless request head, and reconnects whenever the listener closes the connection.
 async fn drip(address: SocketAddr) {
     let mut due = interval(PERIOD);
     loop {
@@ -185,7 +187,8 @@ fn requests_after_the_first_are_not_buffered() {
     let grown = worker.grown();
     println!("{sent} bytes of requests accepted, {grown} KiB more");
     assert!(grown <= 4 * COST, "{grown} KiB");
-    // Linux doubles the configured buffer size, and counts its own overhead for each packet.
+    // The bound is not the configured buffer size of 16 KiB, because Linux doubles that size and
+    // counts its own overhead for each packet.
     assert!(sent < 8 * 16 * 1024, "{sent}");
 }
 
@@ -197,8 +200,8 @@ fn unread_bodies_are_not_buffered() {
 
     for _ in 0..100 {
         let mut stream = worker.connect();
-        stream.write_all(head.as_bytes()).expect("it is sent");
-        // The write fails, because the listener closes before the end of the body.
+        stream.write_all(head.as_bytes()).expect("the head is sent");
+        // The write fails, because the listener closes the connection before the end of the body.
         let _ = stream.write_all(&body);
         let mut response = [0; 24];
         stream.read_exact(&mut response).expect("a response");
@@ -222,13 +225,13 @@ fn probe(address: SocketAddr) -> String {
     conversation().unwrap_or_else(|error| error.to_string())
 }
 
-/// Raises this process's limit of descriptors, for the connections of tests that run at the same
-/// time. Many systems allow 1024 by default.
+/// Raises this process's limit of file descriptors, because tests that run at the same time open
+/// more connections than the usual default of 1024 allows.
 pub(crate) fn raise_descriptor_limit() {
     limit_descriptors(process::id(), 10_000);
 }
 
-/// Sets the soft limit of descriptors of a process.
+/// Sets a process's soft limit of file descriptors.
 fn limit_descriptors(pid: u32, count: u32) {
     let mut prlimit = Command::new("prlimit");
     prlimit.args(["--pid", &pid.to_string()]);
@@ -243,11 +246,11 @@ fn limit_descriptors(pid: u32, count: u32) {
 struct Worker {
     process: Child,
     address: SocketAddr,
-    /// Holds a lock while the worker runs, because each flood needs both cores.
+    /// Lock against other workers at the same time, because a flood needs all cores.
     _alone: File,
-    /// The number of the lowest free descriptor.
+    /// Number of the lowest free file descriptor.
     free: u32,
-    /// Memory in KiB, and number of descriptors, before the flood.
+    /// Peak memory in KiB, and number of file descriptors, before the flood.
     at_rest: (u64, u64),
 }
 
@@ -265,16 +268,16 @@ impl Worker {
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
-            .expect("it starts");
-        let stdout = process.stdout.take().expect("it is piped");
+            .expect("the worker starts");
+        let stdout = process.stdout.take().expect("stdout is piped");
         let mut line = String::new();
         let read = BufReader::new(stdout).read_line(&mut line);
-        read.expect("it says where it listens");
+        read.expect("a line with the address");
         let address = line.trim().strip_prefix("health on ").expect(&line);
         let address = address.parse().expect("an address");
         let pid = process.id();
         let is_free = |n: &u32| !Path::new(&format!("/proc/{pid}/fd/{n}")).is_symlink();
-        let free = (0..).find(is_free).expect("it has few");
+        let free = (0..).find(is_free).expect("a free descriptor");
         let mut worker = Self {
             process,
             address,
@@ -290,33 +293,33 @@ impl Worker {
         worker
     }
 
-    /// Allows the worker this many more descriptors than it has open.
+    /// Limits the worker to `spare` more file descriptors than it has open.
     fn leave(&self, spare: u32) {
         limit_descriptors(self.process.id(), self.free + spare);
     }
 
     fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).expect("it listens");
+        let stream = TcpStream::connect(self.address).expect("the worker listens");
         let timeout = Some(3 * DEADLINE);
         stream.set_read_timeout(timeout).expect("an option");
         stream
     }
 
-    /// How much the worker's peak memory has grown since it started, in KiB.
+    /// Returns how much the worker's peak memory has grown since it started, in KiB.
     fn grown(&self) -> u64 {
         self.memory() - self.at_rest.0
     }
 
-    /// How many descriptors the worker has opened since it started.
+    /// Returns how many more file descriptors the worker has open than at its start.
     fn descriptors(&self) -> u64 {
         let all = fs::read_dir(format!("/proc/{}/fd", self.process.id()));
-        let all = all.expect("it lives").count();
+        let all = all.expect("the worker is running").count();
         all as u64 - self.at_rest.1
     }
 
     fn memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()));
-        let status = status.expect("it lives");
+        let status = status.expect("the worker is running");
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let number = line.and_then(|rest| rest.split_whitespace().next());
         number.and_then(|n| n.parse().ok()).expect("a number")
