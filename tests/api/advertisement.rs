@@ -34,8 +34,8 @@ fn address(port: u16) -> SocketAddr {
     ([127, 0, 0, 1], port).into()
 }
 
-/// Returns the lines of the advertisement: the format, the endpoint, the three paths, and the number of
-/// the instance.
+/// Returns the lines of the advertisement: the format, the endpoint, the three paths, the check
+/// timeout, and the number of the instance.
 fn advertised() -> Option<Vec<String>> {
     let namespace = fs::read_link("/proc/self/ns/mnt").expect("a process has a mount namespace");
     let namespace = namespace.to_str().expect("its name is ASCII");
@@ -95,9 +95,9 @@ fn advertised_paths_match_nested_axum_routes() {
         health.advertise(address(8001)).set_ready();
         let app: Router = Router::new().nest(prefix, health.routes());
 
-        for path in &advertised().expect("it was advertised")[2..5] {
+        for path in &advertised().expect("the endpoint is advertised")[2..5] {
             let request = Request::builder().uri(path).body(Body::empty());
-            let request = request.expect("it is a path");
+            let request = request.expect("the line is a path");
             let response = runtime.block_on(app.clone().oneshot(request));
             let response = response.expect("routers do not fail");
             assert_eq!(response.status(), 200, "{prefix} {root}: {path}");

@@ -1,4 +1,5 @@
-//! The documentation lists exactly the crates that a service compiles, and gives the right number.
+//! The documentation lists exactly the crates that a service compiles, and the number of crates of
+//! each feature is right.
 
 use std::{collections::BTreeSet, process::Command};
 
@@ -10,8 +11,8 @@ const CRATE: &str = include_str!("../../src/lib.rs");
 fn the_page_names_every_crate_that_a_service_compiles() {
     let compiled = compiled(&[]);
 
-    // The page has a row for each direct dependency. Its second table lists the crates that they
-    // depend on.
+    // The page's first table lists the direct dependencies, and its second table lists the crates
+    // that the direct dependencies bring.
     let (ours, brought) = PAGE.split_once("## Brought").expect("two tables");
     let named: BTreeSet<_> = crates(ours, 1).chain(crates(brought, 2)).collect();
 
@@ -34,7 +35,7 @@ fn feature_tables_count_the_crates_of_each_feature() {
     }
 }
 
-/// The names of the crates that a service compiles because of lifesign.
+/// Returns the names of the crates that a service compiles because of lifesign.
 fn compiled(features: &[&str]) -> BTreeSet<String> {
     let mut tree = Command::new(env!("CARGO"));
     tree.args(["tree", "--locked", "--offline", "--edges=normal,build"])
@@ -48,7 +49,7 @@ fn compiled(features: &[&str]) -> BTreeSet<String> {
     names.map(str::to_owned).collect()
 }
 
-/// The names in backticks in one column of the tables.
+/// Returns the names in backticks in one column of a page's tables.
 fn crates(page: &str, column: usize) -> impl Iterator<Item = &str> {
     let rows = page.lines().filter(|line| line.starts_with("| `"));
     let cells = rows.filter_map(move |row| row.split('|').nth(column));

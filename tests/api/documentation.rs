@@ -9,7 +9,7 @@ use std::{
 
 const README: &str = include_str!("../../README.md");
 
-/// The first code block of the README with this info string.
+/// Returns the first code block of the README that has this info string.
 fn block(fence: &str) -> &'static str {
     let (_, rest) = README
         .split_once(&format!("```{fence}\n"))
@@ -118,7 +118,7 @@ fn every_defence_in_security_md_names_a_test() {
         .map(|path| fs::read_to_string(path).unwrap())
         .collect();
     let rows = security.lines().filter(|line| line.starts_with("| "));
-    // The first row is the head of the table.
+    // The first row is the table's header.
     for row in rows.skip(1) {
         let cell = row.split('|').nth(4).expect("four columns");
         let mut names = cell.split('`').skip(1).step_by(2).peekable();
@@ -176,7 +176,8 @@ fn pages_are_at_most_200_lines() {
     }
 }
 
-/// All files with this extension below a directory, except build output.
+/// Returns all files with this extension below a directory. Skips build output, fixtures and hidden
+/// directories.
 fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).unwrap() {
@@ -192,7 +193,7 @@ fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
     found
 }
 
-/// The targets of a page's links and images, except URLs.
+/// Returns the targets of a page's links and images, except URLs.
 fn links(page: &str) -> Vec<String> {
     prose(page)
         .flat_map(|line| line.split("](").skip(1))
@@ -202,7 +203,7 @@ fn links(page: &str) -> Vec<String> {
         .collect()
 }
 
-/// The anchors of a page's headings, as GitHub generates them.
+/// Returns the anchors of a page's headings, as GitHub generates them.
 fn anchors(page: &str) -> impl Iterator<Item = String> {
     let headings = prose(page).filter(|line| line.starts_with('#'));
     headings.map(|line| {
@@ -215,7 +216,7 @@ fn anchors(page: &str) -> impl Iterator<Item = String> {
     })
 }
 
-/// The lines of a page that are not in code blocks.
+/// Returns the lines of a page that are not in code blocks.
 fn prose(page: &str) -> impl Iterator<Item = &str> {
     let mut code = false;
     page.lines().filter(move |line| {
