@@ -1,4 +1,4 @@
-//! Builds with Cargo, and what the built service prints.
+//! Builds the service with Cargo, and checks what the service prints.
 
 use std::{fs::File, time::UNIX_EPOCH};
 
@@ -35,7 +35,8 @@ fn a_new_commit_compiles_the_last_crate_alone() {
 fn reading_the_repository_builds_nothing() {
     let service = Service::new("service");
     service.git("init");
-    // If a file is as recent as the index, git refreshes the index once.
+    // The files get an old modification time, because git refreshes the index once if a file is as
+    // recent as the index.
     for path in ["Cargo.toml", "build.rs", "src/main.rs"] {
         let file = File::options().write(true).open(service.package.join(path));
         file.unwrap().set_modified(UNIX_EPOCH).unwrap();

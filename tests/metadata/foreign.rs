@@ -33,8 +33,8 @@ fn an_untracked_package_is_not_its_parents_without_git() {
     service.assert_no_git_facts();
 }
 
-/// The index is searched for this package's path. The other package's path in the index ends with
-/// the same text.
+/// Without git, the build script searches the index for the package's path. This index has only
+/// another path with the same end.
 #[test]
 fn a_tracked_namesake_is_another_package_without_git() {
     let mut service = Service::in_foreign_repository();

@@ -20,7 +20,7 @@ use std::{
 
 pub const BUILD_SCRIPT: &str = "fn main() {\n    lifesign::build::emit();\n}\n";
 
-/// Prints its build metadata. With arguments, executes them as a command instead.
+/// Source of the service, which prints its build metadata or executes its arguments as a command.
 pub const MAIN: &str = r#"
 const BUILD: lifesign::BuildInfo = lifesign::build_info!();
 
@@ -51,8 +51,8 @@ fn main() {
 }
 "#;
 
-/// An alias, `git next`, which commits without changing any file but the branch's: neither index
-/// nor reflog.
+/// Alias `git next`, which makes a commit and changes only the branch's file, neither the index nor
+/// the reflog.
 const NEXT: &str = "alias.next=!git update-ref HEAD $(git commit-tree -p HEAD -m n HEAD^{tree})";
 
 /// Build metadata by name. Unknown values are absent.
@@ -147,7 +147,7 @@ lifesign = {{ path = {lifesign:?}, default-features = false, features = ["build"
         service
     }
 
-    /// A package at the root of a repository that has one commit.
+    /// Creates a package at the root of a repository that has one commit.
     pub fn committed() -> Self {
         let service = Self::new("service");
         service.git("init");
@@ -155,7 +155,7 @@ lifesign = {{ path = {lifesign:?}, default-features = false, features = ["build"
         service
     }
 
-    /// A package in a subdirectory of a repository that has one commit.
+    /// Creates a package in a subdirectory of a repository that has one commit.
     pub fn committed_in_subdirectory() -> Self {
         let service = Self::new("repository/services/api");
         service.git_in("repository", "init");
@@ -163,7 +163,7 @@ lifesign = {{ path = {lifesign:?}, default-features = false, features = ["build"
         service
     }
 
-    /// A package in a repository that does not track it.
+    /// Creates a package in a repository that does not track it.
     pub fn in_foreign_repository() -> Self {
         let service = Self::new("parent/service");
         service.git_in("parent", "init");
@@ -194,8 +194,8 @@ lifesign = {{ path = {lifesign:?}, default-features = false, features = ["build"
         fs::remove_file(self.package.join(path)).unwrap();
     }
 
-    /// Makes another user the owner of the directory and its `.git`. Returns whether that was
-    /// permitted, which it is for root.
+    /// Makes another user the owner of the directory and its `.git`. Returns whether this test may
+    /// do so, which requires root.
     pub fn give_away(&self, path: &str) -> bool {
         let root = self.package.join(path);
         let nobody = Some(65534);
@@ -275,7 +275,7 @@ lifesign = {{ path = {lifesign:?}, default-features = false, features = ["build"
         self.last_run.borrow().as_ref().unwrap().facts.clone()
     }
 
-    /// The warnings of the build script's last run.
+    /// Returns the warnings of the build script's last run.
     pub fn warnings(&self) -> Vec<String> {
         let run = self.last_run.borrow();
         let lines = run.as_ref().unwrap().directives.lines();
@@ -338,7 +338,7 @@ lifesign = {{ path = {lifesign:?}, default-features = false, features = ["build"
         facts
     }
 
-    /// Asserts that the facts are right at first and after each of the git commands.
+    /// Asserts that the facts are right, at first and after each git command.
     pub fn assert_follows(&self, commands: &[&str]) {
         self.assert_facts_of_git();
         for command in commands {
@@ -464,8 +464,8 @@ fn value<'a>(environment: &'a [(String, OsString)], name: &str) -> Option<&'a Os
     Some(value)
 }
 
-/// Returns when a file was modified. For a directory, that is the latest time of anything below it,
-/// as in Cargo.
+/// Returns the modification time of a file. For a directory, returns the latest time of all files
+/// below it, as Cargo does.
 fn modified(path: &Path) -> Option<SystemTime> {
     let metadata = fs::metadata(path).ok()?;
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
@@ -520,7 +520,8 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// The path of the compiler. Unlike rustup's proxy, it works without `PATH`, and it starts faster.
+/// Returns the path of the compiler itself, which works without `PATH` and starts faster than
+/// rustup's proxy.
 fn rustc() -> &'static Path {
     static RUSTC: OnceLock<PathBuf> = OnceLock::new();
 
@@ -530,7 +531,7 @@ fn rustc() -> &'static Path {
     })
 }
 
-/// Returns the rest of the line of `rustc -vV` that starts with this text.
+/// Returns the rest of the line of `rustc -vV` that starts with `start`.
 pub fn rustc_version(start: &str) -> String {
     let text = stdout(&command(rustc()).arg("-vV").output().unwrap());
     let line = text.lines().find_map(|line| line.strip_prefix(start));

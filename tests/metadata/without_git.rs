@@ -77,7 +77,8 @@ fn nothing_is_reported_if_git_can_read_the_repository() {
     assert_eq!(service.warnings(), [""; 0]);
 }
 
-/// Some container builds copy `.git` without its index, because the index changes so often.
+/// Some container builds exclude `.git/index`, whose frequent changes would invalidate the build
+/// cache.
 #[test]
 fn an_index_is_needed_for_dirty_alone() {
     let mut service = Service::committed();
@@ -104,7 +105,7 @@ fn every_index_will_do_without_git_at_the_root() {
     }
 }
 
-/// The build script only reads a complete index of version 2 or 3.
+/// The build script reads only a complete index of version 2 or 3.
 #[test]
 fn some_indexes_are_unknown_without_git_in_a_subdirectory() {
     for command in ["--index-version 4", "--split-index"] {
