@@ -292,7 +292,7 @@ fn a_password_is_refused_and_redacted() {
         &["--timeout", "hunter2"],
         &["--header", "hunter2"],
         &["--header", "hunter2 X: y"],
-        // The option `--timeout` has no value here, so the probe takes the URL for its value.
+        // The flag `--timeout` has no value here, so the probe takes the URL as the value.
         &["--timeout", url],
     ] {
         let line = printed_line(&run(&mut healthcheck(args)));

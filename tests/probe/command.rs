@@ -26,8 +26,7 @@ use crate::support::{
     run, serve, serve_on,
 };
 
-/// Expected duration of a probe that does not wait for its deadline. Long enough for a busy
-/// machine.
+/// Expected duration of a probe that does not wait for its deadline, even on a busy machine.
 pub(crate) const AT_ONCE: Range<Duration> = Duration::ZERO..Duration::from_secs(2);
 
 /// The deadline of probes with `--timeout 500ms`.
@@ -36,8 +35,8 @@ pub(crate) const SHORT: Duration = Duration::from_millis(500);
 /// The default deadline of a probe.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(3);
 
-/// How late a probe may end after its deadline, besides the eighth by which Linux may fire a socket
-/// timeout late.
+/// How late a probe may end, in addition to an eighth of its timeout, by which Linux may fire a
+/// socket timeout late.
 pub(crate) const TOLERANCE: Duration = Duration::from_millis(100);
 
 /// Time limit for events that are certain to happen.
@@ -54,9 +53,12 @@ pub(crate) fn check(Table { pace, cases }: Table) {
             return None;
         }
         let attempt = |args: &[&str], timeout: &str| {
-            let scene = Scene::set(&stage).expect("there was one just now");
+            let scene = Scene::set(&stage).expect("the scene was set just now");
             let outcome = run(healthcheck([&scene.url]).args(args));
-            assert!(scene.connections() <= 1, "{name}: it connected twice");
+            assert!(
+                scene.connections() <= 1,
+                "{name}: the probe connected twice"
+            );
             let expected: Vec<_> = line.lines().map(|line| scene.complete(line)).collect();
             (outcome, expected.join("\n").replace("{timeout}", timeout))
         };
@@ -104,7 +106,8 @@ pub(crate) fn ends_in_time(deadline: Duration, attempt: impl FnMut() -> (Outcome
 /// three attempts.
 ///
 /// Too late means more than an eighth plus [`TOLERANCE`] after the deadline. A `sleep` of the same
-/// length runs beside the probe, and replaces the deadline if a busy machine wakes it late.
+/// length runs beside the probe. If a busy machine wakes the `sleep` late, its duration replaces
+/// the deadline.
 pub(crate) fn late(
     deadline: Duration,
     mut attempt: impl FnMut() -> (Outcome, String),
@@ -113,7 +116,7 @@ pub(crate) fn late(
         let sleep = move || run(Command::new("sleep").arg(deadline.as_secs_f32().to_string())).took;
         let sleep = thread::spawn(sleep);
         let (outcome, expected) = attempt();
-        let slept = sleep.join().expect("it ends");
+        let slept = sleep.join().expect("no panic");
         let wrong = mismatch(&outcome, &expected, &(deadline..TIMEOUT));
         let late = mismatch(
             &outcome,
@@ -153,7 +156,7 @@ pub(crate) fn mismatch(
     wrong.then(|| format!("  expected {expected}\n       got {got}\n     after {took:?}"))
 }
 
-/// Asserts that the probe refuses each of the arguments, and prints it.
+/// Asserts that the probe refuses each of the arguments, and prints the argument.
 pub(crate) fn refuses(arguments: &[&str], expected: &str) {
     for argument in arguments {
         let expected = format!("unhealthy: argument {argument:?}: {expected}");
@@ -161,8 +164,8 @@ pub(crate) fn refuses(arguments: &[&str], expected: &str) {
     }
 }
 
-/// Asserts that the probe refuses each of the arguments. It must not print them, because they may
-/// be secrets.
+/// Asserts that the probe refuses each of the arguments, and does not print the argument, which may
+/// be a secret.
 pub(crate) fn refuses_unshown(arguments: &[&str], expected: &str) {
     for argument in arguments {
         let line = printed_line(&run_probe(argument));
@@ -172,8 +175,8 @@ pub(crate) fn refuses_unshown(arguments: &[&str], expected: &str) {
 
 /// Returns the line that a probe has printed, without the elapsed time.
 ///
-/// Every probe exits with 0 or 1 and prints one line. If this one does not, the function returns
-/// its whole outcome, which no test expects.
+/// Every probe exits with 0 or 1 and prints one line. If this probe does not, the function returns
+/// the whole outcome, which no test expects.
 pub(crate) fn printed_line(outcome: &Outcome) -> String {
     let line = match printed(outcome) {
         (Some(0), line, "") if line.starts_with("healthy: ") => line,
@@ -206,7 +209,8 @@ pub(crate) fn timeless(line: &str) -> String {
 
 pub(crate) const NOTHING: [&str; 0] = [];
 
-/// The command `service healthcheck …`, without the environment variables that configure a probe.
+/// Returns the command `service healthcheck …`, without the environment variables that configure a
+/// probe.
 pub(crate) fn healthcheck<I: IntoIterator<Item: AsRef<OsStr>>>(args: I) -> Command {
     probe("service", args)
 }
@@ -215,8 +219,8 @@ pub(crate) fn run_probe(argument: &str) -> Outcome {
     run(&mut healthcheck([argument]))
 }
 
-/// The command `worker healthcheck`, for tests without an advertisement. If possible, it runs in a
-/// mount namespace of its own, because it would find the workers of other tests.
+/// Returns the command `worker healthcheck`, for tests without an advertisement. If possible, the
+/// probe runs in a mount namespace of its own, where it finds no workers of other tests.
 pub(crate) fn worker() -> Command {
     static NAMESPACES: LazyLock<bool> =
         LazyLock::new(|| works(Command::new("unshare").args(["-r", "-m", "true"])));
@@ -233,13 +237,13 @@ pub(crate) fn worker() -> Command {
     apart
 }
 
-/// The command `NAME healthcheck` with a read-only `/dev/shm`, so that the probe has to guess an
-/// address. Returns `None` if this machine has no mount namespaces.
+/// Returns the command `NAME healthcheck` with a read-only `/dev/shm`, so that the probe has to
+/// guess an address. Returns `None` if this machine permits no mount namespaces.
 pub(crate) fn guessing(name: &str) -> Option<Command> {
     let script = "mount -t tmpfs -o ro tmpfs /dev/shm && exec \"$@\"";
     let apart = ["-r", "-m", "sh", "-c", script, "sh"];
     if !works(Command::new("unshare").args(apart).arg("true")) {
-        skipped("there are no mount namespaces to be had here");
+        skipped("mount namespaces are not permitted here");
         return None;
     }
     let mut guessing = Command::new("unshare");
@@ -255,7 +259,7 @@ pub(crate) fn probe<I: IntoIterator<Item: AsRef<OsStr>>>(name: &str, args: I) ->
     probe
 }
 
-/// The command `service healthcheck`, whose streams a shell redirects.
+/// Returns the command `service healthcheck`, whose streams a shell redirects.
 pub(crate) fn shell(redirection: &str) -> Command {
     let mut probe = Command::new("sh");
     probe.args(["-c", &format!("exec \"$@\" {redirection}"), "sh"]);
@@ -263,7 +267,7 @@ pub(crate) fn shell(redirection: &str) -> Command {
     probe
 }
 
-/// The command `NAME healthcheck`, with resource limits that a shell sets.
+/// Returns the command `NAME healthcheck`, with resource limits that a shell sets.
 pub(crate) fn limited(limits: &str, name: &str) -> Command {
     let mut probe = Command::new("sh");
     probe.args(["-c", &format!("{limits} && exec \"$@\""), "sh"]);
@@ -330,7 +334,7 @@ pub(crate) fn captured_request_on(
     request.replace(&format!(":{}", address.port()), ":PORT")
 }
 
-/// A server that reads the request, sends it to the channel, and then calls `behaviour`.
+/// Starts a server that reads the request, sends it to the channel, and then calls `behaviour`.
 pub(crate) fn serve_reporting(
     behaviour: impl FnOnce(TcpStream) + Send + 'static,
 ) -> (SocketAddr, Receiver<String>) {
@@ -342,7 +346,8 @@ pub(crate) fn serve_reporting(
     (address, requests)
 }
 
-/// A server on a Unix socket that accepts one connection and sends the request to the channel.
+/// Starts a server on a Unix socket that accepts one connection, sends the request to the channel,
+/// and then calls `behaviour`.
 pub(crate) fn serve_unix(
     socket: &Path,
     behaviour: impl FnOnce(&mut UnixStream) + Send + 'static,
@@ -358,7 +363,8 @@ pub(crate) fn serve_unix(
     requests
 }
 
-/// A directory for sockets, which is removed when dropped. A socket's path must be short.
+/// A temporary directory, which is removed when dropped. Its path is short, because the path of a
+/// socket has at most 107 bytes.
 pub(crate) struct TemporaryDirectory(pub(crate) PathBuf);
 
 impl TemporaryDirectory {

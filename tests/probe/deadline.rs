@@ -88,8 +88,8 @@ fn a_freeze_beyond_the_deadline_is_unhealthy() {
 
 #[test]
 fn a_response_completed_after_the_deadline_is_late() {
-    // Linux rounds timeouts up by some milliseconds. At least one of several probes then receives
-    // the whole response after its deadline, and must not accept the response.
+    // Linux rounds timeouts up by some milliseconds, so at least one of several probes receives the
+    // whole response after its deadline. The probe must not accept the response.
     let late = || {
         let (address, _requests) = serve_reporting(|mut stream| {
             thread::sleep(Duration::from_secs(3));

@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// Returns the object that a probe printed, without the duration if there is one.
+/// Returns the object that a probe printed, with a duration of 0 if there is one.
 fn printed_object(outcome: &Outcome) -> Value {
     let text = outcome.stdout.strip_suffix('\n').expect("a whole line");
     assert_eq!(outcome.stderr, "");
@@ -200,7 +200,7 @@ fn an_object_is_safe_to_print_and_lossless() {
     }
     for (field, text) in [
         (r"\u00fc\ud83d\ude00\/\b\f\r\t", "ü😀/\u{8}\u{c}\r\t"),
-        // Invalid in JSON, so the probe prints it as it came.
+        // These escapes are invalid in JSON, so the probe prints them unchanged.
         (r"\ud83d", r"\ud83d"),
         (r"\q", r"\q"),
         (r"\u12", r"\u12"),

@@ -61,16 +61,16 @@ fn an_unread_pipe_holds_the_line() {
 
 #[test]
 fn a_socket_gets_the_line() {
-    let (output, mut reader) = UnixStream::pair().expect("descriptors are left");
+    let (output, mut reader) = UnixStream::pair().expect("a pair of sockets");
     let address = serve(|stream| perform(&responds(OK), stream));
     let mut command = healthcheck([format!("http://{address}")]);
     let probe = command.stdout(OwnedFd::from(output)).spawn();
     drop(command);
     let mut line = String::new();
-    reader.read_to_string(&mut line).expect("it ends");
+    reader.read_to_string(&mut line).expect("the output ends");
     assert_eq!(timeless(line.trim_end()), HEALTHY);
     let mut probe = probe.expect("a program starts");
-    assert_eq!(probe.wait().expect("it ended").code(), Some(0));
+    assert_eq!(probe.wait().expect("the probe has ended").code(), Some(0));
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn a_chosen_path_has_causes_of_its_own() {
             "302 X\r\nLocation: /y",
             "302 redirect to /y: not followed, probe that URL instead",
         ),
-        // The default paths of the routes are those of lifesign, so the hint is about the routes.
+        // These are default paths of lifesign's routes, so the hint is about the routes.
         (
             "/health/ready",
             "404 X",

@@ -75,7 +75,7 @@ fn the_host_header_names_the_target() {
     let request = captured_request_on(v6, |address| healthcheck([format!("http://{address}")]));
     let start = "GET /health HTTP/1.1\r\nHost: [::1]:PORT\r\n";
     assert!(request.starts_with(start), "{request}");
-    // The wildcard address stands for `::1` first, even if only 127.0.0.1 responds.
+    // For the wildcard address `[::]`, the Host header is `[::1]`, even if only 127.0.0.1 responds.
     let wildcard = captured_request(|a| healthcheck([format!("http://[::]:{}", a.port())]));
     assert!(wildcard.starts_with(start), "{wildcard}");
 }

@@ -36,7 +36,8 @@ fn little_stack_memory_and_few_descriptors_are_enough() {
 #[test]
 fn a_probe_without_descriptors_is_unhealthy() {
     let _worker = exclusive("worker");
-    // The dynamic loader needs one descriptor to read libraries.
+    // Closing stdin leaves one descriptor for the dynamic loader, which reads libraries. Then
+    // Rust's runtime opens `/dev/null` as stdin, and no descriptor is left.
     let none = "exec <&- && ulimit -n 3";
     assert_eq!(
         printed_line(&run(limited(none, "worker").arg("http://127.0.0.1:1"))),
@@ -64,7 +65,7 @@ fn a_one_megabyte_environment_changes_nothing() {
 
 #[test]
 fn an_argument_of_any_length_is_sent_or_refused() {
-    // The path is longer than the buffer of one write.
+    // The path is longer than 16 KiB, so the probe sends the request in two writes.
     let path = format!("/{}", "x".repeat(20_000));
     let request = captured_request(|address| healthcheck([format!("http://{address}{path}")]));
     assert!(request.starts_with(&format!("GET {path} HTTP/1.1\r\nHost: ")));

@@ -133,8 +133,8 @@ fn a_link_local_address_needs_its_interface() {
         "unhealthy: connect to [fe80::1]:80: invalid argument",
     );
     // Adds a link-local address to the loopback interface. The script repeats the probe until it
-    // succeeds, because the kernel only uses the address after some time. The last probe is process
-    // 1 of its namespace, so the service ends with it.
+    // succeeds, because the kernel uses the address only after some time. The last probe is process
+    // 1 of its namespace, so the service ends with the probe.
     let set = "mount -t tmpfs tmpfs /dev/shm && ip link set lo up &&
         ip address add fe80::1/64 dev lo nodad";
     let run_probe = "mkfifo \"$1\" && { HOST=:: PORT=40000 \"$0\" >\"$1\" 2>/dev/null & } &&
@@ -142,7 +142,7 @@ fn a_link_local_address_needs_its_interface() {
         until \"$0\" \"$@\" --quiet; do :; done && exec \"$0\" \"$@\"";
     let namespace = ["-r", "-m", "-n", "-p", "-f", "--kill-child", "sh", "-c"];
     if !works(Command::new("unshare").args(namespace).arg(set)) {
-        return skipped("there are no link-local addresses to be had here");
+        return skipped("link-local addresses cannot be added here");
     }
     let directory = TemporaryDirectory::new("link");
     let mut probe = Command::new("unshare");
@@ -261,7 +261,7 @@ fn an_invalid_lifesign_url_is_reported() {
     }
 }
 
-/// If a service can advertise its address and has not, it is not running.
+/// If services can advertise their addresses, a service without an advertisement is not running.
 #[test]
 fn nothing_is_asked_of_a_service_that_advertises_nothing() {
     let _worker = exclusive("worker");
@@ -313,7 +313,8 @@ fn port_is_a_guess_that_needs_proof() {
             format!("unhealthy: not \"worker\": {line} (GET http://{address}/health) {GUESS}");
         assert_eq!(printed_line(&outcome), expected);
     }
-    // A response of the service's own handlers only has the header if `Health::serve` serves them.
+    // Responses of the service's own handlers have `Lifesign-Instance` only if `Health::serve`
+    // serves them.
     let address = serve(move |stream| perform(&responds(another), stream));
     let Some(mut probe) = guessing("worker") else {
         return;
@@ -324,7 +325,7 @@ fn port_is_a_guess_that_needs_proof() {
     let expected =
         format!("unhealthy: not \"worker\": {reason} (GET http://{address}/own) {GUESS}");
     assert_eq!(printed_line(&run(&mut probe)), expected);
-    // The status code explains the failure better than a doubt about who sent it.
+    // For a 404, the probe prints the likely cause, because the service itself may have sent it.
     let address = serve(|stream| perform(&responds(b"HTTP/1.1 404 No\r\n\r\n"), stream));
     let Some(mut probe) = guessing("worker") else {
         return;

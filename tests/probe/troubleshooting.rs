@@ -56,7 +56,7 @@ fn started() -> HealthBuilder {
     Health::builder(build_info!())
 }
 
-/// Serves a router, and returns the line of a probe of this path.
+/// Serves a router, and returns the line that a probe of `path` prints.
 async fn ask(router: Router, path: &str) -> String {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let url = format!("http://{}{path}", listener.local_addr().unwrap());
@@ -149,8 +149,8 @@ fn the_page_has_the_lines_of_services_that_respond() {
 
 type Check = Pin<Box<dyn Future<Output = Result<(), &'static str>> + Send>>;
 
-/// A check that passes at its first run, so that the service becomes ready, and then returns what
-/// `then` returns.
+/// Returns a check that passes at its first run, so that the service becomes ready. Later runs
+/// return what `then` returns.
 fn passes_once<F, Fut>(then: F) -> impl Fn() -> Check + Send + Sync
 where
     F: Fn() -> Fut + Send + Sync + 'static,
@@ -173,10 +173,10 @@ fn the_page_has_the_lines_of_services_that_do_not_respond() {
     if guessing("worker").is_none() {
         return;
     }
-    let guessing = |name| guessing(name).expect("there was one");
+    let guessing = |name| guessing(name).expect("mount namespaces are permitted");
     let default = match bound((Ipv4Addr::LOCALHOST, 8080).into()) {
         Ok(socket) => socket,
-        Err(error) => return skipped(&format!("port 8080 cannot be had: {error}")),
+        Err(error) => return skipped(&format!("port 8080 cannot be bound: {error}")),
     };
     let closed = closed();
     let closed = address_of(&closed);

@@ -138,7 +138,7 @@ fn a_unix_socket_without_permission_is_unhealthy() {
         let mut weak = Command::new("setpriv");
         weak.args(["--bounding-set=-dac_override", "--"]);
         if !works(Command::new("setpriv").args(weak.get_args()).arg("true")) {
-            return skipped("the superuser cannot give up its power here");
+            return skipped("root cannot drop the capability here");
         }
         weak.arg(probe.get_program()).args(probe.get_args());
         probe = weak;
@@ -184,7 +184,7 @@ fn a_request_that_is_read_too_slowly_ends_at_the_deadline() {
             }
         }
     });
-    // The header is longer than the buffers of a socket.
+    // The eight headers together are longer than the buffers of a socket.
     let header = format!("--header=X: {}", "x".repeat(100_000));
     let socket = socket.display();
     ends_in_time(SHORT, || {
