@@ -29,8 +29,8 @@ impl Response {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
     }
 
-    /// The response in short, such as `503 fail: draining`: status code, status, and the reason if
-    /// there is one.
+    /// Returns the status code, the status, and the reason if there is one, such as
+    /// `503 fail: draining`.
     pub(crate) fn verdict(&self) -> String {
         let report = self.json();
         let status = report["status"].as_str().expect("a status");

@@ -32,7 +32,7 @@ pub(crate) fn assert_healthy(outcome: &Outcome, report: &str) {
 }
 
 /// Whether a probe printed `healthy: pass in 0.4 ms` for the report `pass`, or
-/// `healthy: warn in 0.4 ms: mail failed` for `warn: mail fails`, and nothing else.
+/// `healthy: warn in 0.4 ms: mail failed` for `warn: mail failed`, and nothing else.
 pub(crate) fn is_healthy(outcome: &Outcome, report: &str) -> bool {
     let (status, reason) = report.split_at(report.find(':').unwrap_or(report.len()));
     let took = outcome
@@ -76,8 +76,8 @@ pub(crate) fn assert_drains_for(service: Running<'_>, expected: Range<Duration>)
     let took = signalled.elapsed();
 
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
-    // Compares the time of the last response before the close. The bound is half of the delay,
-    // because a busy machine polls rarely.
+    // The last response before the port closes can be early, because a busy machine polls rarely.
+    // So the bound is half of the delay.
     assert!(
         responded >= expected.start / 2,
         "closed after {responded:?}"
@@ -171,7 +171,7 @@ impl Container {
 }
 
 impl Namespace {
-    /// Creates a namespace. The error says why this machine does not permit it.
+    /// Creates a namespace. The error is the reason why this is not possible on this machine.
     pub(crate) fn unshare(setup: &str, options: &[&str]) -> Result<Self, String> {
         let script = format!(
             "mount -t tmpfs -o mode=1777 tmpfs /dev/shm && {} && echo ready && exec cat",
@@ -188,10 +188,10 @@ impl Namespace {
             .map_err(|error| format!("unshare: {error}"))?;
         let mut own = Self::Own { holder };
         let Self::Own { holder } = &mut own else {
-            unreachable!("it was made one line above");
+            unreachable!("`own` is `Self::Own`");
         };
         let mut ready = String::new();
-        let mut stdout = BufReader::new(holder.stdout.take().expect("it is piped"));
+        let mut stdout = BufReader::new(holder.stdout.take().expect("stdout is piped"));
         match stdout.read_line(&mut ready) {
             Ok(1..) => Ok(own),
             _ => Err(format!(
@@ -200,7 +200,7 @@ impl Namespace {
         }
     }
 
-    /// The start of a command line that runs a program in this namespace.
+    /// Returns the start of a command line that runs a program in this namespace.
     pub(crate) fn entrance(&self) -> Vec<OsString> {
         match self {
             Self::Own { holder } => {
@@ -237,7 +237,7 @@ impl Drop for Namespace {
 pub(crate) struct Running<'c> {
     pub(crate) container: &'c Container,
     pub(crate) name: &'static str,
-    /// The address at which this process reaches the example.
+    /// The address at which the test reaches the example.
     pub(crate) address: SocketAddr,
     pub(crate) process: Process,
 }
@@ -264,7 +264,7 @@ impl Running<'_> {
 
     /// Waits until the service reports that it is draining, which must happen at once.
     pub(crate) fn drains(&self) {
-        eventually("traffic is turned away", AT_ONCE, || {
+        eventually("readiness fails", AT_ONCE, || {
             (self.get("/health/ready").verdict() == "503 fail: draining").then_some(())
         });
     }

@@ -51,7 +51,8 @@ fn the_probe_finds_a_port_chosen_by_the_system() {
     }
 }
 
-/// The test replaces the time in the advertisement, as a service with slow checks would write it.
+/// The test replaces the check timeout in the advertisement by the timeout of a service with slow
+/// checks.
 #[test]
 fn the_timeout_of_the_probe_is_longer_than_that_of_the_checks() {
     let container = Container::new();
@@ -63,7 +64,7 @@ fn the_timeout_of_the_probe_is_longer_than_that_of_the_checks() {
 
     let path = container.advertisements().pop().expect("a file");
     let text = fs::read_to_string(&path).expect("text");
-    // Writing in place keeps the lock.
+    // The file is overwritten in place, so it keeps the service's lock.
     fs::write(&path, text.replace("\n800\n", "\n2500\n")).expect("a file of this user");
 
     let refused = "--timeout: expected more than 2.5s, the service's check timeout, not 2.5s";
@@ -280,7 +281,7 @@ fn advertisement_of_a_killed_service_is_not_believed() {
     assert_eq!(
         container.advertisements().len(),
         2,
-        "the file is still there"
+        "the advertisement of the killed service was removed"
     );
     // Another process takes the port of the killed service.
     let impostor = Impostor::at(address);
@@ -332,8 +333,8 @@ fn forged_advertisements_are_ignored_and_nothing_hangs() {
     let forger = Forger::new(&container, impostor.address);
 
     let forgeries = forger.forge_all();
-    // At first there are only forged files. Then there is a real advertisement too: it is newer than
-    // the first forged files, and older than the second.
+    // At first there are only forged files. Then there is also a real advertisement, which is newer
+    // than the first forged files and older than the second ones.
     let outcome = run(container
         .example("service")
         .arg("healthcheck")
@@ -369,7 +370,8 @@ fn forged_advertisements_would_be_believed_without_their_flaw() {
     drop(forgery);
 }
 
-/// The loader is the executable of all programs that are started with it, as an emulator is.
+/// The kernel reports the dynamic loader as the executable of each program that is started through
+/// it. The same is true of an emulator.
 #[test]
 fn programs_of_one_loader_are_distinguished() {
     let loader = "/lib64/ld-linux-x86-64.so.2";
@@ -436,7 +438,8 @@ fn a_name_taken_by_another_user_does_not_stop_advertising() {
 
 #[test]
 fn a_full_directory_does_not_delay_the_probe() {
-    // A tmpfs lists the newest files first.
+    // A tmpfs lists the newest files first, so the probe sees the other files before the
+    // advertisement.
     for (count, suffix, found) in [
         (9_000, "", true),
         (9_000, ".x", true),
@@ -445,7 +448,7 @@ fn a_full_directory_does_not_delay_the_probe() {
         let container = Container::new();
         let service = container.service(&[]);
         let [path] = &container.advertisements()[..] else {
-            panic!("one advertisement");
+            panic!("expected one advertisement");
         };
         let path = path.to_str().expect("text");
         let files: Vec<_> = (100_000..100_000 + count)
@@ -760,7 +763,7 @@ const NOT_RUNNING: &str = "the service has not started or has ended, cannot writ
 const ONLY_THE_WORKER: &str = "\"service\" advertises no address in this container (only \"worker\" \
      does): the service has not started or has ended, cannot write to /dev/shm, or does not call `serve`, `listen` or `advertise`";
 
-/// Returns the number of the instance in the responses of a service.
+/// Returns the value of `Lifesign-Instance` in a service's responses.
 fn instance(service: &Running<'_>) -> String {
     let response = service.get("/health");
     response.header("lifesign-instance").to_owned()

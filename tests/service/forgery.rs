@@ -92,8 +92,8 @@ impl Forger {
                 text.replacen("/health\n", "/health HTTP/1.1\rX: y\n", 1),
             ),
             self.forge("18", text.replacen("/live\n", "/\0\n", 1)),
-            // The names are those of another service, of a file without a PID, and of an unfinished
-            // file.
+            // These names have a malformed PID or none, or belong to another service, to an
+            // unfinished file, or to another namespace.
             self.forge("x.12", text),
             self.forge("13x", text),
             self.forge("", text),
@@ -111,7 +111,7 @@ impl Forger {
         let mut unlocked = self.forge("30", text);
         unlocked._lock = None;
         forged.push(unlocked);
-        // The names belong to links, devices, pipes, directories and sockets.
+        // The valid names of these files belong to links, devices, pipes, directories and sockets.
         let special = |id: &str| Forgery {
             path: self.shm.join(format!("{}.service.{id}", self.prefix)),
             _lock: None,

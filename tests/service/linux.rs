@@ -1,4 +1,4 @@
-//! Helpers that only work on Linux: namespaces, other users, and the files of advertisements.
+//! Helpers that work only on Linux: namespaces, other users, and the files of advertisements.
 #![cfg(target_os = "linux")]
 
 use std::{
@@ -27,7 +27,7 @@ pub(crate) fn skipped(reason: &str) {
 }
 
 impl Container {
-    /// Creates a namespace and runs `setup` in it. Where this is not possible, prints why and
+    /// Creates a namespace and runs `setup` in it. If this is not possible, prints the reason and
     /// returns `None`.
     pub(crate) fn with(setup: &str, options: &[&str]) -> Option<Self> {
         let own = Namespace::unshare(setup, options);
@@ -37,19 +37,20 @@ impl Container {
         Some(Self(own.ok()?))
     }
 
-    /// The number of the mount namespace, which is part of an advertisement's name.
+    /// Returns the number of the mount namespace, which is part of an advertisement's name.
     pub(crate) fn namespace(&self) -> String {
         let link = fs::read_link(self.0.process().join("ns/mnt")).expect("procfs");
         let link = link.to_str().expect("ASCII");
         link.replace(|c: char| !c.is_ascii_digit(), "")
     }
 
-    /// The path at which this process sees the container's `/dev/shm`.
+    /// Returns the path at which this process sees the container's `/dev/shm`.
     pub(crate) fn shm(&self) -> PathBuf {
         self.0.process().join("root/dev/shm")
     }
 
-    /// The paths of all advertisements of this namespace, including stale and unfinished files.
+    /// Returns the paths of all advertisements of this namespace, including stale and unfinished
+    /// files.
     pub(crate) fn advertisements(&self) -> Vec<PathBuf> {
         let prefix = format!("lifesign.{}.", self.namespace());
         let mut found: Vec<_> = fs::read_dir(self.shm())
@@ -64,8 +65,8 @@ impl Container {
         found
     }
 
-    /// Starts the service as another user. Where that user cannot execute it, prints why and returns
-    /// `None`.
+    /// Starts the service as another user. If that user cannot execute it, prints the reason and
+    /// returns `None`.
     pub(crate) fn service_as(&self, user: &[&str]) -> Option<Running<'_>> {
         let program = example("service");
         let executable = run(self.command(&AS_OTHER_USER, "test").arg("-x").arg(&program));
@@ -98,7 +99,7 @@ impl Container {
 }
 
 impl Namespace {
-    /// The `/proc` directory of a process in this namespace.
+    /// Returns the `/proc` directory of a process in this namespace.
     pub(crate) fn process(&self) -> PathBuf {
         match self {
             Self::Own { holder } => Path::new("/proc").join(holder.id().to_string()),

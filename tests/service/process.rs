@@ -21,7 +21,7 @@ pub(crate) const AT_ONCE: Duration = Duration::from_secs(2);
 /// Interval of polling.
 pub(crate) const POLL: Duration = Duration::from_millis(10);
 
-/// Polls until there is a result. Panics after the time limit.
+/// Polls `request` until it returns a result. Panics after the time limit.
 pub(crate) fn eventually<T>(
     what: &str,
     within: Duration,
@@ -53,8 +53,8 @@ impl Process {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let stdout = Stream::follow(child.stdout.take().expect("it is piped"));
-        let stderr = Stream::follow(child.stderr.take().expect("it is piped"));
+        let stdout = Stream::follow(child.stdout.take().expect("stdout is piped"));
+        let stderr = Stream::follow(child.stderr.take().expect("stderr is piped"));
         Self {
             child,
             started: Instant::now(),
@@ -85,7 +85,7 @@ impl Process {
     /// Waits for the process to exit.
     pub(crate) fn finish(mut self, within: Duration) -> Outcome {
         let code = eventually("the process ends", within, || {
-            self.child.try_wait().expect("it is our child")
+            self.child.try_wait().expect("a child can be waited for")
         });
         let took = self.started.elapsed();
         eventually("its output ends", TIMEOUT, || {

@@ -15,8 +15,8 @@ use crate::process::{TIMEOUT, eventually, lock};
 /// A server with a reply for each command.
 pub(crate) struct Redis {
     pub(crate) address: String,
-    /// The socket is bound but not listening, so that the port is reserved and connections are
-    /// refused.
+    /// The socket until [`listen`](Self::listen) is called: bound, so that the port is reserved,
+    /// but not listening, so that connections are refused.
     pub(crate) socket: Option<Socket>,
     pub(crate) script: Arc<Script>,
 }
@@ -53,7 +53,7 @@ impl Redis {
     }
 
     pub(crate) fn listen(&mut self) {
-        let socket = self.socket.take().expect("it listens once");
+        let socket = self.socket.take().expect("`listen` is called once");
         socket.listen(64).expect("a bound socket");
         let listener = TcpListener::from(socket);
         let script = Arc::clone(&self.script);
@@ -65,13 +65,13 @@ impl Redis {
         });
     }
 
-    /// Sets the reply to a command, also for clients that already wait for it.
+    /// Sets the reply to a command, also for clients that already wait for the reply.
     pub(crate) fn set_reply(&self, command: &'static str, reply: Option<&'static str>) {
         lock(&self.script.replies).insert(command, reply);
         self.script.changed.notify_all();
     }
 
-    /// Number of times that the command was received.
+    /// Returns how often the command was received.
     pub(crate) fn count(&self, command: &str) -> usize {
         let commands = lock(&self.script.commands);
         commands
@@ -84,7 +84,7 @@ impl Redis {
         eventually(command, TIMEOUT, || (self.count(command) > 0).then_some(()));
     }
 
-    /// The environment variable that makes the service use this server.
+    /// Returns the environment variable that makes the service use this server.
     pub(crate) fn variable(&self) -> (&str, &str) {
         ("REDIS", &self.address)
     }

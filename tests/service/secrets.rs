@@ -29,9 +29,12 @@ fn secret() -> String {
     format!("{scheme}{user}:{password}@{host}/prod")
 }
 
-/// A typical driver error, with the connection string in its text, its source and its `Debug` output.
+/// A typical driver error: the connection string is in its text, its source and its `Debug` output.
 #[derive(Debug)]
-struct Refused(#[expect(dead_code, reason = "for Debug")] String, io::Error);
+struct Refused(
+    #[expect(dead_code, reason = "`Debug` prints the field")] String,
+    io::Error,
+);
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -68,7 +71,7 @@ async fn services() -> Vec<(Health, SocketAddr)> {
                 .required("required", move || {
                     let first = !called.swap(true, SeqCst);
                     async move {
-                        // The first run passes, because a service only becomes ready after its
+                        // The first run passes, because a service becomes ready only after its
                         // required checks have passed.
                         if first && state == "ready" {
                             return Ok(());
