@@ -1,5 +1,6 @@
-//! Parses arguments and environment variables. Valid ones must become one request, or the line of a
-//! service that is not running. An error must name the invalid one, and must not print the password.
+//! Parses arguments and environment variables. If all are valid, the result must be one request, or
+//! the line for a service that is not running. An error must name the invalid argument or variable,
+//! and must not print the password.
 //!
 //! The input consists of `LIFESIGN_URL`, `PORT` and the arguments, each followed by NUL.
 #![no_main]
@@ -12,7 +13,7 @@ use libfuzzer_sys::fuzz_target;
 use lifesign::{build_info, fuzzing};
 use shared::{assert_line, assert_request};
 
-/// The password in the seeds.
+/// Password in the seeds.
 const PASSWORD: &str = "hunter2";
 
 fuzz_target!(|input: &[u8]| {
@@ -57,7 +58,7 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// Whether the input contains the password once, in the userinfo or the query of a URL.
+/// Whether the input contains the password exactly once, and in the userinfo or the query of a URL.
 fn is_secret(input: &[u8]) -> bool {
     let input = String::from_utf8_lossy(input);
     let mut parts = input.split(PASSWORD);

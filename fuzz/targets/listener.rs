@@ -16,7 +16,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// Time limit of a connection: the listener's own, and a pause of the client after it.
+/// Time limit of a connection. Longer than the listener's limit of 4 s plus a pause of the client.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Maximum length of a request head in bytes.
@@ -30,7 +30,7 @@ fuzz_target!(|input: &[u8]| {
         .start_paused(true)
         .build();
     runtime
-        .expect("a runtime without IO needs nothing")
+        .expect("a runtime without IO can be built")
         .block_on(check(input));
 });
 
@@ -58,7 +58,7 @@ async fn check(input: &[u8]) {
     let closes = choices.below(2) == 0;
 
     let response = converse(&health, &choices.pieces(input), pause, closes).await;
-    // The listener's own status codes, and those with which hyper refuses a request.
+    // Status codes of the listener, and of hyper if it refuses a request.
     let known = [200, 503, 404, 405, 400, 414, 431];
     assert!(
         response.is_none_or(|code| known.contains(&code)),
@@ -70,7 +70,7 @@ async fn check(input: &[u8]) {
         assert_eq!(response, Some(expected));
     }
     let response = converse(&health, &[PROBE], Duration::ZERO, false).await;
-    assert_eq!(response, Some(code), "the next probe");
+    assert_eq!(response, Some(code), "the next connection");
 }
 
 /// Returns the status code of the response on one connection, if there is a response.

@@ -1,4 +1,4 @@
-//! Scans a report. The result must agree with serde_json, also for a part of a document.
+//! Scans a report. The result must agree with serde_json, also if the report is cut off.
 #![no_main]
 
 mod shared;
@@ -28,7 +28,8 @@ fuzz_target!(|body: &[u8]| {
     }
 });
 
-/// Returns the last value of each key. Stops when both are known, or when the status is `pass`.
+/// Returns the values of `status` and `output`. Stops when both are known, or when the status is
+/// `pass`.
 fn expected(entries: &[(String, String)]) -> (Option<String>, Option<String>) {
     let (mut status, mut output) = (None, None);
     for (key, text) in entries {
@@ -46,8 +47,8 @@ fn expected(entries: &[(String, String)]) -> (Option<String>, Option<String>) {
     (status, output)
 }
 
-/// The string entries of an object in their order, with escapes resolved. Empty if the value is not
-/// an object.
+/// The entries of an object whose values are strings, in order and with escapes unresolved. Empty
+/// if the document is not an object.
 struct Top(Vec<(String, String)>);
 
 impl<'de> Deserialize<'de> for Top {

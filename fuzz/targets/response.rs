@@ -11,13 +11,15 @@ use lifesign::fuzzing;
 use shared::{Choices, assert_line};
 use socket2::{Domain, Socket, Type};
 
-/// The limits of the probe.
+/// The probe's maximum length of a response head in bytes.
 const HEAD_MAX: usize = 16 * 1024;
+
+/// The probe's maximum number of interim responses.
 const INTERIM_MAX: usize = 8;
 
 fuzz_target!(|response: &[u8]| {
     let whole = probe(Type::STREAM, [response]);
-    // A read from this kind of socket returns one packet, so each piece is read separately.
+    // A read from a socket of type SEQPACKET returns one packet, so each piece is read separately.
     let pieces = Choices::of(response).pieces(response);
     assert_eq!(whole, probe(Type::SEQPACKET, pieces), "in pieces");
 
@@ -42,7 +44,7 @@ enum Verdict {
 }
 
 impl Verdict {
-    /// Returns the status code of the final response, and checks that the verdict agrees.
+    /// Returns the status code of the final response. Asserts that the verdict agrees with it.
     fn code(&self) -> Option<u16> {
         match *self {
             Self::Healthy(code) => {
@@ -75,9 +77,9 @@ fn probe<'a>(kind: Type, pieces: impl IntoIterator<Item = &'a [u8]>) -> Verdict 
     }
     let reason = line
         .strip_prefix("unhealthy: ")
-        .expect("the line starts with one of two words");
-    // A status code at the start means that there was a response. All other reasons start with a
-    // word.
+        .expect("the line starts with `healthy` or `unhealthy`");
+    // If there is a final response, the reason starts with its status code. All other reasons start
+    // with a word.
     match reason.get(..3).map(str::parse) {
         Some(Ok(code)) => Verdict::Unhealthy(code),
         _ => Verdict::NoResponse,
@@ -108,7 +110,7 @@ fn parse(mut bytes: &[u8], parser: &ParserConfig) -> Parsed {
             (Ok(Status::Complete(length)), Some(100..200)) => bytes = &bytes[length..],
             (Ok(Status::Complete(_)), Some(code @ 200..)) => return Parsed::Final(code),
             (Ok(Status::Partial), _) => return Parsed::Incomplete,
-            // httparse accepts any three digits, for example 099, and the probe does not.
+            // httparse accepts any three digits as a status code. The probe rejects 099.
             _ => return Parsed::Malformed,
         }
     }

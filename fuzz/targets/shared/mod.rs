@@ -1,10 +1,10 @@
 //! Helpers that several targets use.
-#![allow(dead_code, reason = "each target uses a part")]
+#![allow(dead_code, reason = "each target uses only some of the helpers")]
 
 use httparse::{EMPTY_HEADER, Request, Status};
 
-/// A generator of pseudo-random choices, seeded by a hash of the input. The choices use up no
-/// bytes, so the whole input can be sent to the peer.
+/// A generator of pseudo-random choices, seeded by a hash of the input. Choices take no bytes from
+/// the input, so the whole input can be sent to the peer.
 pub struct Choices(u64);
 
 impl Choices {
@@ -48,7 +48,8 @@ pub fn assert_line(line: &str) {
     assert!(!text.contains(is_control), "{text:?}");
 }
 
-/// Asserts that the bytes are exactly one request. If a path is given, the request must be for it.
+/// Asserts that the text is exactly one request. If a path is given, the request must be for that
+/// path.
 pub fn assert_request(request: &str, path: Option<&str>) {
     let mut headers = [EMPTY_HEADER; 1024];
     let mut head = Request::new(&mut headers);
