@@ -1,4 +1,4 @@
-// A service for comparison that only uses the standard library, written as most guides recommend.
+// A service for comparison that uses only the standard library, written as most guides recommend.
 package main
 
 import (
@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// The build sets these with -ldflags "-X main.version=… -X main.commit=… -X main.date=…".
+// The build sets these variables with -ldflags "-X main.version=… -X main.commit=… -X main.date=…".
 var version, commit, date = "unknown", "unknown", "unknown"
 
 func main() {

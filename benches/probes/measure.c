@@ -1,6 +1,6 @@
 /* measure COMMAND...: runs the command with its output discarded, and prints nanoseconds from fork to exit,
- * microseconds of CPU time, page faults, KiB of peak memory, and the exit code. In C and static, because the kernel
- * counts the parent's memory at the fork as the child's peak. */
+ * microseconds of CPU time, page faults, KiB of peak memory, and the exit code. A small static C program,
+ * because the kernel counts the parent's memory at the fork as part of the child's peak. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/resource.h>

@@ -124,7 +124,7 @@ struct Service {
     child: Child,
     process: String,
     url: String,
-    // Must stay open, because the service cannot print to a closed pipe.
+    // This pipe must stay open, because the service cannot print to a closed pipe.
     _stdout: BufReader<std::process::ChildStdout>,
 }
 
@@ -249,18 +249,18 @@ impl Drop for Service {
 }
 
 struct Sample {
-    /// In nanoseconds.
+    /// Wall time in nanoseconds.
     wall: u64,
-    /// In microseconds.
+    /// CPU time in microseconds.
     cpu: u64,
     faults: u64,
-    /// In KiB.
+    /// Peak memory in KiB.
     memory: u64,
 }
 
 struct Row {
     name: &'static str,
-    /// In microseconds: the median, and the bounds of the middle half.
+    /// Wall time in microseconds: the median, and the bounds of the middle half.
     wall: [f64; 3],
     cpu: f64,
     faults: u64,
@@ -391,7 +391,7 @@ fn plot(rows: &[Row], rounds: usize) -> String {
     svg + "</svg>\n"
 }
 
-/// A xorshift generator. The order only has to differ from round to round.
+/// A xorshift generator, which is random enough: the order only has to differ between rounds.
 struct Random(u64);
 
 impl Random {

@@ -19,10 +19,10 @@ use tower::ServiceExt as _;
 /// The compared implementations, in the order of the tables in `benches/README.md`.
 pub const CONTENDERS: [&str; 4] = ["static", "lifesign", "healthkit", "axum-health"];
 
-/// How often checks have run, all checks together.
+/// Number of runs of all checks together.
 pub type Runs = Arc<AtomicU64>;
 
-/// The path of the contender's readiness route.
+/// Returns the path of the contender's readiness route.
 pub fn path(contender: &str) -> &'static str {
     match contender {
         "healthkit" => "/readyz",
@@ -30,7 +30,7 @@ pub fn path(contender: &str) -> &'static str {
     }
 }
 
-/// Returns the contender's router. It has this number of checks.
+/// Returns the contender's router with this number of checks.
 pub async fn router(contender: &str, checks: usize, runs: &Runs) -> Router {
     match contender {
         "static" => fixed(checks, runs).await,
@@ -41,7 +41,7 @@ pub async fn router(contender: &str, checks: usize, runs: &Runs) -> Router {
     }
 }
 
-/// A static response with the same body and headers as lifesign's.
+/// Returns a router with a static response, which has the same body and headers as lifesign's.
 async fn fixed(checks: usize, runs: &Runs) -> Router {
     let response = lifesign(checks, runs)
         .oneshot(probe("lifesign"))
@@ -110,7 +110,7 @@ fn names(checks: usize) -> impl Iterator<Item = String> {
     (0..checks).map(|i| format!("dependency-{i}"))
 }
 
-/// The request that is sent to the contender.
+/// Returns the request that is sent to the contender.
 pub fn probe(contender: &str) -> Request<Body> {
     Request::get(path(contender))
         .body(Body::empty())

@@ -49,7 +49,7 @@ async fn main() {
             let start = Instant::now();
             request(&app, "lifesign").await;
             times.push(start.elapsed());
-            // A check's task ends shortly after it has sent its result, and frees memory then.
+            // A check's task frees its memory when it ends, shortly after it has sent its result.
             tokio::time::sleep(Duration::from_millis(1)).await;
             let change = region.change();
             held = change.bytes_allocated - change.bytes_deallocated;

@@ -1,5 +1,5 @@
 //! `serve CONTENDER CHECKS`: serves the contender's route and prints its URL. The route `/runs`
-//! returns how often checks have run.
+//! returns the number of runs of all checks.
 
 use std::{env, error::Error, sync::atomic::Ordering};
 

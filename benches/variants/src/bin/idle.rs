@@ -1,5 +1,5 @@
-//! The binary of the reference service with an empty `main`. It shows what starting the binary
-//! costs.
+//! The reference service with a `main` that returns at once. It shows the cost of starting the
+//! binary.
 
 include!(concat!(env!("OUT_DIR"), "/service.rs"));
 

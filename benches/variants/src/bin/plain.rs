@@ -1,5 +1,8 @@
 //! The reference service without the commands `healthcheck` and `version`.
-#![allow(unused, reason = "`service`, which calls them, is not called")]
+#![allow(
+    unused,
+    reason = "only `service`, which is not called, uses these items"
+)]
 
 include!(concat!(env!("OUT_DIR"), "/service.rs"));
 
