@@ -28,8 +28,8 @@ const PERIOD: Duration = Duration::from_secs(2);
 /// Maximum number of connections of the listener.
 const CONNECTIONS: u64 = 256;
 
-/// Maximum memory of a connection, in KiB: twice the size of its two buffers of 8 KiB, one for each
-/// direction.
+/// Maximum memory of a connection, in KiB: twice the size of hyper's two buffers of 8 KiB, one for
+/// each direction.
 const COST: u64 = 32;
 
 const PROBE: &[u8] = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";

@@ -34,7 +34,7 @@ fn an_untracked_package_is_not_its_parents_without_git() {
 }
 
 /// Without git, the build script searches the index for the package's path. This index has only
-/// another path with the same end.
+/// another package's path that ends with the same text.
 #[test]
 fn a_tracked_namesake_is_another_package_without_git() {
     let mut service = Service::in_foreign_repository();
