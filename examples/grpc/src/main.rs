@@ -10,15 +10,23 @@
 //! | `ADDRESS` | `[::]:50051` | where gRPC is served |
 //! | `HEALTH_ADDRESS` | `[::]:8080` | where HTTP probes are served |
 
-use std::{env, error::Error, net::SocketAddr, process::ExitCode, time::Duration};
+use std::{env, error::Error, mem, net::SocketAddr, pin::Pin, process::ExitCode, time::Duration};
 
 use lifesign::{BuildInfo, Cli, Health, Probe, Shutdown, Status, build_info};
-use tokio::net::TcpListener;
-use tonic::transport::{Server, server::TcpIncoming};
-use tonic_health::{
-    ServingStatus,
-    server::{HealthReporter, health_reporter},
+use tokio::{net::TcpListener, sync::watch};
+use tokio_stream::{Stream, StreamExt, once, wrappers::WatchStream};
+use tonic::{
+    Request, Response,
+    transport::{Server, server::TcpIncoming},
 };
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse,
+    health_check_response::ServingStatus,
+    health_server::{self, HealthServer},
+};
+
+/// The services whose status clients can ask for. The empty name is the whole server.
+const NAMES: [&str; 2] = ["", "example.Orders"];
 
 const BUILD: BuildInfo = build_info!();
 
@@ -36,35 +44,84 @@ async fn serve() -> Result<ExitCode, Box<dyn Error>> {
     let address = address("HEALTH_ADDRESS", "[::]:8080")?;
     tokio::spawn(health.listen(address)?.serve());
 
-    let (reporter, health_service) = health_reporter();
-    tokio::spawn(report_to(reporter, health.clone(), shutdown.clone()));
+    let (sender, receiver) = watch::channel(ServingStatus::NotServing);
+    tokio::spawn(report_to(sender, health.clone(), shutdown.clone()));
 
     let listener = TcpListener::bind(self::address("ADDRESS", "[::]:50051")?).await?;
     println!("listening on {}", listener.local_addr()?);
     health.set_ready();
     let server = Server::builder()
-        .add_service(health_service)
+        .add_service(HealthServer::new(HealthService(receiver)))
         .serve_with_incoming_shutdown(TcpIncoming::from(listener), shutdown.delay_over());
     shutdown.bound(server).await.transpose()?;
     Ok(shutdown.exit_code())
 }
 
 /// Reports over gRPC what the readiness route reports over HTTP, until the drain begins.
-async fn report_to(reporter: HealthReporter, health: Health, shutdown: Shutdown) {
+async fn report_to(sender: watch::Sender<ServingStatus>, health: Health, shutdown: Shutdown) {
+    let set = |new| sender.send_if_modified(|status| mem::replace(status, new) != new);
     while !shutdown.has_started() {
-        let serving = match health.report(Probe::Readiness).await.status() {
+        set(match health.report(Probe::Readiness).await.status() {
             Status::Fail => ServingStatus::NotServing,
             _ => ServingStatus::Serving,
-        };
-        reporter.set_service_status("", serving).await;
+        });
         tokio::select! {
             () = tokio::time::sleep(Duration::from_secs(1)) => {}
             () = shutdown.started() => {}
         }
     }
-    reporter
-        .set_service_status("", ServingStatus::NotServing)
-        .await;
+    set(ServingStatus::NotServing);
+    // Dropping the sender ends the watches, which would otherwise keep their connections open.
+    shutdown.delay_over().await;
+}
+
+/// `grpc.health.v1`.
+///
+/// tonic-health has an implementation too. It ends a watch of an unknown service with `NOT_FOUND`,
+/// where the protocol asks for `SERVICE_UNKNOWN` and an open stream.
+struct HealthService(watch::Receiver<ServingStatus>);
+
+type Outcome<T> = Result<T, tonic::Status>;
+
+#[tonic::async_trait]
+impl health_server::Health for HealthService {
+    type WatchStream = Pin<Box<dyn Stream<Item = Outcome<HealthCheckResponse>> + Send>>;
+
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Outcome<Response<HealthCheckResponse>> {
+        match is_known(&request) {
+            true => Ok(Response::new(response(*self.0.borrow()))),
+            false => Err(tonic::Status::not_found("unknown service")),
+        }
+    }
+
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Outcome<Response<Self::WatchStream>> {
+        let receiver = self.0.clone();
+        let statuses: Self::WatchStream = match is_known(&request) {
+            true => Box::pin(WatchStream::new(receiver).map(|status| Ok(response(status)))),
+            false => {
+                let unknown = once(ServingStatus::ServiceUnknown);
+                let no_changes = WatchStream::from_changes(receiver).filter(|_| false);
+                Box::pin(unknown.chain(no_changes).map(|status| Ok(response(status))))
+            }
+        };
+        Ok(Response::new(statuses))
+    }
+}
+
+fn is_known(request: &Request<HealthCheckRequest>) -> bool {
+    NAMES.contains(&&*request.get_ref().service)
+}
+
+fn response(status: ServingStatus) -> HealthCheckResponse {
+    HealthCheckResponse {
+        status: status.into(),
+    }
 }
 
 fn address(variable: &str, default: &str) -> Result<SocketAddr, String> {
