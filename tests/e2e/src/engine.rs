@@ -40,6 +40,8 @@ pub enum Program {
     Readme,
     /// `examples/metrics.rs`
     Metrics,
+    /// `examples/grpc`
+    Grpc,
     /// `tests/lifecycle/program.rs`
     Lifecycle,
 }
@@ -49,6 +51,7 @@ impl Program {
     pub fn compile(self) -> PathBuf {
         static EXAMPLES: OnceLock<PathBuf> = OnceLock::new();
         static POSTGRES: OnceLock<PathBuf> = OnceLock::new();
+        static GRPC: OnceLock<PathBuf> = OnceLock::new();
         let examples = || {
             let options = [
                 "--package=lifesign",
@@ -68,6 +71,10 @@ impl Program {
             Self::Broken => EXAMPLES.get_or_init(examples).join("broken"),
             Self::Metrics => EXAMPLES.get_or_init(examples).join("metrics"),
             Self::Lifecycle => EXAMPLES.get_or_init(examples).join("lifecycle"),
+            Self::Grpc => {
+                let grpc = || release(&Path::new(REPOSITORY).join("examples/grpc"), &[]);
+                GRPC.get_or_init(grpc).join("grpc")
+            }
             Self::Postgres => POSTGRES.get_or_init(postgres).join("postgres"),
             Self::Readme => POSTGRES.get_or_init(postgres).join("examples/readme"),
         }
@@ -197,6 +204,16 @@ fn kept(name: &str, files: &[&str]) -> String {
     let tag = format!("lifesign-deploy-{name}");
     docker(["build", "--quiet", "--tag", &tag, context.to_str().unwrap()]);
     tag
+}
+
+/// Returns the interpreter of a Python environment with these packages.
+pub fn python(name: &str, packages: &[&str]) -> PathBuf {
+    let directory = scratch().join(format!("python-{name}"));
+    let python = directory.join("bin/python");
+    output(Command::new("python3").args(["-m", "venv"]).arg(&directory));
+    let install = ["-m", "pip", "install", "--quiet"];
+    output(Command::new(&python).args(install).args(packages));
+    python
 }
 
 /// A container, removed when dropped.

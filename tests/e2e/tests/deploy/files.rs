@@ -3,13 +3,9 @@
 //!
 //! `cargo test --manifest-path tests/e2e/Cargo.toml --test deploy files`
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-    sync::OnceLock,
-};
+use std::{process::Command, sync::OnceLock};
 
-use lifesign_e2e::REPOSITORY;
+use lifesign_e2e::{REPOSITORY, engine::python};
 use serde_json::{Value, json};
 
 #[test]
@@ -173,7 +169,12 @@ fn ecs_runs_the_probe_with_time_to_finish() {
 fn files() -> &'static Value {
     static FILES: OnceLock<Value> = OnceLock::new();
     FILES.get_or_init(|| {
-        let python = python();
+        let packages = [
+            "botocore==1.44.8",
+            "kubernetes-validate==1.37.0",
+            "python-hcl2==8.1.4",
+        ];
+        let python = python("schemas", &packages);
         let mut check = Command::new(python);
         check.arg(format!("{REPOSITORY}/tests/e2e/schemas.py"));
         check.arg(format!("{REPOSITORY}/examples/deploy"));
@@ -182,26 +183,4 @@ fn files() -> &'static Value {
         assert!(output.status.success(), "{stderr}");
         serde_json::from_slice(&output.stdout).unwrap()
     })
-}
-
-/// Returns the interpreter of a Python environment that has the schemas.
-fn python() -> PathBuf {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("schemas");
-    let python = directory.join("bin/python");
-    let run = |command: &mut Command| {
-        let output = command.output().expect("python3");
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{command:?}: {stderr}");
-    };
-    run(Command::new("python3").args(["-m", "venv"]).arg(&directory));
-    run(Command::new(&python).args([
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "botocore==1.44.8",
-        "kubernetes-validate==1.37.0",
-        "python-hcl2==8.1.4",
-    ]));
-    python
 }

@@ -4,6 +4,7 @@ mod adopting;
 mod compose;
 mod container;
 mod files;
+mod grpc;
 mod load;
 mod podman;
 mod proxies;
