@@ -24,7 +24,7 @@ use opentelemetry::{Key, trace::TracerProvider};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     time::{Instant, sleep, timeout},
 };
 use tonic::transport::Endpoint;
@@ -166,6 +166,53 @@ async fn grpc_check_fails_with_the_cause() {
     assert_eq!(check().await, Err(refused));
     server.start();
     assert_eq!(check().await, Ok(()));
+}
+
+#[tokio::test]
+async fn checks_of_an_unreachable_host_fail_in_time() {
+    // While the backlog is full, the kernel drops new connections, as a broken network does.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut backlog = Vec::new();
+    let connect = || {
+        timeout(
+            Duration::from_millis(200),
+            tokio::net::TcpStream::connect(address),
+        )
+    };
+    while let Ok(connected) = connect().await {
+        backlog.push(connected.unwrap());
+    }
+
+    let options = PgConnectOptions::new()
+        .host("127.0.0.1")
+        .port(address.port());
+    let pool = PgPoolOptions::new().connect_lazy_with(options);
+    let error = probe(pool, recipes::postgres).await;
+    assert_eq!(error, Err("PostgreSQL does not respond".to_owned()));
+
+    let client = recipes::redis_client(&format!("redis://{address}")).unwrap();
+    let error = probe(client, recipes::redis).await;
+    assert_eq!(error, Err("timed out".to_owned()));
+
+    let url = format!("http://{address}/");
+    let error = probe((reqwest::Client::new(), url.clone()), recipes::upstream).await;
+    let late = format!("error sending request for url ({url}): operation timed out");
+    assert_eq!(error, Err(late));
+
+    let channel = Endpoint::from_shared(url).unwrap();
+    let channel = channel
+        .connect_timeout(Duration::from_millis(500))
+        .connect_lazy();
+    let error = probe(channel, recipes::orders).await;
+    let late = format!(
+        "code: 'The service is currently unavailable', message: \"tcp connect error\", source: \
+         tonic::transport::Error(Transport, ConnectError(ConnectError(\"tcp connect error\", \
+         {address}, Custom {{ kind: TimedOut, error: Elapsed(()) }})))"
+    );
+    assert_eq!(error, Err(late));
 }
 
 #[tokio::test(start_paused = true)]
@@ -325,6 +372,8 @@ where
         return Ok(());
     }
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    // The check's own timeout has ended it, not the deadline of all checks.
+    assert!(!log.contains(" took=800ms "), "{log}");
     let (_, error) = log.split_once(" error=\"").expect(&log);
     let error = error.trim_end().trim_end_matches('"');
     Err(error.replace("\\\"", "\""))
@@ -466,6 +515,11 @@ impl Server {
 
     fn freeze(&self) {
         self.signal("STOP");
+        // A thread on another CPU stops a moment later.
+        let deadline = Instant::now() + START;
+        while !self.processes().iter().all(|pid| is_stopped(pid)) {
+            assert!(Instant::now() < deadline, "it is not frozen");
+        }
     }
 
     fn thaw(&self) {
@@ -474,15 +528,23 @@ impl Server {
 
     /// Sends a signal to the server and, unless it ends the server, to its child processes.
     fn signal(&self, signal: &str) {
-        let pid = self.child.id();
-        let mut kill = Command::new("kill");
-        kill.arg(format!("-{signal}")).arg(pid.to_string());
-        if signal != self.end {
-            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-            kill.args(children.unwrap().split_whitespace());
+        let mut processes = self.processes();
+        if signal == self.end {
+            processes.truncate(1);
         }
+        let mut kill = Command::new("kill");
+        kill.arg(format!("-{signal}")).args(processes);
         // A child process may have ended in the meantime, so the exit code can be 1.
         kill.stderr(Stdio::null()).status().unwrap();
+    }
+
+    /// The server's process and its children.
+    fn processes(&self) -> Vec<String> {
+        let pid = self.child.id();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        let children = children.unwrap_or_default();
+        let children = children.split_whitespace().map(str::to_owned);
+        [pid.to_string()].into_iter().chain(children).collect()
     }
 
     /// Number of open connections to the server's port.
@@ -505,6 +567,15 @@ impl Drop for Server {
             let _ = fs::remove_dir_all(directory);
         }
     }
+}
+
+/// Whether all threads of a process are stopped, or it has ended.
+fn is_stopped(pid: &str) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task"));
+    threads.into_iter().flatten().flatten().all(|thread| {
+        let status = fs::read_to_string(thread.path().join("status"));
+        status.is_ok_and(|status| status.contains("\nState:\tT"))
+    })
 }
 
 fn free_port() -> u16 {
