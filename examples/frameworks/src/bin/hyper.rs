@@ -15,7 +15,10 @@ use hyper::{
     server::conn::http1,
     service::service_fn,
 };
-use hyper_util::{rt::TokioIo, server::graceful::GracefulShutdown};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+};
 use lifesign::{BuildInfo, Cli, Health, Probe, Shutdown, build_info};
 use tokio::{net::TcpListener, select, time::sleep};
 
@@ -53,7 +56,10 @@ async fn serve() -> Result<ExitCode, Box<dyn Error>> {
         };
         let (health, shutdown) = (health.clone(), shutdown.clone());
         let service = service_fn(move |request| respond(request, health.clone(), shutdown.clone()));
-        let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+        // With a timer, hyper closes connections that send no whole request head within 30 s.
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .serve_connection(TokioIo::new(stream), service);
         tokio::spawn(connections.watch(connection));
     }
     // Closes the port.
