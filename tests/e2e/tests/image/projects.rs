@@ -89,9 +89,7 @@ fn a_dependency_in_c_is_linked_on_either_libc() {
              println!(\"SQLite {}\", version.to_str().unwrap());
          }",
     );
-    project.depend(
-        "libsqlite3-sys = { version = \"0.38\", default-features = false, features = [\"bundled\"] }",
-    );
+    project.depend("libsqlite3-sys = { version = \"0.38\", features = [\"bundled\"] }");
 
     for base in ["--build-arg=BASE=scratch", "--build-arg=BASE=distroless-cc"] {
         let image = Image::build(&project.directory, &[base]).unwrap();
