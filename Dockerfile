@@ -93,8 +93,8 @@ EOF
 
 # The build: first the dependencies, then the code, and then one start of the binary.
 FROM tools AS build
-# The compilers are for dependencies that contain C: the linkers have glibc's headers. With the last variable, cargo reads
-# the token of a private registry from a file.
+# The compilers are for dependencies that contain C, because the linkers have glibc's headers. With the last variable,
+# cargo reads the token of a private registry from a file.
 ENV CARGO_TARGET_DIR=/target \
     CC_x86_64_unknown_linux_musl=x86_64-linux-musl-gcc \
     CC_aarch64_unknown_linux_musl=aarch64-linux-musl-gcc \
@@ -106,6 +106,21 @@ ENV CARGO_TARGET_DIR=/target \
 ARG BUILD_PACKAGES=""
 RUN if [ -n "$BUILD_PACKAGES" ]; then apt-get update && \
     apt-get install --yes --no-install-recommends $BUILD_PACKAGES && rm -r /var/lib/apt/lists/*; fi
+
+# Compiles, and if that fails, ends the output with the cure of a common cause.
+COPY --chmod=0755 <<'EOF' /usr/local/bin/compile
+#!/bin/sh -eu
+{ xargs cargo "$@" --release --locked --target "$(cat /plan/target)" </plan/arguments 2>&1 || touch /tmp/failed; } |
+    tee /tmp/log
+[ -e /tmp/failed ] || exit 0
+cure() { if grep -q "$1" /tmp/log; then echo "error: $2" >&2; exit 1; fi; }
+cure "couldn't read" 'a file is not in the build context: append it to .dockerignore, after a `!`'
+cure 'directory of OpenSSL' 'OpenSSL is missing: pass BASE=distroless-cc and BUILD_PACKAGES="libssl-dev pkg-config"'
+cure 'system library\|pkg-config has not\|run `PKG_CONFIG' \
+    'a library is missing: pass BASE=debian-slim and BUILD_PACKAGES="pkg-config …", with the package of its headers'
+cure 'No such file' 'a program or file is missing: pass BUILD_PACKAGES, or append the file to .dockerignore'
+exit 1
+EOF
 
 # The dependencies have their own layer. cargo-chef writes stubs in place of the code, and cargo builds the stubs with
 # the arguments of the real build. This needs vendored crates if there are any. The pattern `[r]` makes their directory
@@ -120,7 +135,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
 set -eu
 cargo chef cook --no-build --recipe-path /plan/recipe.json
 ! command -v rustup || rustup target add "$(cat /plan/target)"
-xargs cargo build --release --locked --target "$(cat /plan/target)" </plan/arguments
+compile build
 EOF
 
 COPY . .
@@ -134,7 +149,7 @@ set -eu
 # Cargo compares times, and a source file can be older than its stub.
 find . -path ./vendor -prune -o -type f -exec touch {} +
 # cargo-auditable embeds the list of crates, which image scanners read.
-xargs cargo auditable build --release --locked --target "$(cat /plan/target)" </plan/arguments
+compile auditable build
 install -D -m 0555 "/target/$(cat /plan/target)/release/$(cat /plan/executable)" /out/app
 # The layer contains the file's time, so a fixed time makes the layer reproducible.
 touch -d "@${SOURCE_DATE_EPOCH:-0}" /out/app

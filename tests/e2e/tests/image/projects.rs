@@ -124,6 +124,32 @@ fn a_build_script_gets_the_packages_that_it_needs() {
 }
 
 #[test]
+fn a_failed_build_prints_the_cure() {
+    let missing_file = Project::new("described", "1.0.0");
+    missing_file.write(
+        "src/main.rs",
+        "fn main() { println!(include_str!(\"../openapi.json\")) }",
+    );
+    missing_file.write("openapi.json", "{}");
+    let missing_openssl = Project::new("encrypted", "1.0.0");
+    missing_openssl.write("src/main.rs", "fn main() {}");
+    missing_openssl.depend("openssl-sys = \"0.9\"");
+    let missing_library = Project::new("bus", "1.0.0");
+    missing_library.write("src/main.rs", "fn main() {}");
+    missing_library.depend("libdbus-sys = \"0.2\"");
+
+    for (project, cure) in [
+        (missing_file, "error: a file is not in the build context: "),
+        (missing_openssl, "error: OpenSSL is missing: "),
+        (missing_library, "error: a library is missing: "),
+    ] {
+        let log = Image::build(&project.directory, &[]).unwrap_err();
+
+        assert!(log.contains(cure), "{log}");
+    }
+}
+
+#[test]
 fn the_build_fails_if_the_base_cannot_run_the_binary() {
     let project = Project::new("linked", "1.0.0");
     project.write("src/main.rs", "fn main() { println!(\"started\") }");
