@@ -73,7 +73,7 @@ async fn check(input: &[u8]) {
     assert_eq!(response, Some(code), "the next connection");
 }
 
-/// Returns the status code of the response on one connection, if there is a response.
+/// Sends the pieces on a new connection. Returns the status code of the response, if there is one.
 async fn converse(health: &Health, pieces: &[&[u8]], pause: Duration, closes: bool) -> Option<u16> {
     let (client, server) = duplex(2048);
     let connection = tokio::spawn(fuzzing::converse(health.clone(), server));

@@ -1,5 +1,5 @@
-//! Evaluations: on demand, once for simultaneous probes, at most once a second, and with one
-//! deadline for all checks.
+//! Evaluation of checks: on demand, once for simultaneous probes, at most once a second, and with
+//! one deadline for all checks.
 
 use std::{
     future::pending,

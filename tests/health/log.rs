@@ -91,7 +91,7 @@ async fn a_blocked_log_does_not_delay_responses() {
     assert_eq!(body["checks"]["well:responseTime"][0]["status"], "pass");
 }
 
-/// Runs a future on a new runtime whose log is `log`.
+/// Runs a future on a new runtime, and writes its log to `log`.
 fn in_runtime<T>(log: BlockedLog, future: impl Future<Output = T>) -> T {
     let subscriber = tracing_subscriber::fmt().with_writer(move || log.clone());
     let _guard = tracing::subscriber::set_default(subscriber.finish());

@@ -124,7 +124,7 @@ struct Response {
 enum Reason {
     /// The program has not called `set_ready`.
     Starting,
-    /// A required check has not passed.
+    /// The program has called `set_ready`, but a required check has not passed.
     Waiting,
     /// The service is ready, so its checks and heartbeats determine the status.
     Failing,

@@ -74,7 +74,7 @@ async fn starting_lasts_until_required_checks_have_passed_once() {
     next_second().await;
     assert_eq!(row(&health).await, ["200 pass", "200 pass", "200 pass"]);
 
-    // The service has started once and stays started. A failure is an outage from now on.
+    // A service that is ready does not return to "starting" when a required check fails.
     db.set_broken(true);
     next_second().await;
     assert_eq!(row(&health).await, ["200 warn", "503 fail", "200 pass"]);

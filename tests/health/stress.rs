@@ -249,8 +249,7 @@ async fn a_drain_is_seen_by_every_later_probe() {
 struct History(Mutex<Vec<(Instant, bool)>>);
 
 impl History {
-    /// Whether the dependency was in the opposite state, not `broken`, all the time from `from` to
-    /// `to`.
+    /// Whether the dependency's state differed from `broken` all the time from `from` to `to`.
     fn excludes(&self, broken: bool, from: Instant, to: Instant) -> bool {
         let changes = self.0.lock().unwrap();
         let before = changes.iter().rposition(|(at, _)| *at <= from);

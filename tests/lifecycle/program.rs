@@ -126,7 +126,7 @@ async fn serve_broken() -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Uses `axum::serve` instead of `Health::serve`, and calls each step of the shutdown itself.
+/// Uses `axum::serve` instead of `Health::serve`, and awaits each step of the shutdown itself.
 async fn pieces() -> Outcome {
     let health = health()?;
     let shutdown = health.handle_signals()?;
@@ -189,7 +189,7 @@ async fn before_ready() -> Outcome {
     Ok(shutdown.exit_code())
 }
 
-/// Receives its signal during a migration that never ends.
+/// Starts with a migration that never ends, so that a signal arrives before the service is ready.
 async fn startup() -> Outcome {
     let health = health()?;
     let shutdown = health.handle_signals()?;

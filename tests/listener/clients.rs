@@ -553,7 +553,7 @@ async fn no_body_is_treated_as_a_request() {
         "chunks of something packed": post("Transfer-Encoding: gzip, chunked", end) => "405 200",
         "trailers": post(CHUNKED, &format!("0\r\n{LENGTH}\r\n\r\n{INNER}")) => "405 200",
         "the same length twice": both(LENGTH, LENGTH, INNER) => "405",
-        // A proxy could see a different length than the server, so the server reads nothing more.
+        // A proxy could see another length of the body, so the server reads nothing more.
         "CL.TE": both("Content-Length: 43", CHUNKED, end) => "405 closed",
         "TE.CL": both(CHUNKED, "Content-Length: 5", end) => "405 closed",
         "TE.CL, in a chunk": both(CHUNKED, "Content-Length: 4", &chunk(CHUNK)) => "405 closed",

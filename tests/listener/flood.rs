@@ -246,7 +246,7 @@ fn limit_descriptors(pid: u32, count: u32) {
 struct Worker {
     process: Child,
     address: SocketAddr,
-    /// Lock against other workers at the same time, because a flood needs all cores.
+    /// Lock that keeps other workers from running, because a flood needs all cores.
     _alone: File,
     /// Number of the lowest free file descriptor.
     free: u32,

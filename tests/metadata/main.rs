@@ -1,5 +1,4 @@
-//! Build metadata in every state that a repository, its environment and the build arguments can be
-//! in.
+//! Build metadata in many states of the repository, of its environment and of the build arguments.
 //!
 //! Git creates each state in a temporary directory, and the service must print the same facts as
 //! git. Most tests only run the build script, and only when Cargo would run it. `cargo.rs` and

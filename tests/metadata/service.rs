@@ -83,7 +83,7 @@ pub struct Service {
     target: OnceCell<PathBuf>,
 }
 
-/// The last run of the build script. Cargo decides from it whether to run the script again.
+/// The last run of the build script, from which Cargo decides whether to run the script again.
 struct Run {
     package: PathBuf,
     environment: Vec<(String, OsString)>,

@@ -121,7 +121,7 @@ fn a_line_names_the_request_without_its_query() {
     let line = printed_line(&run_probe(&format!("http://{address}/x?token=hunter2")));
     assert_eq!(line, format!("{WAITING} (GET http://{address}/x?)"));
 
-    // The reason comes first, so that a long path does not cut it off.
+    // The reason comes before the path, so that a long path does not cut off the reason.
     let address = unwell();
     let long = "x".repeat(1000);
     let line = printed_line(&run_probe(&format!("http://{address}/{long}")));

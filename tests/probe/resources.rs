@@ -17,8 +17,8 @@ fn little_stack_memory_and_few_descriptors_are_enough() {
     } else {
         16384
     };
-    // The stack in KiB, the address space in KiB, which includes shared libraries, and the number
-    // of descriptors.
+    // The limits are the stack in KiB, the address space in KiB, which includes shared libraries,
+    // and the number of descriptors.
     let limits = ["-s 64", &format!("-v {memory}"), "-n 4"].map(|limit| format!("ulimit {limit}"));
     for limit in limits.iter().chain([&limits.join(" && ")]) {
         for (response, expected) in [(OK.into(), HEALTHY), (response("503 X", REPORT), WAITING)] {

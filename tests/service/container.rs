@@ -1,6 +1,6 @@
 //! Isolates the processes of each test, as containers isolate services.
 //!
-//! Lifesign distinguishes containers by their mount namespace. As root on Linux, each test gets a
+//! The probe distinguishes containers by their mount namespace. As root on Linux, each test gets a
 //! mount namespace. Elsewhere the tests run one after another, and tests that need namespaces or
 //! other users print that they are skipped.
 
@@ -21,7 +21,8 @@ use crate::{
     support::{Outcome, example, exclusive, run},
 };
 
-/// A drain delay longer than any test, so that only the test can end the drain.
+/// Environment variable for a drain delay longer than any test, so that only the test can end the
+/// drain.
 pub(crate) const LONG_DRAIN: (&str, &str) = ("DRAIN_SECONDS", "600");
 
 pub(crate) fn assert_healthy(outcome: &Outcome, report: &str) {
@@ -59,8 +60,8 @@ pub(crate) fn assert_outcome(outcome: &Outcome, code: i32, stdout: &str, stderr:
     assert_eq!(all, (Some(code), stdout, stderr));
 }
 
-/// Sends one SIGTERM. Asserts that every response during the drain is "draining", and that the port
-/// closes and the process exits after the drain delay.
+/// Sends one SIGTERM. Asserts that every response during the drain reports "draining", and that the
+/// port closes and the process exits after the drain delay.
 pub(crate) fn assert_drains_for(service: Running<'_>, expected: Range<Duration>) {
     let signalled = Instant::now();
     service.signal("TERM");

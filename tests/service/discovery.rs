@@ -42,7 +42,7 @@ fn the_probe_finds_a_port_chosen_by_the_system() {
         assert!(outcome.stdout.contains(advertised), "{host}: {outcome:?}");
         let outcome = service.healthcheck(&["/nowhere"]);
         assert_unhealthy(&outcome, "404: no such path");
-        // The probe also recognizes the service by a route that is not the crate's.
+        // The probe also recognizes the service by a route of the service's own router.
         let outcome = service.healthcheck(&["/"]);
         assert!(is_healthy(&outcome, "200"), "{outcome:?}");
         let agent = ["/", "--header=User-Agent: monitor/1"];
@@ -218,7 +218,7 @@ fn a_restarted_service_is_found_on_its_new_port() {
     }
 }
 
-/// A service can be killed while it writes, or be denied the lock.
+/// A service can be killed while it writes its draft, or be denied the lock.
 #[test]
 fn drafts_of_earlier_services_are_removed() {
     let container = Container::new();

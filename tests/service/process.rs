@@ -18,7 +18,7 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 /// Time limit for events that must happen at once.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(2);
 
-/// Interval of polling.
+/// Polling interval.
 pub(crate) const POLL: Duration = Duration::from_millis(10);
 
 /// Polls `request` until it returns a result. Panics after the time limit.

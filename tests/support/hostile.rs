@@ -69,7 +69,7 @@ pub fn at_the_deadline(cases: impl IntoIterator<Item = Case>) -> Table {
 pub struct Case {
     pub name: String,
     pub stage: Stage,
-    /// The line that the probe must print, which [`Scene::complete`] completes. If the text has
+    /// The line that the probe must print, before [`Scene::complete`] completes it. If the text has
     /// several lines, the probe must print one of them.
     pub line: String,
 }
@@ -162,12 +162,12 @@ pub fn response(status: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// The line that the probe prints if the first bytes from the peer are not HTTP/1.
+/// Returns the line that the probe prints if the first bytes from the peer are not HTTP/1.
 pub fn foreign(start: &str) -> String {
     format!("unhealthy: not HTTP/1: the server sent \"{start}\"")
 }
 
-/// The line that the probe prints about a redirect.
+/// Returns the line that the probe prints about a redirect.
 pub fn redirected(redirect: &str) -> String {
     format!("unhealthy: {redirect}: not followed, merge the routes after the layer that redirects")
 }
@@ -222,7 +222,7 @@ pub struct Scene {
     pub url: String,
     /// The peer's name in the probe's output.
     pub peer: String,
-    /// The address that responds.
+    /// The address of the server that responds.
     server: SocketAddr,
     connections: Arc<AtomicUsize>,
     sockets: Vec<Socket>,

@@ -322,7 +322,7 @@ fn print(rows: &[Row], rounds: usize) {
     }
 }
 
-/// The bars of the chart: a part of the row's name in the table, and the label in the chart.
+/// Bars of the chart: for each, a part of the row's name in the table, and the label in the chart.
 const BARS: [(&str, &str); 9] = [
     ("the floor", "C program that only sends a request"),
     ("**lifesign in the service, musl", "app healthcheck, static"),

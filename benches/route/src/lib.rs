@@ -1,4 +1,4 @@
-//! A health route for each contender. All have the same checks, which pass immediately.
+//! A health route for each contender. All routes have the same checks, which pass immediately.
 
 use std::sync::{
     Arc,
