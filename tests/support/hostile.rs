@@ -87,7 +87,7 @@ pub fn case(name: impl Into<String>, stage: impl Into<Stage>, line: impl Into<St
 pub enum Stage {
     /// A server on 127.0.0.1.
     Server(Vec<Act>),
-    /// One port on 127.0.0.1 and on ::1. On an address without acts, the port is closed.
+    /// One port on 127.0.0.1 and on `::1`. On an address without acts, the port is closed.
     Localhost(Option<Vec<Act>>, Option<Vec<Act>>),
     /// A closed port.
     Closed,
@@ -329,8 +329,8 @@ pub fn closed() -> Socket {
     bound((Ipv4Addr::LOCALHOST, 0).into()).expect("a port is free")
 }
 
-/// Returns two sockets that are bound to the same port of 127.0.0.1 and ::1 but do not listen, or
-/// `None` without IPv6.
+/// Returns two sockets that are bound to the same port of 127.0.0.1 and `::1` but do not listen,
+/// or `None` without IPv6.
 pub fn closed_pair() -> Option<(Socket, Socket)> {
     for _ in 0..100 {
         let v6 = bound((Ipv6Addr::LOCALHOST, 0).into()).ok()?;
