@@ -558,8 +558,14 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
-            // Frozen child processes would outlive the server.
+            // Frozen child processes would outlive the server, and PostgreSQL removes its shared
+            // memory only if it ends by itself.
             self.thaw();
+            self.signal(self.end);
+        }
+        let deadline = Instant::now() + START;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(10));
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
