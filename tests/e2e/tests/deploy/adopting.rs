@@ -68,7 +68,7 @@ fn the_page_turns_a_usual_service_into_one_with_probes() {
     });
     let probe = line(&new.run("healthcheck"));
     assert!(probe.starts_with("healthy: warn in "), "{probe}");
-    // The pool waits for longer than the check.
+    // The check times out before the pool does.
     assert!(probe.ends_with(": postgres timed out\n"), "{probe}");
     docker(["start", &database.name]);
     eventually("the end of the outage is reported", TIMEOUT, || {
@@ -87,7 +87,7 @@ fn the_page_turns_a_usual_service_into_one_with_probes() {
     assert!((5..9).contains(&took.as_secs()), "{took:?}");
 }
 
-/// Applies the code of the page to `main.rs`.
+/// Applies the code of docs/adopting.md to `main.rs`, and adds lifesign to the manifest.
 fn adopt(manifest: &Path, main: String) -> String {
     let dependency = format!("\nlifesign = {{ path = {REPOSITORY:?} }}\n");
     let text = fs::read_to_string(manifest).unwrap();
@@ -108,7 +108,7 @@ fn adopt(manifest: &Path, main: String) -> String {
     let (_, variant) = clap.split_once("    Serve,\n").expect("the variant before");
     let variant = variant.trim_end().trim_end_matches('}');
     main = replaced(&main, "    Migrate,\n", &format!("    Migrate,\n{variant}"));
-    // What the page leaves to the compiler: the imports, and the arm of the variant.
+    // The page leaves out what the compiler asks for: the imports, and the variant's match arm.
     main = replaced(
         &main,
         "    match args.command {\n",
@@ -131,7 +131,8 @@ fn replaced(text: &str, from: &str, to: &str) -> String {
     text.replacen(from, to, 1)
 }
 
-/// Builds a copy of the service that a function has changed. Returns its executable.
+/// Builds a copy of the service, after `change` has edited its manifest and returned its new
+/// `main.rs`. Returns the path of the executable.
 fn build(name: &str, change: impl FnOnce(&Path, String) -> String) -> PathBuf {
     let directory = scratch().join(format!("orders-{name}"));
     let fixture = Path::new(REPOSITORY).join("tests/e2e/fixtures/orders");
@@ -188,7 +189,7 @@ impl Service {
         service
     }
 
-    /// Runs a command of the same executable.
+    /// Runs a command of the service's executable.
     fn run(&self, arguments: &str) -> Output {
         let mut command = Command::new(&self.executable);
         command

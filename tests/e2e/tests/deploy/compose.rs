@@ -35,11 +35,11 @@ const LATE: Duration = Duration::from_secs(1);
 /// probes happen in this time.
 const STEADY: Duration = Duration::from_secs(3);
 
-/// Maximum number of PostgreSQL's connections from the service: five of the pool, one of the check,
-/// and one more while the pool replaces a connection.
+/// Maximum number of the service's connections to PostgreSQL: five from the pool, one from the
+/// check, and one more while the pool replaces a connection.
 const CONNECTIONS: usize = 7;
 
-/// A container that depends on the service. The test adds it to the shipped file.
+/// A container that depends on the service. Tests add it to examples/deploy/compose.yaml.
 const DEPENDENT: &str = "
 services:
   dependent:
@@ -76,7 +76,7 @@ fn a_dependent_starts_after_the_service_is_healthy() {
 
     let probe = project.turns("service", "healthy");
     assert_eq!(probe["ExitCode"], 0, "{probe}");
-    // Both texts have the same time zone and format, so they sort like the times.
+    // The two times have the same format and time zone, so their texts sort chronologically.
     let healthy = probe["End"].as_str().unwrap();
     let dependent = project.state("dependent");
     let started = dependent["StartedAt"].as_str().unwrap();
@@ -91,7 +91,7 @@ fn a_missing_dependency_blocks_dependents_with_a_reason() {
     let nowhere = "
   service:
     environment: {DATABASE_URL: postgres://service:secret@127.0.0.1:1/service}
-    # So that a start is given up in seconds.
+    # With these values, a failing start is detected within seconds.
     healthcheck: {test: [CMD, /app, healthcheck], interval: 1s, retries: 2, start_period: 3s, start_interval: 1s}
 ";
     let project = Project::new(&format!("{DEPENDENT}{nowhere}"));
@@ -153,11 +153,10 @@ services:
     for (how, begin, end) in &outages {
         let ready = Prober::start(address, "/health/ready");
         let up = Prober::start(address, "/health");
-        // `begin` returns when the engine's command has ended, and the measured time starts then.
+        // The measured time starts when the engine's command has ended.
         begin();
         let detected = ready.turns("fail");
-        // Readiness has failed, so the deadline of the checks is over and `/health` reports the
-        // failure too.
+        // When readiness has failed, the check's result is known, so `/health` reports it too.
         up.turns("warn");
         end();
         let recovered = ready.turns("pass");
@@ -198,8 +197,8 @@ fn an_exhausted_pool_is_no_outage_and_no_check_hangs() {
     let mut holder = project.exhaust_pool();
 
     let probers = Probers::start(project.address());
-    // If PostgreSQL ignores a cancelled query, the service abandons the connection after some time.
-    // The loop takes longer than that.
+    // If PostgreSQL did not cancel a query that timed out, the pool would open more connections
+    // after `QUERY_TIMEOUT`, 2 s. The loop takes longer than that.
     let mut most = 0;
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(5) {
@@ -229,9 +228,9 @@ fn a_full_postgresql_is_no_outage_for_connected_services() {
     let load = Load::start(project.address());
     let mut holder = project.exhaust_pool();
 
-    // Each client retries until it has a connection, because the service's pool may release one.
-    // The shell waits for its clients. Otherwise they would become children of PostgreSQL, which is
-    // PID 1 and restarts when an unknown child fails.
+    // Each client retries until it has a connection, because the service's pool may release one
+    // later. The shell waits for the clients. Otherwise they would become children of PostgreSQL,
+    // which is PID 1 and restarts when an unknown child fails.
     let all = "for i in $(seq 20); do
         until psql --username=service --command='SELECT pg_sleep(20)'; do sleep 0.1; done &
     done; wait";
@@ -248,7 +247,7 @@ fn a_full_postgresql_is_no_outage_for_connected_services() {
         if none_left() {
             full = Instant::now();
         }
-        // A waiting client takes each connection that is released at once.
+        // As soon as a connection is released, a waiting client takes it.
         assert!(
             full.elapsed() < Duration::from_secs(1),
             "there are connections left"
@@ -433,7 +432,8 @@ impl Probers {
     }
 }
 
-/// A Compose project: the shipped file, and an override file of the test. Removed when dropped.
+/// A Compose project: examples/deploy/compose.yaml with an override file of the test. Removed when
+/// dropped.
 struct Project {
     name: String,
     override_file: PathBuf,

@@ -24,8 +24,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 #[test]
 fn a_stop_during_a_probe_drains_and_leaves_no_zombie() {
     let image = Image::of(Program::Service);
-    // This container is paused below. It then accepts connections and never responds, so a probe of
-    // it takes its whole timeout.
+    // A paused container accepts connections but never responds, so a probe of this one takes its
+    // whole timeout.
     let silent = Container::run(&image.tag, &[], &[]);
     silent.turns("healthy");
     let url = format!("http://{}/health", silent.address(8080));
@@ -55,7 +55,7 @@ fn a_stop_during_a_probe_drains_and_leaves_no_zombie() {
     let events = Events::of(&service, "kill", "{{.Actor.Attributes.signal}}");
     let start = Instant::now();
     let mut stop = service.stopping();
-    // A thread waits for the stop, because `zombies` takes some time meanwhile.
+    // A thread waits for the stop and measures it, while `zombies` runs.
     let stopped = thread::spawn(move || (stop.wait().unwrap().success(), start.elapsed()));
     let during: Vec<_> = (0..2).map(|_| zombies(&[first, shim])).collect();
     let (success, took) = stopped.join().unwrap();
@@ -70,7 +70,7 @@ fn a_stop_during_a_probe_drains_and_leaves_no_zombie() {
     let state = service.state();
     assert_eq!(state["ExitCode"], 0, "{state:#}");
     assert_eq!(events.so_far(), ["15"], "signals");
-    // A process that is about to be reaped can appear in one of the two lists.
+    // A process that is about to be reaped can appear in one list, but not in both lists.
     let stayed: Vec<_> = during[0]
         .iter()
         .filter(|pid| during[1].contains(pid))
@@ -127,9 +127,9 @@ fn little_memory_little_cpu_and_few_processes_are_enough() {
         "--memory-swap=16m",
         "--cpus=0.1",
         "--pids-limit=16",
-        // The interval runs from the end of one probe to the start of the next. The retries are the
-        // image's, because in about 1,600 probes the engine once counted a failure although every
-        // probe had exited with 0.
+        // The interval runs from the end of one probe to the start of the next. The number of
+        // retries is not lowered, because the engine once counted a failure in about 1,600 probes
+        // although every probe had exited with 0.
         "--health-interval=500ms",
     ];
     let container = Container::run(&image.tag, &limits, &[]);
@@ -206,7 +206,7 @@ fn ipv6_address(container: &Container) -> SocketAddr {
 
 #[test]
 fn a_probe_adds_little_to_the_peak_of_memory() {
-    // The peak is highest while the container starts, and only cgroup v1 can reset it.
+    // A container's start needs more memory than probes, and only cgroup v1 can reset the peak.
     if docker(["info", "--format={{.CgroupVersion}}"]) != "1" {
         println!(
             "SKIPPED, NOTHING MEASURED: only cgroup 1 can reset the peak, and this engine has cgroup 2"
@@ -228,8 +228,8 @@ fn a_probe_adds_little_to_the_peak_of_memory() {
         }
         peak(&container)
     };
-    // The engine itself needs memory to start a process, which varies by half a MiB. The lowest of
-    // five peaks has the least of it.
+    // The engine's own memory for starting a process in the container counts too, and varies by
+    // half a MiB. The lowest of five peaks contains the least of it.
     let least = |words: &[&str]| (0..5).map(|_| peak(words)).min().expect("five");
 
     let service = least(&[]);
@@ -247,11 +247,11 @@ fn a_probe_adds_little_to_the_peak_of_memory() {
     let added = probe.saturating_sub(exec);
     assert!(
         added <= 512 * 1024,
-        "{added} bytes more than for any other process"
+        "{added} bytes more than with `version`"
     );
 }
 
-/// The engine's events about a container, from the call of `of` on.
+/// The engine's events about a container since `of` was called.
 struct Events {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
@@ -259,8 +259,7 @@ struct Events {
 
 impl Events {
     fn of(container: &Container, event: &str, format: &str) -> Self {
-        // The start is slightly in the past, so that no event is lost before the engine has
-        // subscribed.
+        // The start is slightly in the past, so that no event before the subscription is lost.
         let since = format!("--since={}", docker(["info", "--format={{.SystemTime}}"]));
         let mut child = Command::new("docker")
             .args(["events", &since, "--format", format])
@@ -332,7 +331,7 @@ fn parent(pid: &str) -> String {
     found.expect("the process").parent
 }
 
-/// Processes that have ended but were not waited for by their parent.
+/// Children of `parents` that have ended but were not waited for.
 fn zombies(parents: &[&str]) -> Vec<String> {
     let zombie = |process: &Process| process.state == "Z" && parents.contains(&&*process.parent);
     let processes = processes().into_iter();
@@ -363,7 +362,7 @@ fn reset_peak(container: &Container) {
 
 fn memory(container: &Container, command: &str, options: &[&str]) -> String {
     let id = docker(["inspect", "--format={{.Id}}", &container.name]);
-    // `find` fails if the cgroup of another container disappears while it runs.
+    // `find` fails if the cgroup of another container disappears while it runs, so `true` follows.
     let find = format!(
         "find /sys/fs/cgroup -path '*{id}*' -name memory.max_usage_in_bytes -exec {command} {{}} ';'; true"
     );

@@ -40,27 +40,29 @@ fn kubernetes_restarts_broken_and_routes_to_ready_pods() {
                 "{file}: {probe}"
             );
         }
-        // Readiness must fail before the port closes, which is after the drain delay of 5 s.
+        // If READY_DURING_DRAIN is removed, readiness must fail before the port closes, at the end
+        // of the drain delay of 5 s.
         let ready = &container["readinessProbe"];
         let number = |key: &str| ready[key].as_u64().unwrap();
         assert!(
             number("periodSeconds") * number("failureThreshold") < 5,
             "{file}: {ready}"
         );
-        // Both grace periods include the drain delay of 5 s, requests of 4 s, and `preStop`.
+        // Each grace period must be longer than the drain delay of 5 s plus requests of 4 s. A
+        // `preStop` hook would count too, but there is none.
         for grace in [pod, &container["livenessProbe"]] {
             assert!(grace["terminationGracePeriodSeconds"].as_u64().unwrap() > 5 + 4);
         }
         assert_eq!(container["lifecycle"], Value::Null, "{file}");
-        // Otherwise, the reason why a start failed is only in the log.
+        // With the default policy, the reason why a start failed would only be in the log.
         assert_eq!(
             container["terminationMessagePolicy"],
             "FallbackToLogsOnError"
         );
-        // Otherwise, an exec probe takes 0.7 s.
+        // Under a CPU limit, an exec probe takes 0.7 s.
         assert_eq!(container["resources"]["limits"]["cpu"], Value::Null);
-        // The time is long enough to notice a pod that breaks: the heartbeat's interval plus the
-        // readiness probe.
+        // An update waits long enough to notice a new pod that breaks: a heartbeat's interval of 10
+        // s plus 4 s until readiness fails.
         assert!(deployment["spec"]["minReadySeconds"].as_u64().unwrap() > 10 + 4);
         assert_eq!(
             deployment["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"],
@@ -165,7 +167,7 @@ fn ecs_runs_the_probe_with_time_to_finish() {
     );
 }
 
-/// Returns the parsed files by name. A script parses and validates them.
+/// Returns the parsed files by name. `schemas.py` parses and validates them.
 fn files() -> &'static Value {
     static FILES: OnceLock<Value> = OnceLock::new();
     FILES.get_or_init(|| {

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Time limit of a client.
+/// Time limit for a connection attempt and for each read.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The method of a client's requests. The service responds to a POST with 405, which counts as a
@@ -41,7 +41,7 @@ struct Counted {
 pub struct Tally {
     /// Requests on reused connections.
     pub kept: u64,
-    /// Requests on new connections. These clients do not keep theirs.
+    /// Requests on new connections.
     pub fresh: u64,
     /// POST requests, on reused and on new connections.
     pub posts: u64,
@@ -51,7 +51,7 @@ pub struct Tally {
 
 impl Load {
     /// Starts ten clients, which send about 500 requests a second: four that keep their connection,
-    /// four that do not, and one of each that sends POSTs.
+    /// four that do not, and one more of each kind that sends POSTs.
     pub fn start(address: SocketAddr) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let counted = Arc::new(Counted::default());

@@ -52,8 +52,8 @@ fn pod_probes_report_each_state() {
     let codes = || ["--live", "--ready", "/health"].map(|probe| podman.asks(probe).0);
     let play = |how: &str| podman.play(Program::Broken, &format!("ENV BREAK={how}"));
 
-    // A service that never finishes its start is live, so that it is not restarted, and is not
-    // ready.
+    // A service that never finishes its start is not ready, but it is live, so that it is not
+    // restarted.
     play("start");
     podman.turns(POD, 0);
     assert_eq!(podman.health(POD)["Status"], "healthy");
@@ -214,7 +214,8 @@ impl Podman {
         write_context(&context, program, line);
         self.copy(&context, "/context");
         fs::remove_dir_all(context).unwrap();
-        // If the directory existed already, the copy would create a subdirectory in it.
+        // `/context` is removed below, because the next copy would otherwise create a subdirectory
+        // in it.
         let built = self.run(&[&["build"], options, &["/context"]].concat());
         docker(["exec", &self.container.name, "rm", "-r", "/context"]);
         assert_eq!(built.0, 0, "{}", built.1);
@@ -229,8 +230,8 @@ impl Podman {
         self.ok(&["kube", "play", "--replace", "/deploy/kubernetes-exec.yaml"]);
     }
 
-    /// Runs a probe in the pod. Returns its exit code, and its line up to the elapsed
-    /// time or the URL.
+    /// Runs a probe in the pod. Returns its exit code, and its line up to the elapsed time or the
+    /// URL.
     fn asks(&self, probe: &str) -> (i32, String) {
         let (code, printed) = self.run(&["exec", POD, "/app", "healthcheck", probe]);
         let printed = printed
@@ -241,7 +242,7 @@ impl Podman {
         (code, printed.to_owned())
     }
 
-    /// Repeats Podman's health check until it has this exit code.
+    /// Repeats Podman's health check until its exit code is `code`.
     fn turns(&self, name: &str, code: i32) {
         eventually(&format!("exit code {code}"), TIMEOUT, || {
             (self.run(&["healthcheck", "run", name]).0 == code).then_some(())

@@ -19,8 +19,8 @@ use crate::load::Load;
 /// Number of times that an instance is drained and replaced, alternating between two instances.
 const REPLACEMENTS: u32 = 6;
 
-/// Time after which a proxy no longer uses an instance that drains, as the documentation says. The
-/// port closes after 5 s.
+/// Time after which a proxy no longer uses a draining instance, according to
+/// examples/deploy/README.md. The port closes after 5 s.
 const OUT: Duration = Duration::from_millis(3500);
 
 /// Time after which a proxy no longer uses a frozen instance, which accepts connections and never
@@ -121,7 +121,7 @@ fn frozen_and_unready_instances_get_no_requests() {
     for (name, address, _container) in &proxies {
         for instance in &instances {
             let own = instance.address(8080);
-            eventually(&format!("{name} asks both"), TIMEOUT, || {
+            eventually(&format!("{name} uses both"), TIMEOUT, || {
                 let first = visitor(own);
                 for _ in 0..4 {
                     get(*address, "/");
@@ -282,7 +282,7 @@ fn monit_and_check_http_read_the_routes() {
     let monitrc = format!("{control}{}", config("monitors/monit.conf"));
     let monit = Container::tool(&network, &words, ("/etc/monitrc", &monitrc));
     let summary = |state: &str| {
-        eventually(&format!("monit says {state}"), TIMEOUT, || {
+        eventually(&format!("monit reports {state}"), TIMEOUT, || {
             let summary = [
                 "exec",
                 &monit.name,
@@ -311,7 +311,7 @@ fn monit_and_check_http_read_the_routes() {
     let (code, text) = check_http("service-1");
     assert_eq!(code, Some(0), "{text}");
     // The second service warns, because an optional check fails. The entries of its checks contain
-    // `pass` and `fail` too.
+    // `pass` and `fail` too, which check_http must ignore.
     let (code, text) = check_http("service-2");
     assert_eq!(code, Some(1), "{text}");
     drop(warning);
@@ -320,8 +320,8 @@ fn monit_and_check_http_read_the_routes() {
         assert_eq!(code, Some(2), "{text}");
         assert!(text.contains("503"), "{text}");
         summary("failed");
-        // The port is still open. A closed port would also be reported as a failure, for another
-        // reason.
+        // The port is still open. If it were closed, the failure would not be due to the status
+        // code.
         assert_eq!(get(service.address(8080), "/health").0, 503);
         drain_no_longer(&service);
     });
@@ -356,13 +356,17 @@ fn replace_under_load(proxy: Tool, drain: Drain) {
         let mut stop = instance.stopping();
         thread::sleep(OUT.saturating_sub(start.elapsed()));
         let first = visitor(own);
-        // A busy machine delays the proxy, which may use the instance until the port closes.
+        // Requests are counted for 0.7 s. The port closes 0.8 s later, so even on a busy machine
+        // the count ends before.
         thread::sleep((OUT + Duration::from_millis(700)).saturating_sub(start.elapsed()));
         let between = visitor(own) - first - 1;
         assert!(stop.wait().unwrap().success());
         match drain {
             Drain::IsSeen => assert_eq!(between, 0, "requests when a drain is nearly over"),
-            Drain::IsNotSeen => assert!(between > 0, "so it does see: correct the page"),
+            Drain::IsNotSeen => assert!(
+                between > 0,
+                "the proxy noticed the drain: correct examples/deploy/README.md"
+            ),
         }
         instance.start();
         // The other instance must not be stopped before the proxy uses this one.
@@ -371,8 +375,8 @@ fn replace_under_load(proxy: Tool, drain: Drain) {
     let tally = load.stop();
 
     println!("{name}: {REPLACEMENTS} replacements, {tally}");
-    // A proxy that does not notice the drain uses the instance while its port closes. It must not
-    // repeat a POST that may have been processed, so that POST fails.
+    // A proxy that does not notice the drain uses the instance until the port closes. The proxy
+    // must not repeat a POST that the instance may have processed, so such a POST can fail.
     let may_fail = |failure: &&String| drain == Drain::IsNotSeen && failure.contains("Post");
     let lost = tally.failed.iter().filter(|failure| !may_fail(failure));
     assert_eq!(lost.count(), 0, "{tally}");
@@ -383,7 +387,7 @@ fn replace_under_load(proxy: Tool, drain: Drain) {
 }
 
 fn passes_on(name: &str, address: SocketAddr) {
-    eventually(&format!("{name} passes on"), TIMEOUT, || {
+    eventually(&format!("{name} forwards requests"), TIMEOUT, || {
         (get(address, "/").0 == 200).then_some(())
     });
 }
@@ -401,7 +405,7 @@ fn gets_traffic(own: SocketAddr) {
     });
 }
 
-/// Requests `/`, and returns the number of the visitor in the response.
+/// Requests `/`, and returns the visitor's number in the response.
 fn visitor(own: SocketAddr) -> u64 {
     let (status, body) = get(own, "/");
     assert_eq!(status, 200, "{body}");

@@ -32,8 +32,8 @@ const SOON: Duration = Duration::from_secs(2 + 1);
 #[test]
 fn twenty_updates_lose_no_request() {
     let images = [1, 2].map(|_| Image::of(Program::Service));
-    // Both versions work, so an update needs no time to detect a broken one. It only needs time for
-    // the proxy to find the new task.
+    // The two images work, so an update needs no time to detect a broken version. It needs only the
+    // time in which the proxy finds the new task.
     let quick = "services: {service: {deploy: {update_config: {delay: 2s, monitor: 5s}}}}";
     let stack = Stack::new(quick);
     stack.deploy(&images[0]);
@@ -47,7 +47,7 @@ fn twenty_updates_lose_no_request() {
         let image = &images[update as usize % 2];
         stack.deploy(image);
         stack.runs(image);
-        // The IDs are collected in each update, because Swarm only remembers five tasks of each
+        // The IDs are collected in each update, because Swarm remembers only five tasks of each
         // replica.
         tasks.extend(stack.tasks("{{.ID}}"));
         assert_eq!(stack.ended(), 0, "after update {update}");
@@ -119,9 +119,9 @@ fn a_broken_version_replaces_only_one_task() {
 
 #[test]
 fn a_broken_task_is_replaced() {
-    // The time is the sum of: interval × retries of stack.yaml; the time until a heartbeat is late,
-    // or for each probe to time out; and the drain delay, or the grace period of a process that
-    // cannot drain.
+    // Seconds from the break to the task's end: interval × retries of stack.yaml; the time until a
+    // heartbeat is late, or the timeout of each probe; and the drain delay, or the grace period of
+    // a process that cannot drain.
     let cases = [
         ("panic", 10 + 5),
         ("deadlock", 10 + 2 + 5),
@@ -146,7 +146,7 @@ fn a_broken_task_is_replaced() {
                 });
                 let replaced = start.elapsed();
                 println!("{how}: ended after {ended:.1?}, replaced after {replaced:.1?}");
-                // A busy engine starts a probe late, and notifies Swarm late.
+                // The 5 s are for a busy engine, which starts a probe late and notifies Swarm late.
                 let bound = Duration::from_secs(within + 5);
                 assert!(ended <= bound, "{how}: {ended:?}");
             });
@@ -234,7 +234,8 @@ fn an_outage_replaces_no_task() {
     }
 }
 
-/// Waits until the probe of each container prints this line, and returns the time until then.
+/// Waits until each container's probe prints a line that starts with `response`. Returns the time
+/// until then.
 fn all_say(containers: &[String], args: &[&str], response: &str) -> Duration {
     let start = Instant::now();
     thread::scope(|scope| {
@@ -253,7 +254,7 @@ fn all_say(containers: &[String], args: &[&str], response: &str) -> Duration {
     start.elapsed()
 }
 
-/// The shipped stack, removed when dropped.
+/// examples/deploy/stack.yaml with an override file of the test. Removed when dropped.
 struct Stack {
     name: String,
     override_file: PathBuf,
@@ -275,7 +276,7 @@ impl Stack {
     fn deploy(&self, image: &Image) {
         let mut command = Command::new("docker");
         command
-            // There is no registry, so Swarm cannot resolve a digest.
+            // Without a registry, Swarm cannot resolve the image's digest.
             .args(["stack", "deploy", "--detach=true", "--resolve-image=never"])
             .args([
                 "--compose-file",
@@ -329,8 +330,8 @@ impl Stack {
         tasks.iter().filter_map(replica).collect()
     }
 
-    /// Returns the number of tasks that failed or became unhealthy. A task that was stopped drains
-    /// and exits with 0, and Swarm reports it as complete.
+    /// Returns the number of tasks that failed or became unhealthy. The engine stops an unhealthy
+    /// task, which drains and exits with 0, so Swarm reports it as complete.
     fn ended(&self) -> usize {
         let states = self.tasks("{{.CurrentState}}");
         let ended = |state: &&String| state.starts_with("Complete") || state.starts_with("Failed");
@@ -344,7 +345,7 @@ impl Stack {
         text.lines().map(str::to_owned).collect()
     }
 
-    /// Waits until all replicas run this image, and no task runs another one.
+    /// Waits until all replicas run this image, and no task runs another image.
     fn runs(&self, image: &Image) {
         eventually("all replicas run", 2 * TIMEOUT, || {
             let running = self.running();
@@ -393,7 +394,8 @@ impl Drop for Stack {
     }
 }
 
-/// The documented HAProxy. It is on the stack's network, and on one that this machine can reach.
+/// HAProxy with proxies/haproxy-swarm.cfg, on the stack's network and on a network that this
+/// machine can reach.
 struct Proxy {
     address: SocketAddr,
     _container: Container,
@@ -425,8 +427,8 @@ impl Proxy {
     }
 }
 
-/// Keeps the machine in a Swarm. The first guard creates the Swarm unless there is one, and the
-/// last guard leaves it.
+/// Keeps the machine in a Swarm. The first guard creates a Swarm unless the machine is in one. The
+/// last guard leaves the Swarm if a guard created it.
 struct Swarm;
 
 struct Uses {

@@ -83,7 +83,8 @@ struct Image {
 impl Image {
     fn build(test: &str) -> Self {
         let dockerfile = fs::read_to_string(format!("{REPOSITORY}/Dockerfile")).unwrap();
-        // The image is named by tag only, because without a registry no digest can be resolved.
+        // The builder's image is named by tag only, because Docker looks a digest up in the
+        // registry, which tests must not need.
         let builder = dockerfile.lines().find_map(|line| {
             let (base, _digest) = line.strip_prefix("ARG ")?.split_once("@sha256:")?;
             base.starts_with("RUST_IMAGE=").then_some(base)
@@ -114,7 +115,7 @@ impl Drop for Image {
     }
 }
 
-/// A container of the image in which QEMU is PID 1, removed when dropped.
+/// A container of the image, with QEMU as PID 1. Removed when dropped.
 struct Container {
     name: String,
 }

@@ -13,7 +13,8 @@ use lifesign_e2e::{REPOSITORY, docker, output, remove, support::scratch, unique}
 /// Time limit for operations that take some seconds on an idle machine.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A cargo project with copies of the repository's Dockerfile and .dockerignore, removed when dropped.
+/// A cargo project with copies of the repository's Dockerfile and .dockerignore. Removed when
+/// dropped.
 #[derive(Debug)]
 pub struct Project {
     pub directory: PathBuf,
@@ -26,7 +27,7 @@ impl Project {
         project
     }
 
-    /// A clone of a repository, whose files are created with this umask.
+    /// Clones a repository. The files are created with this umask.
     pub fn checkout(repository: &Path, umask: &str) -> Self {
         let project = Self::nowhere();
         let clone = ["-c", "umask $0 && git clone --quiet \"$1\" \"$2\"", umask];
@@ -111,9 +112,9 @@ impl Drop for Image {
     }
 }
 
-/// Returns options for all builds. They name the base images by tag only, because without a
-/// registry no digest can be resolved. They also use the network of this machine, where the tests'
-/// servers listen.
+/// Returns options for all builds. They name the base images by tag only, because Docker looks a
+/// digest up in the registry, which tests must not need. They also select the network of this
+/// machine, where the tests' servers listen.
 pub fn build_options() -> Vec<String> {
     let dockerfile = fs::read_to_string(format!("{REPOSITORY}/Dockerfile")).unwrap();
     let bases = dockerfile.lines().filter_map(|line| {
@@ -126,9 +127,9 @@ pub fn build_options() -> Vec<String> {
     bases.chain(others).chain([rust]).collect()
 }
 
-/// Returns an image of the Dockerfile's first stage, which is passed as RUST_IMAGE. The stage then
-/// finds its tools, and does not compile them again on another network, in another engine, or with
-/// `--no-cache`.
+/// Returns the tag of an image of the Dockerfile's stage `tools`. It is passed as RUST_IMAGE, so
+/// that the stage finds its programs already installed, and does not compile them again on another
+/// network, in another engine, or with `--no-cache`.
 pub fn tools() -> &'static str {
     static TOOLS: OnceLock<()> = OnceLock::new();
     let tag = "lifesign-builds-tools";
@@ -152,9 +153,9 @@ pub fn tools() -> &'static str {
     tag
 }
 
-/// Returns the image of both kinds of machines. One runs a Docker Engine with containerd's image
-/// store, which can export caches, attestations and OCI layouts. The other serves git over SSH. The
-/// image is never removed, because building it takes a minute.
+/// Returns the tag of the machines' image. A machine runs a Docker Engine with containerd's image
+/// store, which can export caches, attestations and OCI layouts, or serves git over SSH. The image
+/// is never removed, because building it takes a minute.
 fn machines() -> &'static str {
     static MACHINES: OnceLock<()> = OnceLock::new();
     let tag = "lifesign-builds-machines";
@@ -190,7 +191,8 @@ impl Machine {
         machine
     }
 
-    /// Starts an engine that has the Dockerfile's tools, on the network of this machine.
+    /// Starts a Docker Engine on the network of this machine, and loads the image of [`tools`] into
+    /// it.
     pub fn engine() -> Self {
         // The engine needs its own bridge, because the local engine uses the default name.
         let bridge = format!("ls{}", process::id());

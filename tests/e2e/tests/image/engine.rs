@@ -36,7 +36,7 @@ pub(crate) fn images() -> [Arc<Image>; 5] {
 }
 
 /// Returns the repository's image on one of [`BASES`], built by `make image`. Tests share an image:
-/// the first one builds it, and it is removed after the last one.
+/// the first test builds it, and the last one removes it.
 pub(crate) fn image_on(index: usize) -> Arc<Image> {
     static SHARED: [Mutex<Weak<Image>>; 5] = [const { Mutex::new(Weak::new()) }; 5];
     let mut shared = SHARED[index].lock().expect("the image was built");
@@ -48,8 +48,8 @@ pub(crate) fn image_on(index: usize) -> Arc<Image> {
     })
 }
 
-/// Returns the build arguments that name the base images, by tag only, because without a registry
-/// no digest can be resolved.
+/// Returns the build arguments that name the base images. The tags have no digests, because Docker
+/// looks a digest up in the registry, which tests must not need.
 pub(crate) fn bases() -> Vec<(String, String)> {
     let text = fs::read_to_string(format!("{REPOSITORY}/Dockerfile")).unwrap();
     let bases = text.lines().filter_map(|line| {
@@ -168,8 +168,8 @@ pub(crate) struct Container {
 
 impl Container {
     pub(crate) fn run(image: &Arc<Image>, options: &[&str]) -> Self {
-        // The value exists before the container does, so that it is removed even if it fails to
-        // start.
+        // This value exists before the container, so that its `Drop` removes the container even if
+        // it fails to start.
         let container = Self {
             name: format!("lifesign-test-{}", unique()),
             _image: Arc::clone(image),
@@ -244,7 +244,7 @@ impl Project {
         project
     }
 
-    /// A copy of the fixture with this name. It contains a copy of the crate.
+    /// A copy of the fixture with this name, with a copy of lifesign in `crates`.
     pub(crate) fn workspace(name: &str) -> Self {
         let project = Self::without_package(name);
         let copy = |files: &[&str], to: &Path| {
@@ -332,7 +332,7 @@ impl Files {
     }
 }
 
-/// Returns the nanoseconds from 1970 to a date in RFC 3339.
+/// Returns the nanoseconds from 1970 to a time in RFC 3339 format.
 pub(crate) fn nanoseconds(date: &str) -> u64 {
     let nanoseconds = output(Command::new("date").args(["--date", date, "+%s%N"]));
     nanoseconds.parse().unwrap()

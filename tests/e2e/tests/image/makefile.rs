@@ -1,4 +1,4 @@
-//! The arguments that the Makefile passes to Docker. Most tests replace `docker` by a script that
+//! The arguments that the Makefile passes to Docker. Most tests replace `docker` with a script that
 //! prints its arguments.
 
 use std::{

@@ -40,7 +40,7 @@ fn a_change_in_a_workspace_compiles_only_its_own_crates() {
     let container = Container::run(&Arc::new(first), &[]);
     container.turns("healthy");
 
-    // The current time makes the source unique. The engine would take an equal build from its
+    // The current time makes the source unique. Otherwise the engine could take the build from its
     // cache.
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos();
     project.write(
@@ -77,8 +77,8 @@ fn a_readme_that_is_compiled_in_is_a_source() {
     }
 }
 
-/// SQLite calls functions of large files, which glibc's headers rename, and musl does not have the
-/// other names.
+/// SQLite calls functions for large files. glibc's headers rename them, for example to `open64`,
+/// and musl lacks the new names.
 #[test]
 fn a_dependency_in_c_is_linked_on_either_libc() {
     let project = Project::new("database", "1.0.0");
@@ -168,7 +168,7 @@ fn the_build_fails_if_the_base_cannot_run_the_binary() {
     let refused =
         "error: in the base distroless-cc, `/app healthcheck --help` did not print its help";
 
-    // The binary is linked with glibc, which the base lacks.
+    // The binary is linked with glibc, which the static base lacks.
     let log = on("distroless-cc", &[&mistaken]).unwrap_err();
     assert!(
         log.contains("failed to run command '/app': No such file or directory"),
@@ -176,7 +176,7 @@ fn the_build_fails_if_the_base_cannot_run_the_binary() {
     );
     assert!(log.contains(refused), "{log}");
 
-    // Only one of the two bases contains this library.
+    // Of the two bases, only distroless-cc contains this library.
     project.write(
         "build.rs",
         "fn main() { println!(\"cargo:rustc-link-arg=-Wl,--no-as-needed,-lgomp\") }",
@@ -192,8 +192,8 @@ fn the_build_fails_if_the_base_cannot_run_the_binary() {
 
 #[test]
 fn a_source_older_than_its_stub_is_compiled() {
-    // cargo-chef gives its stubs this version, so the stub and the source only differ in their
-    // time.
+    // cargo-chef gives its stubs the version 0.0.1, so the stub and the source differ only in their
+    // modification time.
     let project = Project::new("old", "0.0.1");
 
     for code in ["first", "second"] {

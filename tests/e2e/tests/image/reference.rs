@@ -1,7 +1,8 @@
 //! The image of the reference service, which `make image` builds from this repository.
 //!
 //! `cargo test --manifest-path tests/e2e/Cargo.toml --test image reference`. The first build takes
-//! minutes, and later builds find its layers in the cache. Needs git, make and tar besides Docker.
+//! minutes, and later builds find its layers in the cache. The tests need git, make and tar besides
+//! Docker.
 
 use std::{
     path::Path,
@@ -121,7 +122,8 @@ fn every_base_runs_locked_down_in_16_mib() {
             "--user=12345:12345",
             "--memory=16m",
             "--pids-limit=16",
-            // After the start period of 30 s, the image's own interval would be 30 s.
+            // With the image's own interval, a container that is not healthy after the start period
+            // would wait for 30 s.
             "--health-interval=1s",
         ];
         Container::run(&image, &locked_down)

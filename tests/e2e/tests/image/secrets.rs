@@ -21,8 +21,8 @@ use lifesign_e2e::{docker, output, unique};
 
 use crate::builds::{Image, Machine, Project, build_options, eventually, text, tools};
 
-/// The output of the private crates. It is not secret. Every search for secrets must find it too,
-/// which proves that the search works.
+/// The output of a private crate. It is not secret. A test also searches for this text, to prove
+/// that its search for secrets works.
 const GREETING: &str = "greetings from the private registry";
 const FAREWELL: &str = "farewell from the private repository";
 
@@ -63,7 +63,10 @@ fn no_stage_log_or_history_has_a_secret() {
     assert!(registry.answered() >= 3, "{}", registry.answered());
     assert_eq!(found.search(&secrets), Vec::<String>::new());
     let layers = found.search(&[GREETING.to_owned()]);
-    assert!(layers.len() > 2, "the executable's and cargo's: {layers:?}");
+    assert!(
+        layers.len() > 2,
+        "not in the layers of the executable and of cargo: {layers:?}"
+    );
 }
 
 #[test]
@@ -103,7 +106,7 @@ fn no_cache_export_or_provenance_has_a_secret() {
             "{directory}"
         );
     }
-    // The provenance was searched too, because it contains the secret's name and the repository
+    // The search has covered the provenance, because it finds the secret's name and the repository
     // without its password.
     for name in [
         r#""id":"cargo-credentials""#,
@@ -258,8 +261,8 @@ impl Found {
             write("inspect", &docker(["image", "inspect", &image.tag]));
         }
 
-        // The layers of the base are skipped, because they have a gigabyte and are older than the
-        // secret.
+        // The layers of the base are skipped, because they are a gigabyte large and older than the
+        // secrets.
         let format = "--format={{join .RootFS.Layers \" \"}}";
         let known = docker(["image", "inspect", format, tools()]);
         let excluded = known.split(' ').map(|digest| {
@@ -479,7 +482,7 @@ impl Project {
 struct Agent {
     directory: PathBuf,
     socket: PathBuf,
-    /// The lines of the key file that no other key has.
+    /// The lines of the private key's file that differ between keys.
     key: Vec<String>,
     public_key: String,
     process: Child,
@@ -494,7 +497,8 @@ impl Agent {
         let keygen = ["-q", "-t", "ed25519", "-N", "", "-C", "test", "-f"];
         output(Command::new("ssh-keygen").args(keygen).arg(&file));
         let key = fs::read_to_string(&file).unwrap();
-        // The first line only contains the name of the format, which is the same for all keys.
+        // The first encoded line contains only the name of the format, which is the same for all
+        // keys.
         let key = key.lines().skip(2).filter(|line| !line.starts_with('-'));
         let key = key.map(str::to_owned).collect::<Vec<_>>();
 
@@ -539,7 +543,7 @@ impl Drop for Agent {
     }
 }
 
-/// A server with a repository that contains a crate. It only accepts the agent's key.
+/// A git server over SSH with a crate's repository. It accepts only the agent's key.
 struct GitServer {
     repository: String,
     commit: String,
@@ -596,7 +600,7 @@ impl GitServer {
     }
 }
 
-/// Whether the server itself responds. Docker's proxy accepts connections earlier.
+/// Whether the SSH server itself responds. Docker's proxy accepts connections earlier.
 fn speaks_ssh(address: &str) -> bool {
     let mut start = [0; 4];
     TcpStream::connect(address)
