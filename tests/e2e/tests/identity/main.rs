@@ -32,7 +32,8 @@ use situations::{SITUATIONS, Situation};
 /// Number of rows that run at the same time.
 const AT_ONCE: usize = 4;
 
-/// An image of the services. It has a shell, which supervises services and changes users.
+/// The Dockerfile of the services. Its base has a shell, which supervises services and changes
+/// users.
 const DOCKERFILE: &str = r"
 FROM alpine:3.23
 COPY api vpn /bin/
@@ -46,7 +47,7 @@ done
 END
 ";
 
-/// Functions that the scripts call. The local shell runs them.
+/// Shell functions that the scripts call. They run on this machine.
 ///
 /// In a script, `@name` stands for the name of a container or volume of its row.
 const FUNCTIONS: &str = r#"
@@ -74,7 +75,7 @@ eventually() {
     exit 1
 }
 
-# up NAME [COUNT]: waits until the services of a container have started, COUNT times in total.
+# up NAME [COUNT]: waits until a container has logged COUNT starts of services, by default 1.
 up() { eventually has_started "$1" "${2:-1}"; }
 has_started() {
     docker logs "$1" 2>&1
@@ -94,14 +95,15 @@ probe() {
     echo "$code $line"
 }
 
-# engine NAME HEALTH: waits until the engine reports this health, and prints the last entry of its log.
+# engine NAME HEALTH: waits until the engine reports this health, and prints the first entry of its
+# log.
 engine() {
     eventually is "$1" "$2"
     docker inspect --format='{{$log := .State.Health.Log}}{{with index $log 0}}{{.ExitCode}} {{.Output}}{{end}}' "$1"
 }
 is() { [ "$(docker inspect --format='{{.State.Health.Status}}' "$1")" = "$2" ]; }
 
-# kill_api NAME: kills the service in a container, where it is not PID 1.
+# kill_api NAME: kills api in a container in which it is not PID 1.
 kill_api() {
     docker exec "$1" killall -9 api
     eventually is_gone "$1"
@@ -109,7 +111,7 @@ kill_api() {
 is_single() { [ "$(docker exec "$1" pidof api | wc -w)" = 1 ]; }
 is_gone() { ! docker exec "$1" pidof api; }
 
-# as_volume NAME: makes a volume that contains the program.
+# as_volume NAME: creates a volume that contains api.
 as_volume() {
     docker volume create --label="$LABEL" "$1" >"$SCRATCH"
     docker run --rm --volume="$1:/volume" "$IMAGE" cp /bin/api /volume/
@@ -151,7 +153,7 @@ fn every_situation_has_the_expected_verdict() {
         let Situation { name, expected, .. } = &SITUATIONS[number];
         for line in &verdicts {
             let (code, line) = line.split_once(' ').unwrap_or(("", line));
-            // The line can contain backticks, so two of them enclose it.
+            // The line can contain backticks, so double backticks enclose it.
             println!("| {name} | {code} | `` {line} `` |");
         }
         let lines: Vec<_> = expected
@@ -210,7 +212,7 @@ impl Image {
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text);
         text.lines()
-            // The lines of the engine's log already end with a line feed.
+            // An entry of the engine's log ends with a line feed, so an empty line follows it.
             .filter(|line| !line.is_empty())
             .map(|line| without_request(&without_time(line)))
             .collect()
@@ -223,7 +225,7 @@ impl Drop for Image {
     }
 }
 
-/// Removes the containers and volumes of a row when it is dropped.
+/// Removes the containers and volumes that have a row's label, when dropped.
 struct Cleanup<'a>(&'a str);
 
 impl Drop for Cleanup<'_> {
@@ -260,8 +262,8 @@ fn without_time(line: &str) -> String {
     }
 }
 
-/// Removes the request from `unhealthy: 503 fail (GET http://127.0.0.1:8080/health)`, because the
-/// kernel chooses the ports of some situations.
+/// Removes the request from `unhealthy: 503 fail (GET http://127.0.0.1:8080/health)`, because in
+/// some situations the kernel chooses the port.
 fn without_request(line: &str) -> String {
     let Some((before, rest)) = line.split_once(" (GET ") else {
         return line.to_owned();

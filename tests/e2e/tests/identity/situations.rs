@@ -1,7 +1,7 @@
-//! The table of situations, by the names of the probed service, "api", and of another one, "vpn".
+//! The table of situations. "api" is the probed service, and "vpn" is another service.
 //!
-//! Both services listen on port 8080 unless `ADDRESS` is set. Container `b` shares namespaces of
-//! container `a`.
+//! Both services listen on port 8080 unless `ADDRESS` is set. If a row has containers `a` and `b`,
+//! they share namespaces.
 
 /// A situation, and what the probes in its script print.
 pub(crate) struct Situation {
@@ -37,7 +37,7 @@ const ONLY_VPN: Verdict = (
 /// Another service responds at the advertised port.
 const VPN: Verdict = (1, "unhealthy: not \"api\": \"vpn\" responded with 200");
 
-/// The same, but the other service's responses contain the status only.
+/// Another service, whose responses contain the status only, responds at the advertised port.
 const HIDDEN: Verdict = (
     1,
     "unhealthy: not \"api\": another service responded with 200",
@@ -162,7 +162,7 @@ pub(crate) const SITUATIONS: &[Situation] = &[
             HEALTHY,
         ],
     },
-    // Containers share further namespaces.
+    // Containers also share an IPC or PID namespace.
     Situation {
         name: "network and ipc shared, not started",
         script: "run @a --network=none --ipc=shareable -- vpn; up @a
@@ -312,7 +312,7 @@ END
             probe @b vpn healthcheck",
         expected: &[UNREADY, HEALTHY],
     },
-    // As documented, a probe only finds one process of a binary in a container, which is the
+    // As documented, a probe finds only one process of a binary in a container. Here, that is the
     // youngest.
     Situation {
         name: "two copies in one container, the younger unready, then killed",
@@ -408,9 +408,8 @@ END
             HEALTHY,
         ],
     },
-    // Another service responds at the advertised address, because api has advertised an address of
-    // another network. api is not PID 1 here, because the probe would enter the namespaces of PID
-    // 1.
+    // api has a network namespace of its own, so another service can have the advertised address.
+    // api is not PID 1 here, because `docker exec` enters the namespaces of PID 1.
     Situation {
         name: "vpn at the advertised address",
         script: "run @b --network=none --cap-add=SYS_ADMIN -- sh -c 'vpn & unshare -n api & wait'; up @b 2
@@ -471,7 +470,7 @@ END
             probe @b api healthcheck",
         expected: &[HEALTHY],
     },
-    // Services listen on one address family, or on both.
+    // Services listen on IPv4, on IPv6, or on both.
     Situation {
         name: "[::] only for IPv6 and unready, vpn on 127.0.0.1",
         script: "run @a --network=none --sysctl=net.ipv6.bindv6only=1 \
@@ -587,7 +586,8 @@ END
             ),
         )],
     },
-    // An address that a person has set is probed as it is.
+    // A URL in LIFESIGN_URL or an argument is probed, whichever service responds. HEALTHCHECK_URL
+    // is ignored.
     Situation {
         name: "LIFESIGN_URL is vpn's",
         script: "run @a --network=none -- vpn; up @a
@@ -643,7 +643,7 @@ END
             probe @b api healthcheck",
         expected: &[HEALTHY],
     },
-    // The probe cannot read the advertisements.
+    // The probe's access to the advertisements is restricted.
     Situation {
         name: "no file descriptor for the probe, PORT is vpn's",
         script: "run @a --network=none -- vpn; up @a

@@ -14,8 +14,8 @@ use crate::process::connect;
 const DELAY: Duration = Duration::from_secs(5);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// How late a container may end, because a busy engine is slow. It is less than the distance
-/// between the expected times.
+/// Maximum delay of a container's end, because a busy engine is slow. It is less than the
+/// difference between the expected times.
 const MARGIN: Duration = Duration::from_millis(2500);
 
 const ADDRESS: &str = "--env=ADDRESS=0.0.0.0:8080";
@@ -25,7 +25,8 @@ fn a_start_is_abandoned_within_a_second() {
     let image = Image::of(Program::Lifecycle);
     for mode in ["startup", "serve_after"] {
         let container = Container::run(&image.tag, &[ADDRESS], &[mode]);
-        // PID 1 ignores a signal for which it has no handler yet.
+        // The kernel discards a signal to PID 1 that has no handler, so this waits until the
+        // handler is installed.
         eventually("it starts", TIMEOUT, || match mode {
             "startup" => container.logs().contains("migrating").then_some(()),
             _ => (get(container.address(8080), "/").0 == 503).then_some(()),

@@ -92,7 +92,7 @@ fn replace_behind_haproxy(image: &Image, drains: u32) -> Tally {
     let words = ["haproxy", "-f", "/etc/config.cfg"];
     let proxy = Container::tool(&network, &words, ("/etc/config.cfg", &config));
     let address = proxy.address(8000);
-    eventually("the proxy passes on", TIMEOUT, || {
+    eventually("the proxy forwards requests", TIMEOUT, || {
         (get(address, "/").0 == 200).then_some(())
     });
 
@@ -105,8 +105,8 @@ fn replace_behind_haproxy(image: &Image, drains: u32) -> Tally {
         eventually("the instance is ready", TIMEOUT, || {
             (get(instance.address(8080), "/health/ready").0 == 200).then_some(())
         });
-        // HAProxy needs this time to notice that the instance is ready. If the other one were
-        // stopped before, HAProxy would know no instance that is ready.
+        // HAProxy needs this time to notice that the instance is ready. If the other instance were
+        // stopped earlier, HAProxy would have no ready instance.
         thread::sleep(Duration::from_secs(3));
     }
     load.stop()

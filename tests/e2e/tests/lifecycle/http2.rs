@@ -89,7 +89,7 @@ impl Http2 {
             .expect("an open connection");
     }
 
-    /// Sends a ping. When the server acknowledges it, it has received all earlier frames.
+    /// Sends a ping. When the server acknowledges the ping, it has received all earlier frames.
     pub(crate) fn ping(&mut self) {
         self.send(PING, 0, 0, &[0; 8]).expect("an open connection");
     }
@@ -108,7 +108,7 @@ impl Http2 {
         Ok(frame)
     }
 
-    /// Reads frames until one is of this kind.
+    /// Reads frames until one has this kind, and returns it.
     pub(crate) fn read_until(&mut self, kind: u8) -> Frame {
         loop {
             let frame = self.read().expect("a frame");

@@ -1,4 +1,4 @@
-//! A load of requests that take between zero and three seconds, and the count of their responses.
+//! Clients that send requests of zero to three seconds, and count the requests and the lost ones.
 
 use std::{
     fmt,
@@ -77,7 +77,7 @@ impl Load {
         }
     }
 
-    /// Waits until all clients have stopped, because their connection was refused or `stop` was
+    /// Waits until each client has stopped, because its connection was refused or `stop` was
     /// called.
     pub(crate) fn end(self) -> Tally {
         for client in self.clients {

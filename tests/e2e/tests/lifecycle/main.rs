@@ -8,7 +8,7 @@ mod http2;
 mod load;
 #[allow(
     dead_code,
-    reason = "shared with the tests that are no end-to-end ones"
+    reason = "shared with tests/lifecycle, which uses all of it"
 )]
 #[path = "../../../lifecycle/process.rs"]
 mod process;

@@ -18,11 +18,11 @@ use crate::{
 const DELAY: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(4);
 
-/// How late a service may end: 1 s, for which `serve` keeps an idle HTTP/2 connection open, and
-/// what a busy machine needs.
+/// Maximum delay of a service's end: the 1 s for which `serve` keeps an idle HTTP/2 connection
+/// open, and 0.8 s for a busy machine.
 const MARGIN: Duration = Duration::from_millis(1800);
 
-/// The time at which a service ends while a client of this kind is connected.
+/// When a service ends while a client is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ends {
     AtOnce,
@@ -32,8 +32,8 @@ enum Ends {
 
 use Ends::{AfterTheDelay, AfterTheTimeout, AtOnce};
 
-/// The columns of the table: three programs of `tests/lifecycle/program.rs`, and `examples/service.rs`
-/// with a Redis that never replies to a visit.
+/// The columns of the table: three modes of `tests/lifecycle/program.rs`, and `examples/service.rs`
+/// with a Redis that replies only to PING.
 const SERVICES: [&str; 4] = ["serve", "pieces", "worker", "reference"];
 
 struct Row {
@@ -85,7 +85,8 @@ const ROWS: [Row; 15] = [
             let head = "POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000\r\n\r\nx";
             http1(address, head, false)
         },
-        // The worker and the reference service have no such route. They respond with 404 at once.
+        // The worker and the reference service have no route `/upload`, and respond with 404 at
+        // once.
         ends: [CUT, CUT, NOW, DELAYED],
     },
     Row {
@@ -140,10 +141,10 @@ const ROWS: [Row; 15] = [
     },
 ];
 
-/// The initial flow-control window of HTTP/2 (RFC 9113, section 6.9.2).
+/// The initial flow-control window of HTTP/2 in bytes (RFC 9113, section 6.9.2).
 const WINDOW: usize = 65_535;
 
-/// Length of the response at `/medium`. hyper buffers it as a whole.
+/// Length in bytes of the response at `/medium`. hyper buffers the whole response.
 const MEDIUM: usize = 6 * WINDOW;
 
 const HEALTH: &str = "GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n";
@@ -171,7 +172,8 @@ fn requests_without_end(address: SocketAddr) -> Box<dyn Send> {
     Box::new(stream)
 }
 
-/// Sends a request, and then reads in another thread until the server closes the connection.
+/// Sends a request and reads until a frame of kind `until`. Another thread then reads until the
+/// server closes the connection.
 fn http2(address: SocketAddr, path: &str, until: u8) -> Box<dyn Send> {
     let mut client = Http2::connect(address);
     client.get(1, path);
@@ -203,7 +205,7 @@ fn every_service_ends_in_time() {
     });
 }
 
-/// Returns how long the service took to end.
+/// Runs one cell of the table. Returns how long the service took to end.
 fn end(row: &Row, service: &str, ends: Ends, redis: SocketAddr) -> Option<String> {
     let (program, address) = match service {
         "reference" => reference(redis),
@@ -243,7 +245,7 @@ fn reference(redis: SocketAddr) -> (Program, SocketAddr) {
     (program, address)
 }
 
-/// A Redis that replies to PING, and to nothing else.
+/// Starts a Redis that replies only to PING.
 fn redis_that_counts_nothing() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -260,8 +262,8 @@ fn redis_that_counts_nothing() -> SocketAddr {
     address
 }
 
-/// hyper drops the body of a response as soon as the whole body waits for the client's flow
-/// control.
+/// hyper drops a body as soon as it has buffered all of it, although the client's flow control
+/// still holds it back. A dropped body therefore does not mean that the response is complete.
 #[test]
 fn slow_http2_download_is_not_cut_while_it_proceeds() {
     let (program, address) = Program::listening("serve", &[("DRAIN_DELAY", "100")]);
@@ -352,7 +354,8 @@ fn http2_clients_are_asked_to_leave_at_the_signal() {
     assert_eq!(program.end().code, Some(0));
 }
 
-/// A client that gets GOAWAY before its first response takes it for a refusal, and connects again.
+/// A client that gets GOAWAY before its first response takes the GOAWAY for a refusal, and connects
+/// again.
 #[test]
 fn http2_client_is_not_asked_to_leave_before_its_request() {
     let (program, address) = Program::listening("serve", &[]);
@@ -360,7 +363,7 @@ fn http2_client_is_not_asked_to_leave_before_its_request() {
     drains(address);
 
     let mut client = Http2::connect(address);
-    // Twice, because the server can receive the first ping together with the preface.
+    // Two pings, because the server can receive the first one together with the preface.
     for _ in 0..2 {
         client.ping();
         loop {

@@ -1,4 +1,4 @@
-//! A WebSocket over HTTP/2. Browsers open it on a connection that already exists.
+//! A WebSocket over HTTP/2. Browsers open one as a stream of an existing connection.
 
 use std::pin::pin;
 
@@ -15,7 +15,7 @@ use tokio::{net::TcpListener, runtime::Runtime, select};
 
 use crate::http2::{DATA, HEADERS, Http2, SETTINGS};
 
-/// `SETTINGS_ENABLE_CONNECT_PROTOCOL = 1`
+/// The setting `SETTINGS_ENABLE_CONNECT_PROTOCOL = 1` (RFC 8441, section 3).
 const ENABLE_CONNECT_PROTOCOL: [u8; 6] = [0, 8, 0, 0, 0, 1];
 
 /// The header field `:status: 200` of HPACK's static table.
@@ -43,7 +43,7 @@ fn websocket_over_http2_is_served() {
     let settings = client.read_until(SETTINGS).payload;
     client.websocket(1, "/echo");
     let response = client.read_until(HEADERS);
-    // A text message, with a mask of zeros.
+    // The text message "ping", masked with zeros.
     client.data(1, b"\x81\x84\0\0\0\0ping");
     let echo = client.read_until(DATA);
     health.begin_drain();
@@ -56,7 +56,7 @@ fn websocket_over_http2_is_served() {
     assert_eq!(goodbye.payload, b"\x81\x03bye");
 }
 
-/// Returns messages until the drain begins.
+/// Sends each message back until the drain begins, and then "bye".
 async fn echo(mut socket: WebSocket, shutdown: Shutdown) {
     let mut started = pin!(shutdown.started());
     loop {
