@@ -1,4 +1,4 @@
-// get URL: a health check as services written in Go have it, with the standard library's client and a timeout of 3 s.
+// get URL: the usual health check of a service in Go, with the standard library's client and a timeout of 3 s.
 package main
 
 import (

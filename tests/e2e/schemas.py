@@ -1,6 +1,6 @@
-"""Checks the files of examples/deploy against the schemas of their products, as far as packages have them.
+"""Validates the files of examples/deploy against their products' schemas, if a package contains the schema.
 
-Prints what the files say, as JSON. The argument is the folder. Needs botocore, kubernetes-validate, python-hcl2.
+Prints the parsed files as JSON. The argument is the directory. Needs botocore, kubernetes-validate and python-hcl2.
 """
 
 import json

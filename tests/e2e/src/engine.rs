@@ -1,7 +1,7 @@
 //! Images, containers and networks of the local Docker Engine.
 //!
-//! The programs in the images are compiled here, once for all tests. The repository's Dockerfile
-//! would take minutes, and `tests/e2e/tests/image` tests it.
+//! Cargo compiles the programs in the images once for all tests. The repository's Dockerfile would
+//! take minutes; `tests/e2e/tests/image` tests it.
 
 use std::{
     env::consts::ARCH,
@@ -36,7 +36,7 @@ pub enum Program {
     Broken,
     /// `examples/postgres`
     Postgres,
-    /// The program of the README.
+    /// `examples/postgres/examples/readme.rs`
     Readme,
     /// `examples/metrics.rs`
     Metrics,
@@ -139,7 +139,7 @@ impl Image {
     }
 }
 
-/// Writes the build context of an image, with one more line in its Dockerfile.
+/// Writes the build context of an image. `line` is added to its Dockerfile.
 pub fn write_context(directory: &Path, program: Program, line: &str) {
     fs::create_dir_all(directory).unwrap();
     fs::copy(program.compile(), directory.join("app")).unwrap();
@@ -166,14 +166,14 @@ fn healthcheck() -> String {
     line.expect("a HEALTHCHECK").to_owned()
 }
 
-/// Returns the tag of the image of `tools/Dockerfile`. The image is never removed, because building
-/// it takes a minute or two.
+/// Builds the image of `tools/Dockerfile` and returns its tag. The image is never removed, because
+/// building it takes a minute or two.
 pub fn tools() -> &'static str {
     static TOOLS: OnceLock<String> = OnceLock::new();
     TOOLS.get_or_init(|| kept("tools", &["Dockerfile", "postgres-entrypoint"]))
 }
 
-/// Returns the tag of the image of `podman/Dockerfile`, which is never removed either.
+/// Builds the image of `podman/Dockerfile` and returns its tag. The image is never removed.
 pub fn podman() -> &'static str {
     static PODMAN: OnceLock<String> = OnceLock::new();
     PODMAN.get_or_init(|| kept("podman", &["Dockerfile"]))
@@ -233,8 +233,8 @@ impl Container {
 
     /// Creates a container with files in it, without starting it.
     pub fn create(image: &str, options: &[&str], words: &[&str], files: &[(&str, &str)]) -> Self {
-        // The value exists before the container does, so that it is removed even if creating it
-        // fails half-way.
+        // This value exists before the container, so that its `Drop` removes the container even if
+        // creating it fails half-way.
         let container = Self {
             name: format!("lifesign-deploy-{}", unique()),
         };
@@ -255,7 +255,8 @@ impl Container {
     /// Starts a program of the tools image with a configuration file.
     pub fn tool(network: &Network, words: &[&str], file: (&str, &str)) -> Self {
         let network = format!("--network={}", network.name);
-        // monit only reads a configuration that its own user owns, so the program runs as root.
+        // `docker cp` makes root the owner of the file, and monit reads a configuration only if its
+        // own user owns it.
         let options = ["--init", "--user=root", &network, "--entrypoint", words[0]];
         let container = Self::create(tools(), &options, &words[1..], &[file]);
         container.start();
@@ -343,8 +344,8 @@ pub fn turns(name: &str, health: &str, limit: Duration) -> Value {
     }
 }
 
-/// The address at which this machine reaches a container: the one in its first network that has an
-/// address.
+/// The address at which this machine reaches a container, from the first of its networks in which
+/// it has an address.
 pub fn ip(name: &str) -> IpAddr {
     let format = "--format={{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}";
     let addresses = docker(["inspect", format, name]);
@@ -389,7 +390,7 @@ impl Network {
         panic!("no subnet is free");
     }
 
-    /// The address that ends with this number.
+    /// The network's IPv4 address that ends with `last`.
     pub fn ip(&self, last: u8) -> String {
         format!("{}.{last}", self.prefix)
     }

@@ -44,13 +44,13 @@ pub fn output(command: &mut Command) -> String {
     stdout.trim_end().to_owned()
 }
 
-/// Removes something from the engine. Errors are ignored, because this also runs while a test
-/// panics.
+/// Runs a `docker` command that removes something. Errors are ignored, because this also runs while
+/// a test panics.
 pub fn remove<const N: usize>(arguments: [&str; N]) {
     let _ = Command::new("docker").args(arguments).output();
 }
 
-/// Polls until there is a result. Panics with `what` after the limit.
+/// Calls `poll` until it returns a value. Panics with `what` after the limit.
 pub fn eventually<T>(what: &str, limit: Duration, mut poll: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {

@@ -1,12 +1,12 @@
-//! The services of `tests/identity`, which differ in their names.
+//! The services of `tests/identity`, which differ only in their names.
 //!
 //! | variable | meaning |
 //! |---|---|
-//! | `ADDRESS` | where the service listens; default `0.0.0.0:8080` |
+//! | `ADDRESS` | address to listen on; default `0.0.0.0:8080` |
 //! | `START` | seconds before it listens |
-//! | `STATE=unready` | it listens, and its start never ends |
+//! | `STATE=unready` | it listens, but its start never ends |
 //! | `DETAILS=hidden` | its responses contain the status only |
-//! | `NAME=library` | it is built by a library, which has another name |
+//! | `NAME=library` | its `BuildInfo` is that of a library, with another name than the binary |
 
 use std::{env, error::Error, future::pending, io, process::ExitCode, time::Duration};
 
@@ -35,7 +35,7 @@ async fn serve(build: BuildInfo) -> Result<ExitCode, Box<dyn Error>> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
     health.advertise(address);
-    // Tests probe as soon as they read this line, so `advertise` has to be called before.
+    // Tests probe as soon as they read this line, so `advertise` is called first.
     println!("listening on {address}");
     let app = Router::new().route("/", get(async || "hello\n"));
     let is_unready = variable("STATE").as_deref() == Some("unready");

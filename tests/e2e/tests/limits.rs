@@ -18,7 +18,7 @@ use std::{
 
 const TARGET: &str = "x86_64-unknown-linux-musl";
 
-/// Counts instructions, and writes no profile.
+/// The command that counts instructions without writing a profile.
 const CALLGRIND: [&str; 3] = [
     "valgrind",
     "--tool=callgrind",
@@ -27,8 +27,8 @@ const CALLGRIND: [&str; 3] = [
 
 #[test]
 fn instructions_over_an_empty_main() {
-    // Under valgrind, `/proc/self/exe` is valgrind. The service must run under it too, because the probe
-    // reads all advertisements if that of PID 1 is from another executable.
+    // Under valgrind, `/proc/self/exe` is valgrind. The service runs under valgrind too, because
+    // the probe reads all advertisements if PID 1 runs another executable than the probe.
     let container = Container::start_under(&CALLGRIND);
 
     let empty = container.instructions("empty", &[]);
@@ -37,10 +37,10 @@ fn instructions_over_an_empty_main() {
 
     println!("instructions: empty main {empty}, in the service {idle}, probe {probe}");
     assert!(probe > idle && idle > empty);
-    // The cost of starting the same binary, which is mostly relocation, is subtracted.
-    // 5,000 are for the number that identifies the service.
+    // The cost of starting the same binary, which is mostly relocation, is subtracted. 5,000 of the
+    // instructions are for the value of `Lifesign-Instance`.
     assert!(probe - idle <= 27_000, "{}", probe - idle);
-    // Relocation alone costs 34,000, and more in a larger service.
+    // Relocation alone costs 34,000 instructions, and more in a larger service.
     assert!(probe - empty <= 63_000, "{}", probe - empty);
 }
 
@@ -74,7 +74,7 @@ fn system_calls_and_processes() {
 #[test]
 fn page_faults_over_an_empty_main() {
     let container = Container::start();
-    // The number depends on the addresses of mappings, and varies by one or two.
+    // The number of page faults depends on the addresses of mappings, and varies by one or two.
     let least = |name, arguments: &[&str]| {
         (0..9)
             .map(|_| container.page_faults(name, arguments))
@@ -148,12 +148,12 @@ fn bytes_added_to_the_binary() {
     let [plain, service] = ["plain", "service"].map(|name| loaded_bytes(&program(name)));
 
     println!("bytes: {plain} without the commands, {service} with them");
-    // `--json` adds 12,000 of them.
+    // 12,000 bytes of the difference are for `--json`.
     assert!(service - plain <= 94_000, "{}", service - plain);
 }
 
-/// Returns the number of bytes that the kernel loads from an executable, which is the size of its
-/// segments in whole pages.
+/// Returns the number of bytes that the kernel loads from an executable: the sum of its segments'
+/// sizes in the file.
 fn loaded_bytes(path: &Path) -> u64 {
     const PROGRAM_HEADERS: usize = 32;
     const HEADER_SIZE: usize = 54;
@@ -223,7 +223,7 @@ impl Container {
         container
     }
 
-    /// A command that runs in the container, with the same environment on every machine.
+    /// A command that runs in the container, with `PATH` as its only environment variable.
     fn enter(&self, wrapper: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
         command
@@ -285,7 +285,7 @@ impl Drop for Container {
     }
 }
 
-/// Returns the path of a program in `benches/variants`. All of them are built once.
+/// Returns the path of a program in `benches/variants`. The first call builds all of the programs.
 fn program(name: &str) -> PathBuf {
     static RELEASE: LazyLock<PathBuf> = LazyLock::new(|| {
         let root = Path::new(lifesign_e2e::REPOSITORY);

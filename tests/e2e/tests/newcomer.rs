@@ -17,7 +17,7 @@ use lifesign_e2e::{
 const README: &str = include_str!("../../../README.md");
 const METADATA: &str = include_str!("../../../docs/metadata.md");
 
-/// The first code block of a page whose fence has this text.
+/// The first code block of a page that has this text after its opening fence.
 fn block<'a>(page: &'a str, fence: &str) -> &'a str {
     let (_, rest) = page.split_once(&format!("```{fence}\n")).expect("a block");
     rest.split("```").next().expect("its end")
@@ -74,7 +74,7 @@ fn a_newcomer_gets_a_service_that_names_its_failing_check() {
     let service = directory.join("my-service");
     fs::create_dir_all(service.join("src")).unwrap();
 
-    // The commands are those of the pages, except for the addresses of the repository and of the
+    // The files are copied from the pages, except for the addresses of the repository and of the
     // service.
     let manifest = [
         "[package]\nname = \"my-service\"\nversion = \"1.4.2\"\nedition = \"2024\"\n",
@@ -111,7 +111,7 @@ fn a_newcomer_gets_a_service_that_names_its_failing_check() {
         assert!(Instant::now() < deadline, "the service does not respond");
     }
     let unhealthy = String::from_utf8(probe(&[]).stderr).unwrap();
-    // The page shows the line of a container, in which the port is 8080.
+    // The README shows port 8080. Here the system chooses the port, so digits are not compared.
     let line = unhealthy.replace(|c: char| c.is_ascii_digit(), "");
     let expected =
         "unhealthy: 503 fail: starting: waiting for postgres (GET http://[::1]:8080/health)\n";
@@ -119,8 +119,8 @@ fn a_newcomer_gets_a_service_that_names_its_failing_check() {
     assert!(README.contains(expected), "{expected}");
 }
 
-/// Copies the files of this repository to a new one, including uncommitted changes. Returns its
-/// path.
+/// Copies the files of this repository, including uncommitted changes, to a new repository. Returns
+/// the path of the new one.
 fn repository(directory: &Path) -> PathBuf {
     let repository = directory.join("lifesign");
     let list = [

@@ -1,7 +1,7 @@
 //! Runs the scenarios of `tests/probe` with other programs that are used as health checks.
 //!
 //! Takes one or two minutes, and writes `docs/hostile.md`. Asserts that our own probe is right in
-//! every scenario, and that all programs distinguish healthy from unhealthy in the simple ones.
+//! every scenario, and that all programs distinguish healthy from unhealthy in the two simplest.
 #![cfg(target_os = "linux")]
 
 use std::{
@@ -28,10 +28,11 @@ use lifesign_e2e::{
 /// Time after which a program counts as hanging. All programs have a timeout of 3 s.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Time limit for a program that ends in time. A busy machine delays curl by up to a second.
+/// Maximum duration of a run that is not late. A busy machine delays curl by up to a second.
 const IN_TIME: Duration = Duration::from_secs(6);
 
-/// Number of scenarios that run at the same time. They mostly wait, so two cores are enough.
+/// Number of scenarios that run at the same time. The programs mostly wait, so two cores are
+/// enough.
 const WORKERS: usize = 16;
 
 /// The compared programs. The first one is our own probe.
@@ -182,8 +183,8 @@ fn go() -> PathBuf {
 /// A table, and the names of some of its scenarios. An empty list means all of them.
 type Scenarios = (&'static str, &'static [&'static str]);
 
-/// Scenarios in which another verdict is as defensible as ours, each with the reason. A verdict
-/// that is late is never defensible.
+/// Groups of scenarios in which another verdict is as defensible as ours, each with the reason. A
+/// verdict that is late is never defensible.
 const POLICIES: [(&str, &[Scenarios]); 6] = [
     (
         "It reads the body, as most of its users want, and RFC 9112 has clients discard a response whose \
@@ -329,7 +330,7 @@ fn page(cases: &[(&str, Case)], verdicts: &[[Verdict; PEERS.len()]]) -> String {
         .replace("{notes}", notes.trim_end())
 }
 
-/// How often a program's verdict differed from the expected one, and how.
+/// Numbers of a program's verdicts that differ from the expected ones, by the kind of difference.
 #[derive(Debug, Default, Clone, Copy)]
 struct Count {
     healthy: u32,
@@ -362,7 +363,7 @@ impl Count {
     }
 }
 
-/// Returns the versions of the programs, as each program prints its own.
+/// Returns the versions that the programs print.
 fn versions() -> String {
     let version = |words: &[&str], count| {
         let output = Command::new(words[0]).args(&words[1..]).output();

@@ -5,21 +5,21 @@
 //! SOAK_SECONDS=3600 cargo test --manifest-path tests/e2e/Cargo.toml --test soak -- --nocapture
 //! ```
 //!
-//! In one hour on two cores, all 3,603,600 probes got a response within 880 ms. Memory grew from 17,416 KiB
-//! to 19,628 in the first minute, to 19,716 in the next eight, and to 19,748 in the other fifty-one. Tasks,
-//! descriptors and threads were 5, 15 and 4 before and after.
+//! In one hour on two cores, all 3,603,600 probes got a response within 880 ms. Memory grew from
+//! 17,416 KiB to 19,628 KiB in the first minute, to 19,716 KiB in the next eight, and to 19,748 KiB
+//! in the other fifty-one. Tasks, descriptors and threads were 5, 15 and 4 before and after.
 //!
-//! The service is this program in a child process, so that its resources can be measured. Both servers
-//! have the routes. Probes in each second:
+//! The service is this program in a child process, so that its resources can be measured. It serves
+//! the routes with axum and with the listener. Probes per second:
 //!
 //! | | axum | the listener |
 //! |---|--:|--:|
 //! | on new connections | 400 | 100 |
-//! | on 100 connections, kept if the server does | 400 | 100 |
+//! | on kept connections, 80 to axum and 20 to the listener | 400 | 100 |
 //! | by executing `healthcheck` | | 1 |
 //!
-//! The listener gets fewer, because a hanging check delays all probes by 0.8 s, and the listener keeps
-//! 256 connections.
+//! The listener gets fewer probes, because it accepts at most 256 connections, and a hanging check
+//! delays all probes by 0.8 s.
 #![cfg(target_os = "linux")]
 
 use std::{
@@ -63,20 +63,21 @@ const LATE: f64 = 0.005;
 /// Time after which a probe counts as lost.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Duration of the warm-up. Memory is stable afterwards, because some checks have hung by then, and
+/// Duration of the warm-up. Memory is stable afterwards, because by then some checks have hung, and
 /// all probes have waited at the same time.
 const WARM_UP: Duration = Duration::from_secs(20);
 
 /// Number of connections in a burst at the start. The allocator keeps the memory for the highest
 /// number of connections that were ever open. The burst makes that number occur before memory is
-/// measured. Most systems allow 1024 descriptors.
+/// measured. The number is below 1024, the usual limit of file descriptors.
 const BURST: usize = 800;
 
-/// Maximum growth of memory, in KiB. The allocator's own fluctuation was up to two thirds of it.
-/// The limit detects a leak of 200 bytes per probe in 20 s, or of one byte per probe in an hour.
+/// Maximum growth of memory, in KiB. The allocator's own fluctuation was up to two thirds of this
+/// limit. The limit detects a leak of 200 bytes per probe in 20 s, or of one byte per probe in an
+/// hour.
 const MEMORY_TOLERANCE: u64 = 4096;
 
-/// One of this many connections goes to the listener, and the others go to axum.
+/// Number of connections of which one goes to the listener and the others go to axum.
 const SHARE: u32 = 5;
 
 /// Number of new connections per second. On kept connections, the same number of probes is sent.
@@ -125,7 +126,7 @@ fn a_thousand_probes_a_second_leak_nothing() {
 
     assert_eq!(tally.lost, [] as [String; 0]);
     // A hanging check takes 0.8 s of the second that a probe may take. If a shared machine stalls
-    // for the rest, all probes at that moment are late.
+    // for the other 0.2 s, all probes at that moment are late.
     let waited = after.waited.saturating_sub(before.waited);
     let late = tally.late as f64 / tally.answered() as f64;
     assert!(
@@ -134,7 +135,7 @@ fn a_thousand_probes_a_second_leak_nothing() {
         late * 100.0
     );
     assert_eq!(u64::from(2 * RATE + 1) * seconds, tally.answered());
-    // All probes were sent on time. On a kept connection, the last one can wait for the previous
+    // All probes were sent on time. On a kept connection, the last probe can wait for the previous
     // response.
     assert!(
         took <= duration + IN_TIME,
@@ -201,7 +202,8 @@ async fn burst(place: SocketAddr) {
     probes.join_all().await;
 }
 
-/// Sends all probes on time, even if responses are late. Returns when the last one was sent.
+/// Sends all probes on time, even if responses are late. Returns the time from the start until the
+/// last probe was sent.
 async fn soak(
     [listener, axum]: [SocketAddr; 2],
     healthcheck: std::path::PathBuf,
@@ -209,7 +211,7 @@ async fn soak(
     tally: Arc<Mutex<Tally>>,
 ) -> Duration {
     let started = Instant::now();
-    let seconds = u32::try_from(duration.as_secs()).expect("less than an age");
+    let seconds = u32::try_from(duration.as_secs()).expect("seconds fit into 32 bits");
     let place = move |i| if i % SHARE == 0 { listener } else { axum };
     let mut probes = JoinSet::new();
     for i in 0..KEPT {
@@ -452,7 +454,8 @@ fn serve() {
     log.init();
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
-        // The service is only at rest when the threads of blocking tasks have ended.
+        // `settle` waits until the threads of blocking tasks have ended. By default, they live for
+        // 10 s.
         .thread_keep_alive(Duration::from_millis(100))
         .enable_all()
         .build()
@@ -551,11 +554,11 @@ async fn check(dice: Arc<Dice>) -> Result<(), String> {
     }
 }
 
-/// A worker whose heartbeat is sometimes late, sometimes finishes, and starts again.
+/// A worker that sometimes beats late, and starts a new heartbeat after up to 49 beats.
 async fn work(health: Health, name: &str, dice: Arc<Dice>) {
     loop {
         let heartbeat = health.heartbeat(name, Duration::from_millis(50));
-        let heartbeat = heartbeat.expect("the one before has finished");
+        let heartbeat = heartbeat.expect("the previous heartbeat has finished");
         for _ in 0..dice.throw(50) {
             sleep(dice.pause(60)).await;
             heartbeat.beat();
