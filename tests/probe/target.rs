@@ -94,7 +94,7 @@ fn a_port_that_is_connected_to_itself_is_unhealthy() {
         echo '40000 40000' >/proc/sys/net/ipv4/ip_local_port_range && exec \"$@\"";
     let namespace = ["-r", "-n", "sh", "-c", script, "sh"];
     if !works(Command::new("unshare").args(namespace).arg("true")) {
-        return skipped("there are no network namespaces to be had here");
+        return skipped("network namespaces are not permitted here");
     }
     let mut probe = Command::new("unshare");
     probe.args(namespace).arg(example("service"));
@@ -108,7 +108,7 @@ fn a_machine_without_any_network_is_unhealthy_at_once() {
     // The loopback interface of a new network namespace is down.
     let namespace = ["-r", "-n"];
     if !works(Command::new("unshare").args(namespace).arg("true")) {
-        return skipped("there are no network namespaces to be had here");
+        return skipped("network namespaces are not permitted here");
     }
     for (host, printed_line) in [
         ("127.0.0.1", "127.0.0.1:1: network is unreachable"),
@@ -388,7 +388,7 @@ fn an_invalid_port_variable_is_reported_not_ignored() {
 fn port_8080_is_guessed_without_a_variable() {
     let socket = match bound((Ipv4Addr::LOCALHOST, 8080).into()) {
         Ok(socket) => socket,
-        Err(error) => return skipped(&format!("port 8080 cannot be had: {error}")),
+        Err(error) => return skipped(&format!("port 8080 cannot be bound: {error}")),
     };
     let guess = "(guessed, set PORT or LIFESIGN_URL: /dev/shm is read-only)";
     let Some(mut probe) = guessing("worker") else {
