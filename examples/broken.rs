@@ -10,8 +10,8 @@
 //! | `deadlock` | the worker waits for a lock that it holds |
 //! | `panic` | the worker's task panics |
 //! | `block` | a blocking call occupies the only thread of the runtime |
-//! | `start` | none: it never becomes ready |
-//! | unset | none: it works |
+//! | `start` | none: the service never becomes ready |
+//! | unset | none: the service works |
 
 use std::{
     env,
@@ -47,7 +47,7 @@ async fn serve() -> Result<ExitCode, Box<dyn Error>> {
     let health = Health::builder(BUILD).build()?;
     let app = Router::new().route("/", get(async || "Hello\n"));
     let listener = TcpListener::bind("[::]:8080").await?;
-    // The loop beats once a second, so one slow turn is not reported.
+    // The loop beats once a second. An interval of 2 s tolerates a slow turn.
     let heartbeat = health.heartbeat("worker", Duration::from_secs(2))?;
     tokio::spawn(work(heartbeat, how.clone()));
     let start = async {

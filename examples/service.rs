@@ -11,10 +11,10 @@
 //! |---|---|---|
 //! | `HOST` | `::`, or `0.0.0.0` if the kernel has no IPv6 | IP address to listen on |
 //! | `PORT` | `8080` | port to listen on; with 0 the system chooses one |
-//! | `REDIS` | none | `ADDRESS:PORT` of the Redis that counts the visits; without it they are counted in memory |
+//! | `REDIS` | none | `ADDRESS:PORT` of a Redis that counts the visits instead of the memory |
 //! | `GREETING_FILE` | none | file with the greeting; without it the greeting is "Hello" |
 //! | `DRAIN_SECONDS` | `5` | seconds for which the port stays open after SIGTERM |
-//! | `READY_DURING_DRAIN` | `false` | whether readiness passes in that time, which only Kubernetes needs |
+//! | `READY_DURING_DRAIN` | `false` | whether readiness passes in that time, for Kubernetes |
 
 use std::{
     env,
@@ -76,7 +76,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     // `bind` takes the first address that it can bind.
     let addresses: &[SocketAddr] = match variable("HOST", "an IP address")? {
         Some(host) => &[SocketAddr::new(host, port)],
-        // `::` accepts IPv4 too, but a kernel can be without IPv6.
+        // `::` accepts IPv4 too, but some kernels have no IPv6.
         None => &[
             (Ipv6Addr::UNSPECIFIED, port).into(),
             (Ipv4Addr::UNSPECIFIED, port).into(),
@@ -226,7 +226,7 @@ fn variable<T: FromStr<Err: Display>>(name: &str, expected: &str) -> Result<Opti
     }
 }
 
-/// Returns host and port at which this machine reaches the service.
+/// Returns the host and port at which this machine reaches the service.
 fn reachable(address: SocketAddr) -> String {
     if address.ip().is_unspecified() {
         return format!("localhost:{}", address.port());

@@ -2,7 +2,7 @@
 #
 #   nomad job run nomad.hcl
 #
-# The checks use HTTP. Exit code 1 of a script check, such as the probe's, would only be a warning.
+# The checks use HTTP, because Nomad takes exit code 1 of a script check, which is the probe's, for a warning.
 
 job "my-service" {
   group "my-service" {
@@ -21,7 +21,7 @@ job "my-service" {
       max_parallel = 1
       auto_promote = true
       auto_revert  = true
-      # This is the time of three rounds of the checks below.
+      # Three intervals of the check `live` below.
       min_healthy_time = "15s"
       healthy_deadline = "2m"
     }
@@ -31,19 +31,19 @@ job "my-service" {
       port     = "http"
       provider = "nomad"
 
-      # This check decides whether an allocation gets traffic, and an update waits for it. Nomad's service discovery
-      # also lists allocations whose checks fail. Let the proxy probe this route too, or use the provider "consul",
-      # which leaves them out.
+      # This check tells whether an allocation can serve traffic, and an update waits for it. Nomad's service discovery
+      # lists allocations even if their checks fail. Let the proxy probe this route too, or use the provider "consul",
+      # which leaves such allocations out.
       check {
         name     = "ready"
         type     = "http"
         path     = "/health/ready"
         interval = "2s"
-        # This is more than the deadline of the service's checks, which is 800 ms.
+        # This is more than 800 ms, the deadline of the service's checks.
         timeout = "1s"
       }
 
-      # This restarts a broken process after three failures in a row, and nothing else.
+      # This restarts only a broken process, after three failures in a row.
       check {
         name     = "live"
         type     = "http"

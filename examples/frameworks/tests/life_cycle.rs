@@ -13,7 +13,8 @@ const EVENT_TIMEOUT: Duration = Duration::from_secs(20);
 /// The default drain delay.
 const DRAIN_DELAY: Duration = Duration::from_secs(5);
 
-/// The default drain delay and shutdown timeout, and a second for a busy machine.
+/// Maximum time from the signal to the end: the default drain delay, the default shutdown timeout,
+/// and 1 s for a busy machine.
 const END: Duration = Duration::from_secs(5 + 4 + 1);
 
 #[test]
@@ -50,7 +51,8 @@ fn has_the_whole_life_cycle(app: &str) {
     assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
     assert!(response.ends_with("\r\n\r\n"), "{response}");
 
-    // One client is in the middle of a request, and another one never sends the rest of its head.
+    // One client has sent half of its body, one keeps its connection, and one never sends the rest
+    // of its head.
     let mut slow = connect(address).expect("a connection");
     let head = "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\n";
     write!(slow, "{head}wo").expect("half a request");

@@ -13,8 +13,8 @@
 //!
 //! `PORT` is 8080 by default. The password can be in `PGPASSWORD` instead, where no character has
 //! to be escaped. This example does not enable sqlx's feature `tls-rustls`, so the connection to
-//! PostgreSQL is in plain text, and `?sslmode=require` is an error. Across machines, enable it and
-//! use `sslmode=verify-full`.
+//! PostgreSQL is in plain text, and `?sslmode=require` is an error. Across machines, enable the
+//! feature and use `sslmode=verify-full`.
 
 use std::{env, error::Error, io, process::ExitCode, sync::Arc, time::Duration};
 
@@ -35,11 +35,11 @@ use tokio::{
 const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Timeout of a ping on the check's open connection. The rest of the check's 800 ms is enough to
-/// open a new one.
+/// open a new connection.
 const PING_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// Timeout of an attempt to migrate, including the wait for another instance's migration. It is
-/// longer than any migration, and short enough to retry soon after a connection was lost.
+/// Timeout of an attempt to migrate, including the wait for another instance's migration. The value
+/// is longer than any migration, and short enough to retry soon after a connection was lost.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Maximum number of rows that one query deletes, so that the query ends within [`QUERY_TIMEOUT`].
@@ -101,9 +101,9 @@ fn pool(options: &PgConnectOptions) -> PgPool {
     PgPoolOptions::new()
         .max_connections(5)
         .acquire_timeout(QUERY_TIMEOUT)
-        // If a query timed out, its connection may be dead when it is released to the pool. The
-        // ping replaces it. Without the ping, the pool would have one connection less until TCP
-        // gives up, after about 15 minutes.
+        // If a query timed out, its connection may be dead when it is released to the pool. If the
+        // ping fails, the pool drops the connection. Without the ping, the pool would have one
+        // connection less until TCP gives up, after about 15 minutes.
         .after_release(|connection, _| {
             Box::pin(async move {
                 within(QUERY_TIMEOUT, connection.ping()).await?;
@@ -114,7 +114,7 @@ fn pool(options: &PgConnectOptions) -> PgPool {
 }
 
 /// Makes PostgreSQL cancel a query when the service no longer waits for it. Otherwise the query
-/// would keep its connection busy, and the pool would open another one.
+/// would keep its connection busy, and the pool would open another connection.
 fn with_statement_timeout(options: &PgConnectOptions, timeout: Duration) -> PgConnectOptions {
     let milliseconds = timeout.as_millis();
     options
@@ -125,16 +125,17 @@ fn with_statement_timeout(options: &PgConnectOptions, timeout: Duration) -> PgCo
 /// Holds the check's connection between two runs.
 type Slot = Arc<Mutex<Option<PgConnection>>>;
 
-/// The check: pings PostgreSQL on a connection of its own, and opens a new one if that fails.
+/// The check: pings PostgreSQL on a connection of its own, and opens a new connection if the ping
+/// fails.
 ///
-/// The connection is not from the pool. If requests hold all of the pool's, the check would fail
-/// because the instance is busy, and a load balancer would send its requests to others that are
-/// just as busy. The connection stays open, because PostgreSQL refuses new ones at
-/// `max_connections` while the open ones work.
+/// The connection is not from the pool. Otherwise the check would fail whenever requests hold all
+/// of the pool's connections, and a load balancer would send the requests of a busy instance to
+/// others that are just as busy. The connection stays open, because at `max_connections` PostgreSQL
+/// refuses new connections while open ones work.
 async fn ping((options, slot): (PgConnectOptions, Slot)) -> sqlx::Result<()> {
     let mut slot = slot.lock().await;
-    // The check's deadline can interrupt a ping in the middle of a response. The connection is out
-    // of the slot then and is dropped.
+    // The check's deadline can interrupt a ping in the middle of a response. The connection is then
+    // out of the slot, and is dropped.
     if let Some(mut connection) = slot.take()
         && within(PING_TIMEOUT, connection.ping()).await.is_ok()
     {

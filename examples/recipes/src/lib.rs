@@ -39,7 +39,7 @@ pub async fn postgres(pool: PgPool) -> Result<(), BoxError> {
     if let Ok(result) = timeout(Duration::from_millis(500), select).await {
         return Ok(result.map(drop)?);
     }
-    // The pool retries a refused connection. A connection of its own fails with the cause.
+    // The pool retries a refused connection. A connection outside the pool fails with the cause.
     let options = pool.connect_options();
     let connection = PgConnection::connect_with(&options);
     let connected = timeout(Duration::from_millis(200), connection).await;

@@ -7,8 +7,8 @@
 //!
 //! | variable | default | meaning |
 //! |---|---|---|
-//! | `ADDRESS` | `[::]:8080` | where clients are served |
-//! | `INTERNAL_ADDRESS` | `[::]:9090` | where probes and metrics are served |
+//! | `ADDRESS` | `[::]:8080` | address for clients |
+//! | `INTERNAL_ADDRESS` | `[::]:9090` | address for probes and metrics |
 
 use std::{env, error::Error, future::IntoFuture, process::ExitCode, time::Duration};
 
@@ -58,7 +58,7 @@ async fn bind(variable: &str, default: &str) -> std::io::Result<TcpListener> {
     TcpListener::bind(env::var(variable).unwrap_or_else(|_| default.to_owned())).await
 }
 
-/// Takes longer than the drain delay.
+/// Responds after 7 s, which is longer than the drain delay.
 async fn slow() -> &'static str {
     sleep(Duration::from_secs(7)).await;
     "done"

@@ -33,7 +33,7 @@ use tracing_subscriber::{Layer, Registry, filter::LevelFilter, layer::Subscriber
 
 const BUILD: BuildInfo = build_info!();
 
-/// How long a server may take to start.
+/// Time limit for a server to start or stop.
 const START: Duration = Duration::from_secs(20);
 
 #[tokio::test]
@@ -43,7 +43,7 @@ async fn postgres_check_fails_with_the_cause() {
         .host("127.0.0.1")
         .port(server.port)
         .username("postgres");
-    // The pool's own timeout is the default of 30 s.
+    // The pool's own timeout is the default of 30 s, so the check needs a shorter one.
     let pool = PgPoolOptions::new()
         .max_connections(2)
         .connect_lazy_with(options);
@@ -151,7 +151,8 @@ async fn grpc_check_fails_with_the_cause() {
     cut_off(|| recipes::orders(channel.clone())).await;
     assert!(server.connections() <= 1, "{}", server.connections());
     server.thaw();
-    // The server closes a connection with this many cancelled requests.
+    // The server closes a connection on which this many requests were cancelled, so the next check
+    // can fail.
     passes(check).await;
 
     server.stop();
@@ -237,7 +238,7 @@ async fn slow_check_fails_when_its_result_is_old() {
     assert_eq!(check().await, Ok(()));
     sleep(Duration::from_secs(30)).await;
     assert_eq!(check().await, Err("quota: 401".to_owned()));
-    // The third call has no end.
+    // The third call never ends.
     sleep(Duration::from_secs(70)).await;
     assert_eq!(check().await, Err("no result for 71 s".to_owned()));
 }
@@ -359,7 +360,7 @@ where
         move || log.clone()
     });
     let _guard = tracing::subscriber::set_default(subscriber.finish());
-    // A new registry has no cached result.
+    // A new `Health` has no cached result.
     let health = Health::builder(BUILD).required_with("check", state, check);
     let health = health.build().unwrap();
     health.set_ready();
@@ -372,7 +373,7 @@ where
         return Ok(());
     }
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    // The check's own timeout has ended it, not the deadline of all checks.
+    // The check must have ended by its own timeout, not by the deadline of all checks.
     assert!(!log.contains(" took=800ms "), "{log}");
     let (_, error) = log.split_once(" error=\"").expect(&log);
     let error = error.trim_end().trim_end_matches('"');
@@ -394,7 +395,7 @@ async fn cut_off<F: Future>(check: impl Fn() -> F) {
     }
 }
 
-/// What `tracing` has written.
+/// The lines that `tracing` has written.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -515,7 +516,7 @@ impl Server {
 
     fn freeze(&self) {
         self.signal("STOP");
-        // A thread on another CPU stops a moment later.
+        // SIGSTOP stops a thread on another CPU a moment later.
         let deadline = Instant::now() + START;
         while !self.processes().iter().all(|pid| is_stopped(pid)) {
             assert!(Instant::now() < deadline, "it is not frozen");
@@ -559,7 +560,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
             // Frozen child processes would outlive the server, and PostgreSQL removes its shared
-            // memory only if it ends by itself.
+            // memory only if it is not killed.
             self.thaw();
             self.signal(self.end);
         }

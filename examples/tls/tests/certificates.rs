@@ -75,7 +75,7 @@ async fn certificates_and_protocols_of_a_service() -> Result<(), Box<dyn Error>>
             )
         );
     }
-    // A listener for probes beside the last service.
+    // A listener for probes, without TLS, beside the last service.
     let listener = health.listen("127.0.0.1:0".parse()?)?;
     tokio::spawn(listener.serve());
     assert_healthy(&probe());
@@ -92,8 +92,8 @@ fn serve(health: &Health, tls: RustlsConfig) -> io::Result<SocketAddr> {
     Ok(address)
 }
 
-/// Runs the example's command, which finds this process, because both have the same name. Returns
-/// what it prints.
+/// Runs the example's command, which finds this process, because their service names are the same.
+/// Returns what it prints.
 fn probe() -> String {
     let mut probe = Command::new(env!("CARGO_BIN_EXE_tls"));
     let output = probe.arg("healthcheck").env_remove("LIFESIGN_URL").output();

@@ -88,7 +88,7 @@ fn https_is_found_asked_and_told_apart_from_http() {
              (GET https://{address}/status)"
         ),
     );
-    // A TLS port that gets plain HTTP has an error message of its own.
+    // Plain HTTP to a TLS port has an error message of its own.
     assert_unhealthy(
         &probe(&[&format!("http://{address}/health")]),
         &format!("unhealthy: the server speaks TLS: use https (GET http://{address}/health)"),
@@ -112,9 +112,9 @@ fn https_is_found_asked_and_told_apart_from_http() {
     );
     assert!(start.elapsed() < Duration::from_secs(1));
 
-    // The probe does not verify certificates, so it only connects to addresses of this machine. The
-    // kernel permits a socket to bind to the second and third address here, although they are not
-    // this machine's.
+    // The probe does not verify certificates, so it connects only to addresses of this machine. The
+    // kernel lets a socket bind to the second and third address here, although they do not belong
+    // to this machine.
     for other in ["192.0.2.1", "224.0.0.1", "255.255.255.255", "[2001:db8::1]"] {
         assert_unhealthy(
             &probe(&[&format!("https://{other}:8443")]),

@@ -50,7 +50,7 @@ async fn serve() -> Result<ExitCode, Box<dyn Error>> {
             () = &mut delay_over => break,
         };
         let Ok((stream, _)) = accepted else {
-            // The process has too many open files, for example.
+            // For example, the process has too many open files.
             sleep(Duration::from_millis(100)).await;
             continue;
         };
