@@ -1,6 +1,6 @@
-"""Asks a gRPC server for its health with Google's client, which Python's grpcio is.
+"""Queries the health of a gRPC server with grpcio, Google's client for Python.
 
-Prints what each call and each watch returns, one a line. Usage: grpc_client.py ADDRESS
+Prints what each call and each watch returns, one result per line. Usage: grpc_client.py ADDRESS
 """
 
 import sys

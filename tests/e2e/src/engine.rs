@@ -206,7 +206,7 @@ fn kept(name: &str, files: &[&str]) -> String {
     tag
 }
 
-/// Returns the interpreter of a Python environment with these packages.
+/// Creates a Python environment with these packages. Returns the path of its interpreter.
 pub fn python(name: &str, packages: &[&str]) -> PathBuf {
     let directory = scratch().join(format!("python-{name}"));
     let python = directory.join("bin/python");

@@ -231,7 +231,7 @@ const POLICIES: [(&str, &[Scenarios]); 6] = [
         ],
     ),
     (
-        "RFC 9112 allows both.",
+        "RFC 9112 allows a client to accept such a response or to reject it.",
         &[
             (
                 "a_malformed_status_line_is_unhealthy_at_once",
@@ -248,8 +248,8 @@ const POLICIES: [(&str, &[Scenarios]); 6] = [
         ],
     ),
     (
-        "It asks IPv6 first. The two are different services, and only a URL with an address says \
-         which is meant.",
+        "It tries IPv6 first. Different services listen on IPv4 and IPv6, and only a URL with an address \
+         says which one is meant.",
         &[(
             "the_first_loopback_address_that_connects_is_used",
             &[

@@ -40,7 +40,7 @@ fn another_client_watches_a_grpc_service_through_a_drain() {
             let _ = send.send(line);
         }
     });
-    // The lines of the three watches have no order among each other.
+    // The lines of the three watches arrive in any order.
     let next = |count: usize| {
         let mut next: Vec<String> = (0..count)
             .map(|_| lines.recv_timeout(TIMEOUT).expect("a line"))
@@ -72,7 +72,7 @@ fn another_client_watches_a_grpc_service_through_a_drain() {
         ["watch '' NOT_SERVING", "watch 'example.Orders' NOT_SERVING"]
     );
     println!("NOT_SERVING {:.2?} after docker stop", start.elapsed());
-    // The drain delay is 5 s.
+    // The clients know of the drain before the port closes, which is after 5 s.
     assert!(start.elapsed() < Duration::from_secs(4));
     assert_eq!(
         next(3),
