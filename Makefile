@@ -4,8 +4,8 @@
 #   make images    builds TAG-BASE for each base
 #   make run       builds TAG and runs it without privileges, with PORT published
 #
-# Variables of the command line: TAG, BASE, PACKAGE, BIN, EXAMPLE, FEATURES, BUILD_PACKAGES, PORT, COMMAND (the arguments
-# that the service starts with by default, such as "serve --workers 4"), and FLAGS for docker build.
+# Variables for the command line: TAG, BASE, PACKAGE, BIN, EXAMPLE, FEATURES, BUILD_PACKAGES, PORT, COMMAND (the
+# arguments that the service starts with by default, such as "serve --workers 4"), and FLAGS for docker build.
 
 BASE ?= distroless-static
 BASES := scratch distroless-static alpine distroless-cc debian-slim
@@ -19,13 +19,13 @@ field = $(or $(call read,package,$(1),$(manifest)),$(call read,workspace\.packag
 
 TAG ?= $(or $(BIN),$(EXAMPLE),$(PACKAGE),$(call field,name),$(notdir $(CURDIR)))
 
-# The values are in the environment, where Docker reads them and no shell interprets them.
+# Docker reads the values from the environment, so no shell interprets them.
 export BASE PACKAGE BIN EXAMPLE FEATURES BUILD_PACKAGES PORT
 export TITLE ?= $(or $(BIN),$(EXAMPLE),$(PACKAGE),$(call field,name))
 export DESCRIPTION ?= $(call field,description)
 export SOURCE ?= $(call field,repository)
 export LICENSES ?= $(call field,license)
-# The tag without its `v`. Without a tag, the binary's version is the package's, and so is the image's.
+# The tag without its `v`. Without a tag, the version is the package's, as `build_info!` also reports it.
 export VERSION ?= $(or $(shell git describe --tags --dirty --match 'v[0-9]*' --match '[0-9]*' 2>/dev/null | sed 's/^v//'),\
     $(call field,version))
 export GIT_COMMIT ?= $(shell git rev-parse --verify --quiet HEAD 2>/dev/null)
@@ -34,14 +34,14 @@ export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
 export BUILD_DATE ?= $(shell TZ=UTC git log -1 --format=%cd --date=format-local:%FT%TZ 2>/dev/null)
 
 # In most CI containers another user owns the checkout, and git refuses to read it. Git's message ends with the command
-# that helps.
+# that permits it.
 message := $(shell git rev-parse 2>&1)
 $(if $(findstring safe.directory,$(message)),$(warning git cannot read version, commit and dates: $(strip $(message))))
 
 arguments := PACKAGE BIN EXAMPLE FEATURES BUILD_PACKAGES PORT TITLE DESCRIPTION SOURCE LICENSES \
     VERSION GIT_COMMIT BUILD_DATE SOURCE_DATE_EPOCH
-# CMD accepts no build argument, so a line is appended to the Dockerfile. xargs splits the words at spaces, honours
-# quotes, and executes nothing.
+# CMD does not expand build arguments, so a CMD line with the words of COMMAND is appended to the Dockerfile. xargs
+# splits COMMAND at spaces and honours quotes, and no shell expands the words.
 override export COMMAND := $(value COMMAND)
 words := words="$$(printf '%s\n' "$$COMMAND" | xargs printf '"%s"\n')"
 json := $$(printf '%s' "$$words" | sed 's/[\"]/\\&/g; s/^\\//; s/\\"$$/"/' | paste -sd , -)

@@ -1,6 +1,6 @@
 """Fails if a dependency of lifesign needs a newer Rust than the manifest promises.
 
-Reads `cargo metadata` on standard input; the promise is the argument.
+Reads the output of `cargo metadata` on standard input. The argument is the promised version.
 """
 
 import json
