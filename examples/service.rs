@@ -11,7 +11,7 @@
 //! |---|---|---|
 //! | `HOST` | `::`, or `0.0.0.0` if the kernel has no IPv6 | IP address to listen on |
 //! | `PORT` | `8080` | port to listen on; with 0 the system chooses one |
-//! | `REDIS` | none | `ADDRESS:PORT` of a Redis that counts the visits instead of the memory |
+//! | `REDIS` | none | `ADDRESS:PORT` of a Redis for the visits, which are otherwise counted in memory |
 //! | `GREETING_FILE` | none | file with the greeting; without it the greeting is "Hello" |
 //! | `DRAIN_SECONDS` | `5` | seconds for which the port stays open after SIGTERM |
 //! | `READY_DURING_DRAIN` | `false` | whether readiness passes in that time, for Kubernetes |
