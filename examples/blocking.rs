@@ -48,7 +48,7 @@ fn serve() -> Outcome<ExitCode> {
         }
     });
 
-    // Every thread has a clone, so the channel is closed when the last request has ended.
+    // Each request's thread has a clone, so the channel is closed when the last request has ended.
     let (in_flight, mut all_ended) = mpsc::channel::<()>(1);
     loop {
         let request = match server.recv() {

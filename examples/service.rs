@@ -14,7 +14,7 @@
 //! | `REDIS` | none | `ADDRESS:PORT` of a Redis for the visits, which are otherwise counted in memory |
 //! | `GREETING_FILE` | none | file with the greeting; without it the greeting is "Hello" |
 //! | `DRAIN_SECONDS` | `5` | seconds for which the port stays open after SIGTERM |
-//! | `READY_DURING_DRAIN` | `false` | whether readiness passes in that time, for Kubernetes |
+//! | `READY_DURING_DRAIN` | `false` | whether readiness passes during the drain (for Kubernetes) |
 
 use std::{
     env,
@@ -73,7 +73,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
         .with_ansi(io::stderr().is_terminal())
         .init();
     let port = variable("PORT", "a port from 0 to 65535")?.unwrap_or(8080);
-    // `bind` takes the first address that it can bind.
+    // `TcpListener::bind` tries the addresses in this order.
     let addresses: &[SocketAddr] = match variable("HOST", "an IP address")? {
         Some(host) => &[SocketAddr::new(host, port)],
         // `::` accepts IPv4 too, but some kernels have no IPv6.

@@ -86,7 +86,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     let sweeper = health.heartbeat("sweeper", Duration::from_secs(30))?;
     tokio::spawn(sweep(pool.clone(), sweeper));
 
-    // The routes report "starting" until this has finished. A signal cancels it.
+    // Until `start` has finished, the routes report "starting". A signal cancels `start`.
     let start = async {
         migrate(&options).await;
         io::Result::Ok(app)
@@ -163,7 +163,7 @@ async fn migrate_once(options: &PgConnectOptions) -> sqlx::Result<()> {
         .connect_with(with_statement_timeout(options, MIGRATION_TIMEOUT))
         .await?;
     let outcome = sqlx::migrate!()
-        // After a rollback to this version of the service, the schema is newer. It must be
+        // After a rollback to this version of the service, the schema can be newer, and must be
         // compatible.
         .set_ignore_missing(true)
         .run(&pool)
@@ -189,7 +189,7 @@ async fn sweep(pool: PgPool, heartbeat: Heartbeat) {
         // The worker beats even if PostgreSQL is down, because a restart of this process would not
         // help.
         heartbeat.beat();
-        // Replicas share the work. Each skips the rows that another replica is deleting.
+        // Replicas share the work. Each replica skips the rows that another one is deleting.
         let old = sqlx::query(
             "DELETE FROM visits WHERE id IN (
                  SELECT id FROM visits WHERE at < now() - interval '1 day'

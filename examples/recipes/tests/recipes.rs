@@ -388,7 +388,7 @@ async fn passes<Fut: Future<Output = Result<(), String>>>(check: impl Fn() -> Fu
     }
 }
 
-/// Drops runs of a check at different moments, as the deadline does.
+/// Drops runs of a check at different moments, as the deadline of all checks does.
 async fn cut_off<F: Future>(check: impl Fn() -> F) {
     for run in 0..25 {
         let _ = timeout(Duration::from_millis(run * 28), check()).await;

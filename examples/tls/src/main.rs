@@ -30,8 +30,8 @@ async fn serve() -> Result<ExitCode, Box<dyn Error>> {
         .route("/status", get(async || Redirect::permanent("/health")))
         .merge(health.routes());
 
-    // A real service reads its certificate and key from files. The probe does not verify who has
-    // signed the certificate.
+    // A real service reads its certificate and key from files. The probe does not verify
+    // certificates.
     let certified = rcgen::generate_simple_self_signed(["service.example".to_owned()])?;
     let certificate = certified.cert.pem().into_bytes();
     let key = certified.signing_key.serialize_pem().into_bytes();

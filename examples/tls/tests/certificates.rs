@@ -33,7 +33,7 @@ async fn certificates_and_protocols_of_a_service() -> Result<(), Box<dyn Error>>
     let health = Health::builder(build_info!()).build()?;
     health.set_ready();
 
-    // The certificate is expired, self-signed, and for another name. Then it is replaced.
+    // The first certificate is expired, self-signed, and for another name. A valid one replaces it.
     let key_pem = || key.serialize_pem().into_bytes();
     let tls = RustlsConfig::from_pem(expired.pem().into_bytes(), key_pem()).await?;
     health.advertise(Endpoint::https(serve(&health, tls.clone())?));

@@ -124,8 +124,8 @@ fn https_is_found_asked_and_told_apart_from_http() {
             ),
         );
     }
-    // All of 127.0.0.0/8 belongs to this machine, although the source address of a connection is
-    // 127.0.0.1.
+    // All of 127.0.0.0/8 belongs to this machine, although the kernel chooses 127.0.0.1 as the
+    // source address of a connection.
     let elsewhere = TcpListener::bind("127.0.0.2:0");
     if let Ok(closed) = elsewhere.and_then(|listener| listener.local_addr()) {
         assert_unhealthy(
