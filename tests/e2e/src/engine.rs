@@ -120,8 +120,8 @@ impl Image {
             tag: format!("lifesign-deploy:{}", unique()),
         };
         let context = scratch().join(image.tag.replace(':', "-"));
-        // A label makes the image unique. Otherwise it could be the same as one that another test
-        // is removing.
+        // A label makes the image unique. Otherwise it could be identical to an image that another
+        // test is removing.
         write_context(
             &context,
             program,
@@ -256,7 +256,7 @@ impl Container {
     pub fn tool(network: &Network, words: &[&str], file: (&str, &str)) -> Self {
         let network = format!("--network={}", network.name);
         // `docker cp` makes root the owner of the file, and monit reads a configuration only if its
-        // own user owns it.
+        // own user owns it, so the program runs as root.
         let options = ["--init", "--user=root", &network, "--entrypoint", words[0]];
         let container = Self::create(tools(), &options, &words[1..], &[file]);
         container.start();
@@ -277,7 +277,7 @@ impl Container {
     fn put(&self, path: &str, text: &str) {
         let file = scratch().join(unique());
         fs::write(&file, text).unwrap();
-        let from = file.to_str().expect("a path of UTF-8");
+        let from = file.to_str().expect("a UTF-8 path");
         docker(["cp", "--quiet", from, &format!("{}:{path}", self.name)]);
         fs::remove_file(file).unwrap();
     }
@@ -356,7 +356,7 @@ pub fn ip(name: &str) -> IpAddr {
         .unwrap()
 }
 
-/// A network whose containers have fixed addresses, removed when dropped.
+/// A network whose containers can have fixed addresses. Removed when dropped.
 #[derive(Debug)]
 pub struct Network {
     pub name: String,

@@ -176,7 +176,7 @@ fn loaded_bytes(path: &Path) -> u64 {
 /// The reference service as PID 1 of a container.
 struct Container {
     service: Child,
-    /// Must stay open, because a service cannot log to a closed pipe.
+    /// The service's log, which must stay open, because a service cannot log to a closed pipe.
     _log: BufReader<ChildStderr>,
     /// The service's PID outside the container.
     process: u32,

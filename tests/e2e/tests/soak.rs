@@ -366,7 +366,7 @@ impl Service {
     }
 
     fn figures(&mut self) -> Figures {
-        writeln!(self.probe, "figures?").expect("the service lives");
+        writeln!(self.probe, "figures?").expect("the service runs");
         let figures = self.read_numbers("figures ");
         let [memory, tasks, descriptors, threads, waited] = figures[..] else {
             panic!("five figures, not {figures:?}");
@@ -403,7 +403,7 @@ impl Service {
             let line = line.expect("the service prints text");
             line.split_once(word).map(|(_, numbers)| numbers.to_owned())
         });
-        let line = line.expect("the service lives");
+        let line = line.expect("the service runs");
         let numbers = line.split(' ').map(|n| n.parse().expect("a number"));
         numbers.collect()
     }

@@ -113,7 +113,8 @@ fn a_broken_process_is_unhealthy_within_the_retries() {
         println!("{how}: unhealthy after {took:.2?}");
         let line = format!("unhealthy: {reason} (GET http://[::1]:8080/health)\n");
         assert_eq!(last["Output"], line, "{how}");
-        // The first failure comes within one interval. A busy engine gets one more second.
+        // The first failing probe starts within one interval. The additional second is for a busy
+        // engine.
         let bound = retries * (interval + Duration::from_secs(probe)) + Duration::from_secs(1);
         assert!(took <= bound, "{how}: after {took:?}");
     }
@@ -230,7 +231,7 @@ fn a_probe_adds_little_to_the_peak_of_memory() {
     };
     // The engine's own memory for starting a process in the container counts too, and varies by
     // half a MiB. The lowest of five peaks contains the least of it.
-    let least = |words: &[&str]| (0..5).map(|_| peak(words)).min().expect("five");
+    let least = |words: &[&str]| (0..5).map(|_| peak(words)).min().expect("five peaks");
 
     let service = least(&[]);
     // `version` shows the engine's own overhead for a process in a container.

@@ -37,7 +37,7 @@ struct Counted {
     failed: Mutex<Vec<String>>,
 }
 
-/// The number of requests of each kind, and the failures.
+/// Numbers of requests by kind, and the failures.
 pub struct Tally {
     /// Requests on reused connections.
     pub kept: u64,

@@ -156,8 +156,8 @@ fn a_pod_gets_the_files_limits_and_rights() {
     );
     assert_eq!(podman.inspect(POD, ".Config.User"), "\"65532:65532\"");
 
-    // The documentation warns that Podman turns `httpGet` into a command that needs a shell and
-    // curl.
+    // kubernetes-exec.yaml warns that Podman translates `httpGet` to a command that needs a shell
+    // and curl.
     podman.ok(&["kube", "play", "--replace", "/deploy/kubernetes.yaml"]);
     let translated = command("Healthcheck");
     assert_eq!([&translated[0], &translated[1]], ["CMD-SHELL", "curl"]);

@@ -179,8 +179,9 @@ fn an_outage_replaces_no_task() {
     let run = |words: &[&str]| drop(docker(words.iter().copied()));
     let (name, front, alias) = (&*postgres.name, &*front, "--alias=postgres");
     // An outage: what starts it, what ends it, and its duration in seconds. Each lasts longer than
-    // the 16 s in which the HEALTHCHECK of stack.yaml detects a broken task. One also lasts longer
-    // than 40 s, after which the sweeper's heartbeat would be late if it depended on PostgreSQL.
+    // the 16 s in which the HEALTHCHECK of stack.yaml detects a broken task. One outage also lasts
+    // longer than 40 s, after which the sweeper's heartbeat would be late if it depended on
+    // PostgreSQL.
     type Act<'a> = &'a dyn Fn();
     let outages: [(&str, Act<'_>, Act<'_>, u64); 3] = [
         (
@@ -298,8 +299,8 @@ impl Stack {
         self.ps(&["--format", format])
     }
 
-    /// Returns the tasks that should run and do. Swarm only reports a task as running when it is
-    /// healthy.
+    /// Returns the tasks that should run and are running. Swarm reports a task as running only when
+    /// it is healthy.
     fn running(&self) -> Vec<String> {
         let format = "{{.CurrentState}}\t{{.ID}}\t{{.Image}}";
         let tasks = self.ps(&["--filter=desired-state=running", "--format", format]);

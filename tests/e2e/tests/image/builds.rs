@@ -57,7 +57,7 @@ impl Project {
     }
 
     pub fn path(&self) -> &str {
-        self.directory.to_str().expect("a path of UTF-8")
+        self.directory.to_str().expect("a UTF-8 path")
     }
 
     /// Returns the names of the Dockerfile's stages.

@@ -116,8 +116,8 @@ impl Image {
             .map(|(argument, image)| format!("--build-arg={argument}={image}"))
             .collect();
         flags.push("--progress=plain".into());
-        // A label makes the image unique. Otherwise it could be the same as one that another test
-        // is removing.
+        // A label makes the image unique. Otherwise it could be identical to an image that another
+        // test is removing.
         flags.push(format!("--label=test={tag}"));
         let output = command(&tag, &flags).output().expect("docker and make");
         let log = String::from_utf8(output.stderr).unwrap();

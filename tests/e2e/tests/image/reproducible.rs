@@ -130,7 +130,7 @@ fn checkouts(repository: &Path) -> [Project; 2] {
 fn executable(image: &Image) -> Vec<u8> {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique());
     let container = docker(["create", &image.tag]);
-    let path = file.to_str().expect("a path of UTF-8");
+    let path = file.to_str().expect("a UTF-8 path");
     let copy = Command::new("docker")
         .args(["cp", "--quiet", &format!("{container}:/app"), path])
         .output();

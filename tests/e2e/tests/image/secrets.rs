@@ -287,7 +287,7 @@ impl Found {
     }
 
     fn search(&self, texts: &[String]) -> Vec<String> {
-        let directory = self.directory.to_str().expect("a path of UTF-8");
+        let directory = self.directory.to_str().expect("a UTF-8 path");
         search(Command::new("env").arg("LC_ALL=C"), directory, texts)
     }
 }

@@ -25,8 +25,8 @@ fn a_start_is_abandoned_within_a_second() {
     let image = Image::of(Program::Lifecycle);
     for mode in ["startup", "serve_after"] {
         let container = Container::run(&image.tag, &[ADDRESS], &[mode]);
-        // The kernel discards a signal to PID 1 that has no handler, so this waits until the
-        // handler is installed.
+        // The kernel discards a signal for which PID 1 has no handler, so this waits until the
+        // program has installed one.
         eventually("it starts", TIMEOUT, || match mode {
             "startup" => container.logs().contains("migrating").then_some(()),
             _ => (get(container.address(8080), "/").0 == 503).then_some(()),

@@ -40,7 +40,7 @@ fn a_hundred_drains_lose_no_request() {
             })
         });
         for drain in drains {
-            total.add(drain.join().expect("no failure"));
+            total.add(drain.join().expect("the drain passes"));
         }
     });
 
@@ -62,7 +62,7 @@ fn a_hundred_drains_behind_haproxy_lose_no_request() {
         let groups = [(); AT_ONCE as usize]
             .map(|()| scope.spawn(move || replace_behind_haproxy(image, DRAINS / AT_ONCE)));
         for group in groups {
-            total.add(group.join().expect("no failure"));
+            total.add(group.join().expect("the drains pass"));
         }
     });
 

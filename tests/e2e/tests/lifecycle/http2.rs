@@ -1,4 +1,4 @@
-//! An HTTP/2 client that only sends what a test asks for.
+//! An HTTP/2 client that sends only what a test asks for.
 
 use std::{
     io::{self, Read, Write},
@@ -68,7 +68,7 @@ impl Http2 {
     /// Opens a WebSocket on a new stream, as RFC 8441 defines it.
     pub(crate) fn websocket(&mut self, stream: u32, path: &str) {
         let mut block = vec![0x86];
-        // Literal values, whose names are entries of HPACK's static table.
+        // The values are literal, and the names are entries of HPACK's static table.
         for (name, value) in [(0x02, "CONNECT"), (0x04, path), (0x01, "test")] {
             block.extend([name, value.len() as u8]);
             block.extend(value.bytes());
@@ -108,7 +108,7 @@ impl Http2 {
         Ok(frame)
     }
 
-    /// Reads frames until one has this kind, and returns it.
+    /// Reads frames up to the next one of this kind, and returns that frame.
     pub(crate) fn read_until(&mut self, kind: u8) -> Frame {
         loop {
             let frame = self.read().expect("a frame");

@@ -22,7 +22,7 @@ const TIMEOUT: Duration = Duration::from_secs(4);
 /// open, and 0.8 s for a busy machine.
 const MARGIN: Duration = Duration::from_millis(1800);
 
-/// When a service ends while a client is connected.
+/// Time at which a service ends while a client is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ends {
     AtOnce,
@@ -196,7 +196,7 @@ fn every_service_ends_in_time() {
                         .map(|(service, ends)| scope.spawn(move || end(row, service, ends?, redis)))
                         .collect();
                     runs.into_iter()
-                        .map(|run| run.join().expect("no failure").unwrap_or_default())
+                        .map(|run| run.join().expect("the cell passes").unwrap_or_default())
                         .collect::<Vec<_>>()
                 });
                 println!("| {} | {} |", row.client, cells.join(" | "));
@@ -363,7 +363,8 @@ fn http2_client_is_not_asked_to_leave_before_its_request() {
     drains(address);
 
     let mut client = Http2::connect(address);
-    // Two pings, because the server can receive the first one together with the preface.
+    // The first ping alone is not enough, because the server can receive it together with the
+    // preface.
     for _ in 0..2 {
         client.ping();
         loop {
