@@ -100,7 +100,7 @@ pub(crate) enum NotFound {
     },
     /// The reason why services cannot advertise themselves here.
     Impossible(&'static str),
-    /// A service may advertise itself, but this path could not be read.
+    /// A service might be advertised, but this path could not be read.
     #[cfg_attr(
         not(target_os = "linux"),
         expect(dead_code, reason = "no file is read")

@@ -61,7 +61,7 @@ impl LockedFile {
         }
         remove_stale_files();
         let path = format!("{}{}", prefix(service)?, process::id());
-        // This name is used if another user has created a file at `path` to hide the service.
+        // The name in case another user's file at `path` cannot be replaced.
         let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         let other_path = format!("{path}{}", since.as_nanos());
         // The file is written under a hidden name, so that probes never see an incomplete file.
@@ -130,8 +130,7 @@ fn remove_stale_files() {
     }
 }
 
-/// Whether a draft without a lock is from a killed service. A living service locks its draft at
-/// once.
+/// Whether an unlocked draft is too old for a running service, which locks its draft at once.
 fn is_old(metadata: &fs::Metadata) -> bool {
     let age = metadata.modified().map(|modified| modified.elapsed());
     matches!(age, Ok(Ok(age)) if age > DRAFT_AGE_MAX)

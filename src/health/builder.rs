@@ -115,8 +115,7 @@ impl HealthBuilder {
 
     /// Adds a check of something the service can work without, such as a cache or a mail server.
     ///
-    /// While the check fails, health and readiness warn. Otherwise like
-    /// [`required`](Self::required).
+    /// Like [`required`](Self::required), except that readiness only warns while the check fails.
     pub fn optional<F, Fut, T, E>(mut self, name: impl Into<String>, check: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
@@ -320,8 +319,7 @@ pub(super) fn validate_name(name: &str) -> Result<(), Mistake> {
     Ok(())
 }
 
-/// Validates a path: no character of it has a meaning in axum's routes, in a URL or in an
-/// advertisement.
+/// Validates a path: nothing in it needs escaping in axum's routes, a URL or an advertisement.
 fn validate_path(path: &str) -> Result<(), Mistake> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'-' | b'_' | b'.' | b'~');
     if !path.starts_with('/') || path.starts_with("//") || !path.bytes().all(plain) {

@@ -309,8 +309,8 @@ impl Checks {
             let ours = done.subscribe();
             let running = &mut registry.running;
             running.take_if(|running| running.done.same_channel(&ours));
-            // Results are discarded if a check was added since the start, or if a later evaluation
-            // has ended first.
+            // Results are cached and logged only if no check was added since the start, and no later
+            // evaluation has ended.
             let last = registry.last.as_ref();
             if evaluation.results.len() == registry.checks.len()
                 && last.is_none_or(|last| last.started <= started)

@@ -61,7 +61,7 @@ where
         let response = respond(request.map(Body::new));
         let shutdown = shutdown.clone();
         async move {
-            let response = ask_to_leave(response.await, version, &shutdown);
+            let response = ask_to_close(response.await, version, &shutdown);
             Ok::<_, Infallible>(response.map(|body| {
                 body.map_err(move |error| {
                     let _until_the_body_is_dropped = &in_flight;
@@ -142,8 +142,8 @@ trait WithoutHttp2 {
 
 impl<E> WithoutHttp2 for auto::Builder<E> {}
 
-/// Asks an HTTP/1 client to send its next request on another connection.
-fn ask_to_leave(mut response: Response, version: Version, shutdown: &Shutdown) -> Response {
+/// During the drain, asks an HTTP/1 client to close the connection.
+fn ask_to_close(mut response: Response, version: Version, shutdown: &Shutdown) -> Response {
     let is_asked = version < Version::HTTP_2 && shutdown.has_started();
     if is_asked && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let close = HeaderValue::from_static("close");

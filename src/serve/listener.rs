@@ -56,8 +56,8 @@ const EVICTED_MAX: usize = 128;
 /// Grace period before a new connection counts as idle, so that a probe can send its request.
 const GRACE_PERIOD: Duration = Duration::from_millis(10);
 
-/// Maximum number of connections that wait to be accepted. A flood fills tokio's default of 128,
-/// and the kernel of a probe that finds the queue full retries only after 1 s.
+/// Maximum number of connections that wait to be accepted. A flood fills tokio's default of 128. If
+/// the queue is full, the kernel retries a probe's SYN only after 1 s.
 const BACKLOG: u32 = 4096;
 
 /// Minimum time between two warnings about failed accepts, which clients can cause at any rate.

@@ -43,11 +43,11 @@ impl Health {
     /// Call it before the program awaits anything for long: in a container the service is PID 1,
     /// and the kernel ignores a SIGTERM to PID 1 that has no handler. Every further call returns a
     /// handle to the same shutdown. The task runs until the runtime is dropped. Dropping the
-    /// runtime begins the drain, and ends its delay at once.
+    /// runtime begins the drain, and skips the drain's delay.
     ///
     /// After a signal, the process ends with exit code 1 if `main` has not returned half a second
-    /// after the shutdown timeout. Dropping a runtime could take longer, because it waits for
-    /// blocking threads, such as a DNS lookup. If `main` calls tokio's `Runtime::shutdown_timeout`,
+    /// after the shutdown timeout. Dropping a runtime can take longer, because it waits for
+    /// blocking work, such as a DNS lookup. If `main` calls tokio's `Runtime::shutdown_timeout`,
     /// pass less than half a second.
     ///
     /// ```no_run
@@ -170,9 +170,8 @@ impl Shutdown {
 
     /// Runs start-up work, and abandons it when the drain begins.
     ///
-    /// Use this for work that takes long before the service is ready: connecting, migrating,
-    /// warming a cache. The work is dropped at its current `.await`. Work that blocks its thread
-    /// cannot be dropped.
+    /// Use this for slow work before the service is ready: connecting, migrating, warming a cache.
+    /// The work is dropped at its current `.await`. Work that blocks its thread cannot be dropped.
     ///
     /// ```no_run
     /// # struct Pool;

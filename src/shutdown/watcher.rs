@@ -108,8 +108,8 @@ impl Watcher {
     }
 
     /// Ends the process after a signal if `main` does not return in time. A runtime that is dropped
-    /// waits without limit for its blocking threads, such as a DNS lookup or a read from a dead
-    /// network drive.
+    /// waits without limit for its blocking work, such as a DNS lookup or a read from a dead network
+    /// drive.
     fn bound_exit(&self) {
         let life = self.health.inner.life.borrow();
         let (true, Some(delay_over)) = (self.signals.counted, life.delay_over) else {
