@@ -18,7 +18,7 @@ use crate::{
     identity,
 };
 
-/// Output of a report before `set_ready` is called. `serve_after` calls it after the start-up work.
+/// Output of a report before `set_ready` is called.
 const NOT_READY: &str = "starting: set_ready() has not been called yet";
 
 /// Result of a [`Probe`] at one moment, from [`Health::report`].

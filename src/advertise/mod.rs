@@ -37,7 +37,7 @@ impl Health {
         self
     }
 
-    /// This function is not generic, so that it is compiled once.
+    /// The part of `advertise` that is not generic, so that it is compiled once.
     fn advertise_endpoint(&self, endpoint: &Endpoint) {
         let mut advertisement = lock(&self.inner.advertisement);
         // The old file is removed first, because a probe would take two files for two services.

@@ -1,7 +1,7 @@
 //! One request to the service, with one deadline and one verdict.
 //!
-//! A container engine runs the probe every few seconds, so a plain HTTP probe is one blocking
-//! socket, without a runtime. No probe resolves names, uses a proxy, follows a redirect or retries.
+//! A container engine runs the probe every few seconds, so a plain HTTP probe uses a blocking
+//! socket and no runtime. No probe resolves names, uses a proxy, follows a redirect or retries.
 
 mod connect;
 mod error;

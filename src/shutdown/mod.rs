@@ -111,8 +111,8 @@ impl Health {
 impl Shutdown {
     /// Waits until the drain has begun.
     ///
-    /// Use this for work that should stop at once, because no load balancer has to notice: a worker
-    /// that takes jobs from a queue, a gRPC health service, or the handler of a WebSocket.
+    /// Use this to act at the start of the drain delay: to stop taking jobs from a queue, to report
+    /// `NOT_SERVING` in a gRPC health service, or to close a WebSocket.
     pub fn started(&self) -> impl Future<Output = ()> + Send + use<> {
         self.until(|life| life.drain.is_some())
     }

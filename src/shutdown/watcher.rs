@@ -108,7 +108,7 @@ impl Watcher {
     }
 
     /// Ends the process after a signal if `main` does not return in time. A runtime that is dropped
-    /// waits without limit for its blocking work, such as a DNS lookup or a read from a dead network
+    /// waits without limit for its blocking tasks, such as a DNS lookup or a read from a dead network
     /// drive.
     fn bound_exit(&self) {
         let life = self.health.inner.life.borrow();

@@ -509,9 +509,9 @@ async fn an_unaccepted_flood_does_not_delay_a_probe() {
     assert_eq!(flood.unwrap().len(), 1000);
 }
 
-/// Builds a table of names, requests, and expected responses in the notation of [`responses`]. If a
-/// row has a `|`, the listener's responses are on its left and axum's on its right. Without a `|`,
-/// the listener serves the first request as axum does, and then closes the connection.
+/// Builds a table of names, requests, and axum's expected responses in the notation of
+/// [`responses`]. The listener must send the first of these responses and then close the connection,
+/// unless its own responses are on the left of a `|`.
 macro_rules! scenarios {
     ($($name:literal: $sent:expr => $ours:literal $(| $axums:literal)?),+ $(,)?) => {
         [$(($name, String::from($sent), $ours, [$ours $(, $axums)?].last().copied().unwrap())),+]

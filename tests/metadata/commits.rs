@@ -23,7 +23,7 @@ fn a_new_commit_is_noticed_on_a_packed_branch_with_slashes() {
     service.assert_follows(&["pack-refs --all", "next"]);
 }
 
-/// Other implementations of git write `packed-refs` and no file for the branch.
+/// Some implementations of git write `packed-refs` and no file for the branch.
 #[test]
 fn a_new_commit_is_noticed_in_packed_refs() {
     let service = Service::committed();

@@ -261,7 +261,7 @@ fn an_invalid_lifesign_url_is_reported() {
     }
 }
 
-/// If services can advertise their addresses, a service without an advertisement is not running.
+/// Where services can advertise, the probe does not guess an address from `PORT`.
 #[test]
 fn nothing_is_asked_of_a_service_that_advertises_nothing() {
     let _worker = exclusive("worker");

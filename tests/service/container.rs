@@ -124,6 +124,7 @@ impl Container {
             "HOST",
             "NO_COLOR",
             "PORT",
+            "READY_DURING_DRAIN",
             "REDIS",
             "RUST_LOG",
         ] {

@@ -69,8 +69,8 @@ fn profile() -> PathBuf {
         .to_owned()
 }
 
-/// Builds the examples, because `cargo test --test NAME` does not. After `cargo test`, they are up
-/// to date.
+/// Builds the examples, because `cargo test --test NAME` does not. A plain `cargo test` has
+/// already built them.
 fn build_examples() -> PathBuf {
     let profile = profile();
     let profile_name = match profile.file_name().and_then(|name| name.to_str()) {

@@ -82,7 +82,7 @@ async fn certificates_and_protocols_of_a_service() -> Result<(), Box<dyn Error>>
     Ok(())
 }
 
-/// Serves the routes with this configuration.
+/// Serves the routes over TLS. Returns the address.
 fn serve(health: &Health, tls: RustlsConfig) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     listener.set_nonblocking(true)?;

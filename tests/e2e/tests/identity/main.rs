@@ -32,8 +32,7 @@ use situations::{SITUATIONS, Situation};
 /// Number of rows that run at the same time.
 const AT_ONCE: usize = 4;
 
-/// The Dockerfile of the services. Its base has a shell, which supervises services and changes
-/// users.
+/// The Dockerfile of the services. The scripts need the shell, `su` and `killall` of its base.
 const DOCKERFILE: &str = r"
 FROM alpine:3.23
 COPY api vpn /bin/

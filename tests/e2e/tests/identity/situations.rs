@@ -400,16 +400,16 @@ END
         name: "stopped and continued",
         script: "run @b --network=none -- supervise; up @b
             docker exec @b killall -STOP api
-            probe @b api healthcheck --timeout=200ms
+            probe @b api healthcheck --timeout=900ms
             docker exec @b killall -CONT api
             probe @b api healthcheck",
         expected: &[
-            (1, "unhealthy: no response within 200ms"),
+            (1, "unhealthy: no response within 900ms"),
             HEALTHY,
         ],
     },
     // api has a network namespace of its own, so another service can have the advertised address.
-    // api is not PID 1 here, because `docker exec` enters the namespaces of PID 1.
+    // api is not PID 1, so that `docker exec` enters vpn's network namespace.
     Situation {
         name: "vpn at the advertised address",
         script: "run @b --network=none --cap-add=SYS_ADMIN -- sh -c 'vpn & unshare -n api & wait'; up @b 2
