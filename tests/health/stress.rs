@@ -1,7 +1,7 @@
 //! Races on eight threads: thousands of services are each probed, made ready and drained at the
 //! same time.
 //!
-//! The second column lists bugs that were put into the crate to see the test fail.
+//! The second column of this table lists bugs that were put into the crate to see the test fail.
 //!
 //! | test | bugs that it detected |
 //! |---|---|
@@ -277,8 +277,8 @@ async fn no_result_is_older_than_the_cache() {
         health.set_ready();
         let changes = Arc::clone(&history);
         all.spawn(async move {
-            // Each service changes at its own interval, so that changes fall at every moment of a
-            // cached second.
+            // Each service changes at its own interval, so that changes happen at different
+            // ages of the cached results.
             let pace = Duration::from_millis(u64::from(150 + service * 7));
             let mut next = tokio::time::Instant::now();
             let mut broken = false;

@@ -510,8 +510,8 @@ async fn an_unaccepted_flood_does_not_delay_a_probe() {
 }
 
 /// Builds a table of names, requests, and axum's expected responses in the notation of
-/// [`responses`]. The listener must send the first of these responses and then close the connection,
-/// unless its own responses are on the left of a `|`.
+/// [`responses`]. The listener must send the first of these responses and then close, unless its own
+/// responses are on the left of a `|`.
 macro_rules! scenarios {
     ($($name:literal: $sent:expr => $ours:literal $(| $axums:literal)?),+ $(,)?) => {
         [$(($name, String::from($sent), $ours, [$ours $(, $axums)?].last().copied().unwrap())),+]

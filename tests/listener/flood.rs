@@ -19,7 +19,7 @@ use tokio::{io::AsyncWriteExt, runtime::Builder, task::JoinSet, time::interval};
 
 use crate::support;
 
-/// The probe's default timeout. An idle machine needs less than a tenth of it.
+/// The probe's default timeout. On an idle machine, a probe takes less than a tenth of it.
 const DEADLINE: Duration = Duration::from_secs(3);
 
 /// Interval at which a slow client sends one byte.
@@ -73,7 +73,7 @@ fn five_thousand_slow_connections_do_not_lock_out_a_probe() {
         "{responses} responses, the slowest in {slowest:?}; {open} more descriptors, {grown} KiB"
     );
     assert!(slowest < DEADLINE, "{slowest:?}");
-    // Up to 128 evicted connections can still be open in addition.
+    // Beside the open connections, up to 128 evicted ones are not closed yet.
     let bounds = CONNECTIONS - 10..=CONNECTIONS + 128;
     assert!(bounds.contains(&open), "{open}");
     assert!(grown <= CONNECTIONS * COST, "{grown} KiB");

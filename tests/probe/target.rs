@@ -198,7 +198,7 @@ fn lifesign_url_is_the_address_and_arguments_the_path() {
     }
 }
 
-/// Clients of monitoring services use this variable, for the URL that they ping.
+/// Clients of monitoring services use `HEALTHCHECK_URL` for the URL that they ping.
 #[test]
 fn healthcheck_url_changes_nothing() {
     let ping = "https://hc-ping.example/x";

@@ -46,7 +46,7 @@ fn a_hanging_store_only_fails_readiness() {
 
     redis.set_reply("PING", None);
     let mut slowest = Duration::ZERO;
-    eventually("traffic is turned away", Duration::from_secs(2), || {
+    eventually("readiness fails", Duration::from_secs(2), || {
         let started = Instant::now();
         let response = service.get("/health/ready");
         slowest = slowest.max(started.elapsed());

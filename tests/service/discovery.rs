@@ -371,7 +371,7 @@ fn forged_advertisements_would_be_believed_without_their_flaw() {
 }
 
 /// The kernel reports the dynamic loader as the executable of each program that is started through
-/// it. The same is true of an emulator.
+/// it. It does so for an emulator, too.
 #[test]
 fn programs_of_one_loader_are_distinguished() {
     let loader = "/lib64/ld-linux-x86-64.so.2";

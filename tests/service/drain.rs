@@ -161,7 +161,7 @@ fn a_recovered_store_does_not_end_the_drain() {
     service.signal("TERM");
     service.drains();
     redis.listen();
-    // Results are cached for one second. The client repeats its requests for longer than that.
+    // The client repeats its requests for 1.5 s, because results are cached for one second.
     let until = Instant::now() + Duration::from_millis(1500);
     while Instant::now() < until {
         assert_eq!(service.get("/health/ready").verdict(), "503 fail: draining");

@@ -52,8 +52,8 @@ const COPY: Verdict = (
 /// A server that does not use lifesign responds.
 const FOREIGN: Verdict = (
     1,
-    "unhealthy: not \"api\": a server responded with 200, without Lifesign-Instance: probe the \
-     whole URL if it is a route of its own",
+    "unhealthy: not \"api\": a server responded with 200, without Lifesign-Instance: pass the \
+     whole URL to probe this path without it",
 );
 
 macro_rules! guessed {
