@@ -114,6 +114,8 @@ fn adopt(manifest: &Path, main: String) -> String {
         "    match args.command {\n",
         "    match args.command {\n        Command::Healthcheck { .. } => unreachable!(),\n",
     );
+    // The page says to delete the old handler, which is the last function.
+    let (main, _handler) = main.split_once("\nasync fn health(").expect("the handler");
     format!(
         "use std::{{ffi::OsString, process::ExitCode}};\n\
          use lifesign::{{BuildInfo, Cli, Health, build_info}};\n{main}"
