@@ -93,7 +93,7 @@ EOF
 
 # The build: first the dependencies, then the code, and then one start of the binary.
 FROM tools AS build
-# The compilers are for dependencies that contain C, because the linkers have glibc's headers. With the last variable,
+# Dependencies with C need musl's compilers, because those that link have glibc's headers. With the last variable,
 # cargo reads the token of a private registry from a file.
 ENV CARGO_TARGET_DIR=/target \
     CC_x86_64_unknown_linux_musl=x86_64-linux-musl-gcc \

@@ -155,7 +155,7 @@ async fn log_visits(visits: Arc<Visits>, heartbeat: Heartbeat) {
     }
 }
 
-/// Counts visits.
+/// The visit counter, in Redis or in memory, and the greeting.
 struct Visits {
     redis: Option<SocketAddr>,
     memory: AtomicU64,

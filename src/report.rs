@@ -82,7 +82,7 @@ impl Health {
 }
 
 impl Report {
-    /// Returns the verdict.
+    /// Returns the overall status.
     #[must_use]
     pub fn status(&self) -> Status {
         self.snapshot.status

@@ -31,7 +31,7 @@ use crate::{Probe, identity};
 
 const DIRECTORY: &str = "/dev/shm";
 
-/// Capacity in bytes for a path. A service with a long name needs more.
+/// Initial capacity of a path in bytes. The string grows for a long service name.
 const PATH_CAPACITY: usize = 64;
 
 /// Maximum size of an advertisement in bytes.

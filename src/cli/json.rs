@@ -140,8 +140,8 @@ fn unescape(text: &str) -> Option<String> {
     String::from_utf16(&units).ok()
 }
 
-/// Escapes characters that are valid in JSON but can change a terminal or a log. They occur only
-/// inside strings.
+/// Escapes characters that are valid in JSON but can disturb a terminal or a log. All are in
+/// strings, where `\u` is valid.
 fn escape(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for c in json.chars() {

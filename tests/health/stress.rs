@@ -1,5 +1,5 @@
-//! Races on eight threads: thousands of services are each probed, made ready and drained at the
-//! same time.
+//! Races on eight threads, each repeated on many services: probes, `set_ready`, `begin_drain` and
+//! heartbeats at the same time.
 //!
 //! The second column of this table lists bugs that were put into the crate to see the test fail.
 //!

@@ -198,7 +198,7 @@ async fn startup() -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Takes a job every 10 ms until the drain begins. A job takes `JOB` milliseconds.
+/// Takes a job 10 ms after the previous one, until the drain begins. A job takes `JOB` milliseconds.
 async fn worker() -> Outcome {
     let health = health()?;
     let shutdown = health.handle_signals()?;

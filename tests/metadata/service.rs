@@ -135,7 +135,7 @@ lifesign = {{ path = {lifesign:?}, default-features = false, features = ["build"
             ("src/main.rs", MAIN),
         ] {
             // Writing an unchanged file would give it a new modification time, and Cargo would
-            // compile the template again.
+            // compile the package again.
             if fs::read_to_string(service.package.join(path))
                 .ok()
                 .as_deref()

@@ -218,7 +218,7 @@ fn a_restarted_service_is_found_on_its_new_port() {
     }
 }
 
-/// A service can be killed while it writes its draft, or be denied the lock.
+/// A service that is killed while it writes its draft leaves the draft behind.
 #[test]
 fn drafts_of_earlier_services_are_removed() {
     let container = Container::new();
@@ -283,7 +283,6 @@ fn advertisement_of_a_killed_service_is_not_believed() {
         2,
         "the advertisement of the killed service was removed"
     );
-    // Another process takes the port of the killed service.
     let impostor = Impostor::at(address);
 
     let port = address.port().to_string();

@@ -111,7 +111,7 @@ impl Forger {
         let mut unlocked = self.forge("30", text);
         unlocked._lock = None;
         forged.push(unlocked);
-        // The valid names of these files belong to links, devices, pipes, directories and sockets.
+        // These files have valid names, but are links, a pipe, a directory and a socket.
         let special = |id: &str| Forgery {
             path: self.shm.join(format!("{}.service.{id}", self.prefix)),
             _lock: None,

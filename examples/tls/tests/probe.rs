@@ -112,9 +112,9 @@ fn https_is_found_asked_and_told_apart_from_http() {
     );
     assert!(start.elapsed() < Duration::from_secs(1));
 
-    // The probe does not verify certificates, so it connects only to addresses of this machine. The
-    // kernel lets a socket bind to the second and third address here, although they do not belong
-    // to this machine.
+    // The probe does not verify certificates, so it connects only to addresses of this machine. A
+    // check with `bind` would accept the second and third address here, which are multicast and
+    // broadcast.
     for other in ["192.0.2.1", "224.0.0.1", "255.255.255.255", "[2001:db8::1]"] {
         assert_unhealthy(
             &probe(&[&format!("https://{other}:8443")]),

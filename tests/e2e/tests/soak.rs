@@ -339,8 +339,8 @@ impl Service {
         let mut process = std::process::Command::new(this)
             .args(["--nocapture", "--test-threads=1"])
             .env("SOAK_SERVICE", "yes")
-            // With one arena, the allocator returns freed memory to the system. Resident memory is
-            // then the memory in use.
+            // One arena and a low trim threshold make the allocator return freed memory to the
+            // system, so that resident memory is close to the memory in use.
             .env("MALLOC_ARENA_MAX", "1")
             .env("MALLOC_TRIM_THRESHOLD_", "65536")
             .stdin(Stdio::piped())

@@ -85,9 +85,9 @@ fn a_stop_during_a_probe_drains_and_leaves_no_zombie() {
 #[test]
 fn a_broken_process_is_unhealthy_within_the_retries() {
     let (interval, retries) = (Duration::from_secs(1), 3);
-    // `breaks` is the time in seconds until the process is broken. The service breaks after two
-    // seconds, and its heartbeat is late two seconds after the last beat. `probe` is the duration
-    // of a probe in seconds. If the runtime is blocked, a probe takes its whole timeout.
+    // `breaks` is the time in seconds until probes fail: the service breaks after two seconds, and a
+    // late heartbeat takes two more. `probe` is the duration of a probe in seconds. If the runtime is
+    // blocked, a probe takes its whole timeout.
     for (how, breaks, probe, reason) in [
         ("panic", 2, 0, "503 fail: heartbeat worker was dropped"),
         ("deadlock", 4, 0, "503 fail: heartbeat worker is late"),

@@ -180,8 +180,8 @@ fn an_outage_replaces_no_task() {
     let (name, front, alias) = (&*postgres.name, &*front, "--alias=postgres");
     // An outage: what starts it, what ends it, and its duration in seconds. Each lasts longer than
     // the 16 s in which the HEALTHCHECK of stack.yaml detects a broken task. One outage also lasts
-    // longer than 40 s, after which the sweeper's heartbeat would be late if it depended on
-    // PostgreSQL.
+    // longer than 40 s, after which Swarm would replace the tasks if the sweeper's heartbeat
+    // depended on PostgreSQL.
     type Act<'a> = &'a dyn Fn();
     let outages: [(&str, Act<'_>, Act<'_>, u64); 3] = [
         (

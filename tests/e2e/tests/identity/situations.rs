@@ -162,7 +162,7 @@ pub(crate) const SITUATIONS: &[Situation] = &[
             HEALTHY,
         ],
     },
-    // Containers also share an IPC or PID namespace.
+    // Containers that share an IPC or PID namespace.
     Situation {
         name: "network and ipc shared, not started",
         script: "run @a --network=none --ipc=shareable -- vpn; up @a

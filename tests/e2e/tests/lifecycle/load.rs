@@ -63,7 +63,7 @@ impl fmt::Display for Tally {
 }
 
 impl Load {
-    /// Starts `clients` clients that keep their connection, and as many that do not.
+    /// Starts `clients` clients that keep their connection, and `clients` that open one per request.
     pub(crate) fn start(address: SocketAddr, clients: usize) -> Self {
         let counted = Arc::<Counted>::default();
         let clients = (0..2 * clients).map(|number| {
