@@ -109,7 +109,7 @@ impl Report {
                 is_required: result.check.need == Need::Required,
                 status: pass_or_fail(result.failure.is_some()),
                 duration: result.took,
-                last_run: evaluation.began,
+                last_run: result.began,
             })
         })
     }

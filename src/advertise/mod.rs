@@ -9,8 +9,6 @@ use tracing::warn;
 
 #[cfg(target_os = "linux")]
 pub(crate) use self::shm::find;
-#[cfg(not(target_os = "linux"))]
-use crate::Probe;
 use crate::{
     Endpoint, Health,
     endpoint::parse_path,
@@ -70,7 +68,7 @@ fn publish(endpoint: &Endpoint, settings: &Settings) -> io::Result<Option<()>> {
 
 /// Fails, because services advertise themselves only on Linux.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn find(_service: &str, _probe: Probe) -> Result<Advertised, NotFound> {
+pub(crate) fn find(_service: &str) -> Result<Advertised, NotFound> {
     Err(NotFound::Impossible("this system is not Linux"))
 }
 
@@ -78,9 +76,10 @@ pub(crate) fn find(_service: &str, _probe: Probe) -> Result<Advertised, NotFound
 #[derive(Debug)]
 pub(crate) struct Advertised {
     pub(crate) endpoint: Endpoint,
-    /// Path of the route for the probe.
-    pub(crate) path: String,
-    pub(crate) check_timeout: Duration,
+    /// Paths of the routes, in the order of [`Probe`](crate::Probe).
+    pub(crate) paths: [String; 3],
+    /// Maximum time that the service waits for its checks.
+    pub(crate) response_timeout: Duration,
     /// Value of `Lifesign-Instance` in the service's responses.
     pub(crate) instance: String,
 }
@@ -114,20 +113,19 @@ pub(crate) struct Advertisement<'a> {
     pub(crate) endpoint: Endpoint,
     /// Paths of the routes, in the order of [`Probe`](crate::Probe).
     pub(crate) paths: [&'a str; 3],
-    /// Check timeout of the service, in whole milliseconds.
-    pub(crate) check_timeout: Duration,
+    /// Maximum time in milliseconds that the service waits for its checks.
+    pub(crate) response_millis: u32,
     /// Value of `Lifesign-Instance` in the service's responses.
     pub(crate) instance: &'a str,
 }
 
 impl<'a> Advertisement<'a> {
     fn new(endpoint: &Endpoint, settings: &'a Settings, instance: &'a str) -> Self {
-        // Rounded up, because the probe must wait for longer than the checks.
-        let millis = settings.check_timeout.as_micros().div_ceil(1000);
+        let millis = settings.response_timeout().as_millis();
         Self {
             endpoint: endpoint.clone(),
             paths: settings.routes.each_ref().map(|route| &*route.outer_path),
-            check_timeout: Duration::from_millis(millis.try_into().unwrap_or(u64::MAX)),
+            response_millis: millis.try_into().unwrap_or(u32::MAX),
             instance,
         }
     }
@@ -139,12 +137,12 @@ impl<'a> Advertisement<'a> {
         let Self {
             endpoint,
             paths: [health, ready, live],
-            check_timeout,
+            response_millis,
             instance,
         } = self;
-        let millis = check_timeout.as_millis();
-        let text =
-            format!("{FORMAT}\n{endpoint}\n{health}\n{ready}\n{live}\n{millis}\n{instance}\n");
+        let text = format!(
+            "{FORMAT}\n{endpoint}\n{health}\n{ready}\n{live}\n{response_millis}\n{instance}\n"
+        );
         match Advertisement::parse(&text) {
             Some(parsed) if parsed == *self => Ok(text),
             _ => Err(io::Error::new(
@@ -164,12 +162,12 @@ impl<'a> Advertisement<'a> {
         };
         let mut path = || parse_path(lines.next()?).ok();
         let paths = [path()?, path()?, path()?];
-        let check_timeout = Duration::from_millis(lines.next()?.parse::<u32>().ok()?.into());
+        let response_millis = lines.next()?.parse().ok()?;
         let instance = lines.next().filter(|line| is_number(line))?;
         lines.next().is_none().then_some(Self {
             endpoint,
             paths,
-            check_timeout,
+            response_millis,
             instance,
         })
     }

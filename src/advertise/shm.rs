@@ -27,7 +27,7 @@ use std::{
 };
 
 use super::{Advertised, Advertisement, NotFound};
-use crate::{Probe, identity};
+use crate::identity;
 
 const DIRECTORY: &str = "/dev/shm";
 
@@ -142,7 +142,7 @@ fn is_old(metadata: &fs::Metadata) -> bool {
 /// returns another name in the service's library than in its binary. Of several services, PID 1 is
 /// preferred if it has this name, the probe's user and the probe's executable, otherwise the
 /// service with the greatest [`Rank`].
-pub(crate) fn find(service: &str, probe: Probe) -> Result<Advertised, NotFound> {
+pub(crate) fn find(service: &str) -> Result<Advertised, NotFound> {
     let no_proc = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => NotFound::Impossible("/proc does not tell the mount namespace"),
         _ => NotFound::Unreadable("/proc/self".into(), error),
@@ -153,7 +153,7 @@ pub(crate) fn find(service: &str, probe: Probe) -> Result<Advertised, NotFound> 
     let prefix_len = path.len();
     // In nearly every container the service is PID 1. Then the directory need not be read.
     path.push('1');
-    if let Ok(Some(file)) = read(path.as_ref(), uid, probe)
+    if let Ok(Some(file)) = read(path.as_ref(), uid)
         && file.is_own
         && file.advertised.instance == own
     {
@@ -165,7 +165,7 @@ pub(crate) fn find(service: &str, probe: Probe) -> Result<Advertised, NotFound> 
     let (mut best, mut other) = (None, None);
     for path in paths {
         let is_namesake = is_of_service(&path, prefix.as_bytes());
-        match read(&path, uid, probe) {
+        match read(&path, uid) {
             Ok(Some(file)) => {
                 let is_same_executable = file.advertised.instance == own;
                 if is_namesake || is_same_executable {
@@ -269,7 +269,7 @@ struct Running {
 }
 
 /// Reads a file. Returns `None` if it is not the file of a running service.
-fn read(path: &Path, uid: u32, probe: Probe) -> io::Result<Option<Running>> {
+fn read(path: &Path, uid: u32) -> io::Result<Option<Running>> {
     let mut file = match open(path) {
         Ok(file) => file,
         Err(error) if is_no_file(&error) => return Ok(None),
@@ -288,8 +288,8 @@ fn read(path: &Path, uid: u32, probe: Probe) -> io::Result<Option<Running>> {
     Ok(advertisement.map(|advertisement| Running {
         advertised: Advertised {
             endpoint: advertisement.endpoint,
-            path: advertisement.paths[probe as usize].to_owned(),
-            check_timeout: advertisement.check_timeout,
+            paths: advertisement.paths.map(str::to_owned),
+            response_timeout: Duration::from_millis(advertisement.response_millis.into()),
             instance: advertisement.instance.to_owned(),
         },
         is_own: metadata.uid() == uid,

@@ -16,7 +16,8 @@ use crate::{
     probe::{Cause, Expected, Request, TIMEOUT},
 };
 
-/// Minimum difference between the default timeout of a probe and the check timeout of the service.
+/// Minimum difference between the default timeout of a probe and the time that the service waits for
+/// its checks.
 const TIMEOUT_MARGIN: Duration = Duration::from_secs(1);
 
 /// Port to probe if no other is known.
@@ -112,7 +113,7 @@ pub(crate) fn resolve(
 ) -> Result<(Request, Source), NoTarget> {
     let probe = options.probe.unwrap_or(Probe::Health);
     let mut instance = None;
-    let mut check_timeout = None;
+    let mut advertised = None;
     let (source, endpoint, path) = if let Some((endpoint, path)) = options.url {
         (Source::Argument, endpoint, path)
     } else if let Some(text) = variable(&env, "LIFESIGN_URL")? {
@@ -122,15 +123,11 @@ pub(crate) fn resolve(
         let path = path.filter(|_| options.probe.is_none());
         (Source::Url, endpoint, path)
     } else {
-        match find(service, probe) {
-            Ok(advertised) => {
-                instance = Some(advertised.instance);
-                check_timeout = Some(advertised.check_timeout);
-                (
-                    Source::Advertised,
-                    advertised.endpoint,
-                    Some(advertised.path),
-                )
+        match find(service) {
+            Ok(found) => {
+                instance = Some(found.instance);
+                advertised = Some((found.paths, found.response_timeout));
+                (Source::Advertised, found.endpoint, None)
             }
             Err(NotFound::Impossible(why)) => {
                 let own = identity::own().map_err(|_| NoTarget::NoIdentity(why))?;
@@ -141,42 +138,43 @@ pub(crate) fn resolve(
             Err(not_found) => return Err(NoTarget::NotFound(not_found)),
         }
     };
-    let is_advertised = options.path.is_none() && source == Source::Advertised;
-    let path = options
-        .path
-        .or(path)
-        .unwrap_or_else(|| probe.default_path().to_owned());
-    let is_path_given = !is_advertised && Probe::ALL.iter().all(|p| p.default_path() != path);
-    // Liveness runs no checks, and a path that a person chose need not be a route.
-    let runs_checks = probe != Probe::Liveness && !is_path_given;
-    let check_timeout = check_timeout.filter(|_| runs_checks);
+    let path_of = |probe: Probe| match &advertised {
+        Some((paths, _)) => &*paths[probe as usize],
+        None => probe.default_path(),
+    };
+    let path = options.path.or(path);
+    let path = path.unwrap_or_else(|| path_of(probe).to_owned());
+    let route = Probe::ALL.into_iter().find(|probe| path_of(*probe) == path);
+    let response_timeout = advertised.map_or(Duration::ZERO, |(_, timeout)| timeout);
     let request = Request {
         endpoint,
         path,
-        is_path_given,
+        is_path_given: route.is_none(),
         headers: options.headers,
-        timeout: timeout(options.timeout, check_timeout)?,
+        timeout: timeout(options.timeout, response_timeout, route)?,
         expected: instance.map(|instance| Expected { service, instance }),
     };
     Ok((request, source))
 }
 
-/// Returns the timeout of the request. It must be longer than the check timeout, or the probe could
-/// end before the service responds.
+/// Returns the timeout of the request. For a route that runs checks, it must be longer than the
+/// service waits for them, or the probe would end before the response.
 fn timeout(
     given: Option<Duration>,
-    check_timeout: Option<Duration>,
+    response_timeout: Duration,
+    route: Option<Probe>,
 ) -> Result<Duration, InvalidInput> {
-    let check_timeout = check_timeout.unwrap_or_default();
-    match given {
-        None => Ok(TIMEOUT.max(check_timeout + TIMEOUT_MARGIN)),
-        Some(given) if given > check_timeout => Ok(given),
-        Some(given) => Err(InvalidInput::new(
-            "--timeout",
-            &format!(
-                "expected more than {check_timeout:?}, the service's check timeout, not {given:?}"
-            ),
-        )),
+    match (given, route) {
+        (None, Some(Probe::Liveness)) => Ok(TIMEOUT),
+        (None, _) => Ok(TIMEOUT.max(response_timeout + TIMEOUT_MARGIN)),
+        (Some(given), Some(Probe::Health | Probe::Readiness)) if given <= response_timeout => {
+            let flag = format!("--timeout {given:?}");
+            let expected = format!(
+                "expected more than {response_timeout:?}, which the service's checks may take"
+            );
+            Err(InvalidInput::new(&flag, &expected))
+        }
+        (Some(given), _) => Ok(given),
     }
 }
 

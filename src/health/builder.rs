@@ -4,7 +4,7 @@ use std::{error::Error, fmt, future::Future, time::Duration};
 
 use super::{
     Health,
-    checks::{Check, Checks, Need},
+    checks::{Check, Checks, EVALUATION_MARGIN, Need},
     verdict::Probe,
 };
 use crate::BuildInfo;
@@ -47,6 +47,13 @@ pub(crate) struct Settings {
     pub(crate) drain_delay: Duration,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) ready_during_drain: bool,
+}
+
+impl Settings {
+    /// Maximum time that a prober waits for the checks.
+    pub(crate) fn response_timeout(&self) -> Duration {
+        self.check_timeout + EVALUATION_MARGIN
+    }
 }
 
 #[derive(Debug)]
@@ -183,8 +190,9 @@ impl HealthBuilder {
     ///
     /// A prober that gives up earlier gets no report, so every prober's timeout must be longer: the
     /// kubelet's `timeoutSeconds` is 1 s by default, and load balancers and ECS use 5 s. The
-    /// timeout of `healthcheck` is 3 s, or 1 s more than the check timeout if that is longer. Set
-    /// `--timeout` of `HEALTHCHECK` above the timeout of `healthcheck`.
+    /// timeout of `healthcheck` is 3 s, and at least 1.1 s more than the check timeout of a service
+    /// that it discovers. Above a check timeout of 3 s, set `--timeout` of `HEALTHCHECK` to 2 s more.
+    /// A run of a second or more is not reused: the next prober starts another.
     pub const fn check_timeout(mut self, timeout: Duration) -> Self {
         self.settings.check_timeout = timeout;
         self
@@ -215,7 +223,7 @@ impl HealthBuilder {
     /// By default, readiness fails from the signal on, so that load balancers that send probes
     /// notice the drain. Kubernetes needs no probe: it takes a deleted pod out of traffic at once.
     /// But if all pods of a Service terminate (all on a node, with `externalTrafficPolicy: Local`),
-    /// those that are ready still get traffic. Choose this if Kubernetes does all load balancing.
+    /// the ready ones still get traffic. Choose this if Kubernetes does all load balancing.
     pub const fn ready_during_drain(mut self) -> Self {
         self.settings.ready_during_drain = true;
         self

@@ -29,7 +29,7 @@ const CACHE_TTL: Duration = Duration::from_secs(1);
 
 /// How much longer than the check timeout a prober waits for an evaluation. An evaluation that
 /// takes longer runs on another runtime of the service, which is blocked.
-const EVALUATION_MARGIN: Duration = Duration::from_millis(100);
+pub(super) const EVALUATION_MARGIN: Duration = Duration::from_millis(100);
 
 /// The effect of a failing check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +59,8 @@ pub(crate) enum Failure {
 
 pub(crate) struct CheckResult {
     pub(crate) check: Arc<Label>,
+    /// Time at which the run began.
+    pub(crate) began: SystemTime,
     pub(crate) failure: Option<Failure>,
     pub(crate) took: Duration,
 }
@@ -66,8 +68,6 @@ pub(crate) struct CheckResult {
 /// Results of all checks, which ran at the same time.
 pub(crate) struct Evaluation {
     started: Instant,
-    /// Wall-clock time of `started`.
-    pub(crate) began: SystemTime,
     pub(crate) results: Vec<CheckResult>,
 }
 
@@ -107,7 +107,12 @@ type Task = JoinHandle<(Result<(), String>, Duration)>;
 pub(super) struct Check {
     label: Arc<Label>,
     run: Box<Run>,
-    last: Mutex<Option<AbortHandle>>,
+    last: Mutex<Option<LastRun>>,
+}
+
+struct LastRun {
+    task: AbortHandle,
+    began: SystemTime,
 }
 
 impl Check {
@@ -141,7 +146,7 @@ impl Check {
     /// aborted, and another run would block another thread.
     fn start(self: &Arc<Self>) -> Option<Task> {
         let mut last = lock(&self.last);
-        if last.as_ref().is_some_and(|task| !task.is_finished()) {
+        if last.as_ref().is_some_and(|last| !last.task.is_finished()) {
             return None;
         }
         let check = Arc::clone(self);
@@ -150,7 +155,10 @@ impl Check {
             let result = (check.run)().await;
             (result, started.elapsed())
         });
-        *last = Some(task.abort_handle());
+        *last = Some(LastRun {
+            task: task.abort_handle(),
+            began: SystemTime::now(),
+        });
         Some(task)
     }
 
@@ -175,8 +183,10 @@ impl Check {
     }
 
     fn result(&self, failure: Option<Failure>, took: Duration) -> CheckResult {
+        let began = lock(&self.last).as_ref().map(|last| last.began);
         CheckResult {
             check: Arc::clone(&self.label),
+            began: began.unwrap_or_else(SystemTime::now),
             failure,
             took,
         }
@@ -208,7 +218,6 @@ struct Registry {
 #[derive(Clone)]
 struct Running {
     started: Instant,
-    began: SystemTime,
     /// Time at which probers stop waiting.
     deadline: Instant,
     done: watch::Receiver<Option<Arc<Evaluation>>>,
@@ -286,23 +295,18 @@ impl Checks {
         let results = lock(&self.registry).checks.iter().map(timed_out).collect();
         Arc::new(Evaluation {
             started: running.started,
-            began: running.began,
             results,
         })
     }
 
     async fn run(self, checks: Vec<Arc<Check>>, done: watch::Sender<Option<Arc<Evaluation>>>) {
-        let (started, began) = (Instant::now(), SystemTime::now());
+        let started = Instant::now();
         let tasks: Vec<_> = checks.iter().map(|check| (check, check.start())).collect();
         let mut results = Vec::with_capacity(tasks.len());
         for (check, task) in tasks {
             results.push(check.finish(task, started, self.timeout).await);
         }
-        let evaluation = Arc::new(Evaluation {
-            started,
-            began,
-            results,
-        });
+        let evaluation = Arc::new(Evaluation { started, results });
         let mut transitions = Vec::new();
         {
             let mut registry = lock(&self.registry);
@@ -344,7 +348,6 @@ impl Registry {
         let started = Instant::now();
         let running = Running {
             started,
-            began: SystemTime::now(),
             deadline: started + checks.timeout + EVALUATION_MARGIN,
             done,
         };

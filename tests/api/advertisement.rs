@@ -34,8 +34,8 @@ fn address(port: u16) -> SocketAddr {
     ([127, 0, 0, 1], port).into()
 }
 
-/// Returns the lines of the advertisement: the format, the endpoint, the three paths, the check
-/// timeout, and the number of the instance.
+/// Returns the lines of the advertisement: the format, the endpoint, the three paths, the time
+/// for the checks in milliseconds, and the number of the instance.
 fn advertised() -> Option<Vec<String>> {
     let namespace = fs::read_link("/proc/self/ns/mnt").expect("a process has a mount namespace");
     let namespace = namespace.to_str().expect("its name is ASCII");
@@ -47,6 +47,17 @@ fn advertised() -> Option<Vec<String>> {
 
 fn endpoint() -> Option<String> {
     advertised().map(|lines| lines[1].clone())
+}
+
+#[test]
+fn the_time_for_the_checks_is_advertised() {
+    let _alone = exclusive();
+    for (timeout, millis) in [(1, "101"), (2500, "2600"), (120_000, "120100")] {
+        let timeout = std::time::Duration::from_millis(timeout);
+        let health = builder().check_timeout(timeout).build().unwrap();
+        health.advertise(address(8001));
+        assert_eq!(advertised().unwrap()[5], millis);
+    }
 }
 
 #[test]

@@ -199,14 +199,18 @@ async fn a_check_that_blocks_its_thread_is_late_and_not_started_again() {
         .build()
         .unwrap();
     health.set_ready();
+    let mut last_runs = Vec::new();
     for _ in 0..2 {
         let started = Instant::now();
         let report = health.report(Probe::Readiness).await;
         assert_eq!(report.status(), Status::Fail);
+        last_runs.extend(report.checks().map(|check| check.last_run));
         assert!(started.elapsed() < Duration::from_millis(1500));
         sleep(Duration::from_millis(1001)).await;
     }
     assert_eq!(calls.load(SeqCst), 1);
+    assert_eq!(last_runs.len(), 2);
+    assert_eq!(last_runs[0], last_runs[1]);
     assert_eq!(health.report(Probe::Liveness).await.status(), Status::Pass);
     unblock.send(()).unwrap();
 }

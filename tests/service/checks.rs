@@ -160,11 +160,11 @@ fn a_stopped_service_is_unhealthy_within_the_timeout() {
     assert_healthy(&service.healthcheck(&[]), "pass");
 
     service.signal("STOP");
-    let outcome = service.healthcheck(&["--timeout", "900ms"]);
+    let outcome = service.healthcheck(&["--timeout", "1s"]);
     service.signal("CONT");
 
-    assert_unhealthy(&outcome, "no response within 900ms");
-    let expected = Duration::from_millis(900)..Duration::from_millis(1900);
+    assert_unhealthy(&outcome, "no response within 1s");
+    let expected = Duration::from_millis(1000)..Duration::from_millis(2000);
     assert!(expected.contains(&outcome.took), "{outcome:?}");
     eventually("the service is well again", TIMEOUT, || {
         (service.healthcheck(&[]).code == Some(0)).then_some(())

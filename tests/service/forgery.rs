@@ -39,7 +39,7 @@ impl Forger {
             shm: container.shm(),
             prefix: format!("lifesign.{}", container.namespace()),
             text: format!(
-                "lifesign 1\nhttp://{address}\n/health\n/health/ready\n/health/live\n800\n0123456789abcdef\n"
+                "lifesign 1\nhttp://{address}\n/health\n/health/ready\n/health/live\n900\n0123456789abcdef\n"
             ),
         }
     }

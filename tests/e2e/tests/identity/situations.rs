@@ -400,11 +400,11 @@ END
         name: "stopped and continued",
         script: "run @b --network=none -- supervise; up @b
             docker exec @b killall -STOP api
-            probe @b api healthcheck --timeout=900ms
+            probe @b api healthcheck --timeout=1s
             docker exec @b killall -CONT api
             probe @b api healthcheck",
         expected: &[
-            (1, "unhealthy: no response within 900ms"),
+            (1, "unhealthy: no response within 1s"),
             HEALTHY,
         ],
     },
