@@ -33,9 +33,12 @@ use tracing::warn;
 
 use crate::Health;
 
-/// Maximum duration of a connection in addition to the check timeout, from the moment it is
-/// accepted to the end of its response.
-const CONNECTION_TIMEOUT: Duration = Duration::from_millis(3200);
+/// Maximum duration of a connection, from the moment it is accepted to the end of its response. With a
+/// long check timeout, connections last longer, but only until others need the room.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Minimum time that a connection has beside the time for the checks.
+const RESPONSE_MARGIN: Duration = Duration::from_secs(1);
 
 /// Maximum length of a request head in bytes. Probes send a few hundred bytes, but hyper accepts no
 /// smaller buffer.
@@ -47,7 +50,7 @@ const SOCKET_BUFFER: u32 = 16 * 1024;
 
 /// Maximum number of open connections. At this limit, a new connection evicts the oldest idle one,
 /// which is hardly a probe's, because a probe sends its request at once. A connection whose request
-/// has arrived is never evicted.
+/// has arrived is only closed if it is older than [`CONNECTION_TIMEOUT`].
 const CONNECTIONS_MAX: usize = 256;
 
 /// Maximum number of evicted connections that are still open.
@@ -144,8 +147,8 @@ impl Listener {
     ///
     /// Spawn it, so that readiness is served through the whole drain until the process exits. A
     /// connection serves one request: its head has at most 8 KiB, and its response ends within
-    /// 3.2 s plus the [check timeout](crate::HealthBuilder::check_timeout), which is 4 s by
-    /// default. At most 256 connections are open, and up to 128 more are being closed.
+    /// 4 s, or 1.1 s more than the [check timeout](crate::HealthBuilder::check_timeout) if that is
+    /// longer. At most 256 connections are open, and up to 128 more are being closed.
     ///
     /// # Panics
     ///
@@ -205,9 +208,10 @@ impl Connections {
         });
     }
 
-    /// Waits until one more connection may be open. Evicts an idle connection if that is necessary.
+    /// Waits until one more connection may be open. Evicts an idle connection if that is necessary,
+    /// or closes one whose request is old.
     async fn make_room(&mut self) {
-        while self.count() >= CONNECTIONS_MAX && !self.evict(GRACE_PERIOD)
+        while self.count() >= CONNECTIONS_MAX && !self.evict(GRACE_PERIOD) && !self.close_old()
             || self.tasks.len() >= CONNECTIONS_MAX + EVICTED_MAX
         {
             self.wait_for_close(GRACE_PERIOD).await;
@@ -232,6 +236,17 @@ impl Connections {
         let idle = self.by_age.iter().position(is_idle);
         idle.map(|i| self.by_age.remove(i).progress.evict.notify_one())
             .is_some()
+    }
+
+    /// Closes the oldest connection if it is older than [`CONNECTION_TIMEOUT`]. Its client waits for
+    /// slow checks, or has given up: a client that closes only its write side looks the same.
+    fn close_old(&mut self) -> bool {
+        let oldest = self.by_age.first();
+        let is_old = oldest.is_some_and(|oldest| oldest.accepted.elapsed() > CONNECTION_TIMEOUT);
+        if is_old {
+            self.by_age.remove(0).task.abort();
+        }
+        is_old
     }
 
     async fn wait_for_close(&mut self, limit: Duration) {
@@ -278,7 +293,8 @@ impl Health {
             let response = health.respond(request.method(), request.uri().path());
             Ok::<_, Infallible>(response.await.unwrap_or_else(not_found))
         });
-        let deadline = CONNECTION_TIMEOUT + self.inner.settings.check_timeout;
+        let checks = self.inner.settings.response_timeout();
+        let deadline = CONNECTION_TIMEOUT.max(checks + RESPONSE_MARGIN);
         let connection = http1::Builder::new()
             .keep_alive(false)
             .max_buf_size(HEAD_MAX)

@@ -241,6 +241,48 @@ async fn a_missing_head_closes_the_connection() {
     .unwrap();
 }
 
+/// A check that takes 4.5 s is longer than a connection without a check timeout may last.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_lasts_longer_than_the_check_timeout() {
+    let slow = async || {
+        tokio::time::sleep(Duration::from_millis(4500)).await;
+        Ok::<_, String>(())
+    };
+    let builder = Health::builder(build_info!())
+        .required("slow", slow)
+        .check_timeout(Duration::from_secs(5));
+    let (health, address) = serve(builder).await;
+    health.set_ready();
+    let ready = spawn_blocking(move || get(address, "/health/ready")).await;
+    assert_eq!(code(&ready.unwrap()), "200");
+}
+
+/// With a long check timeout, the connections of probers that have given up last long too.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_checks_do_not_lock_out_liveness() {
+    let builder = Health::builder(build_info!())
+        .required("hangs", std::future::pending::<Result<(), String>>)
+        .check_timeout(Duration::from_secs(60));
+    let (_health, address) = serve(builder).await;
+    spawn_blocking(move || {
+        let request = b"GET /health/ready HTTP/1.1\r\nHost: x\r\n\r\n";
+        let gone: Vec<_> = (0..300)
+            .map(|_| {
+                let mut stream = connect(address);
+                stream.write_all(request).unwrap();
+                stream.shutdown(Shutdown::Write).unwrap();
+                stream
+            })
+            .collect();
+        // At 256 connections, the listener closes those that are older than 4 s.
+        let live = get(address, "/health/live");
+        assert_eq!(code(&live), "200");
+        drop(gone);
+    })
+    .await
+    .unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_head_has_the_same_deadline() {
     let (_health, address) = serve(Health::builder(build_info!())).await;
