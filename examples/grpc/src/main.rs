@@ -60,15 +60,20 @@ async fn serve() -> Result<ExitCode, Box<dyn Error>> {
 /// Reports over gRPC what the readiness route reports over HTTP, until the drain begins.
 async fn report_to(sender: watch::Sender<ServingStatus>, health: Health, shutdown: Shutdown) {
     let set = |new| sender.send_if_modified(|status| mem::replace(status, new) != new);
-    while !shutdown.has_started() {
-        set(match health.report(Probe::Readiness).await.status() {
-            Status::Fail => ServingStatus::NotServing,
-            _ => ServingStatus::Serving,
-        });
-        tokio::select! {
-            () = tokio::time::sleep(Duration::from_secs(1)) => {}
-            () = shutdown.started() => {}
+    let follow = async {
+        loop {
+            set(match health.report(Probe::Readiness).await.status() {
+                Status::Fail => ServingStatus::NotServing,
+                _ => ServingStatus::Serving,
+            });
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
+    };
+    // A report waits for the checks, so it is dropped when the drain begins.
+    tokio::select! {
+        biased;
+        () = shutdown.started() => {}
+        () = follow => {}
     }
     set(ServingStatus::NotServing);
     // Dropping the sender ends the watches, which would otherwise keep their connections open.
@@ -128,4 +133,49 @@ fn address(variable: &str, default: &str) -> Result<SocketAddr, String> {
     let text = env::var(variable).unwrap_or_else(|_| default.to_owned());
     text.parse()
         .map_err(|error| format!("{variable}={text:?}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::pending,
+        sync::atomic::{AtomicBool, Ordering},
+    };
+
+    use tokio::{sync::mpsc, time::timeout};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_check_that_hangs_does_not_delay_the_end() {
+        let passed = AtomicBool::new(false);
+        let (hangs, mut hanging) = mpsc::unbounded_channel();
+        let passes_once = move || {
+            let first = !passed.swap(true, Ordering::Relaxed);
+            let hangs = hangs.clone();
+            async move {
+                if !first {
+                    let _ = hangs.send(());
+                    pending::<()>().await;
+                }
+                Ok::<_, String>(())
+            }
+        };
+        let health = Health::builder(BUILD)
+            .optional("passes-once", passes_once)
+            .build()
+            .expect("a valid name");
+        health.set_ready();
+        let shutdown = health.handle_signals().expect("a runtime");
+        let (sender, mut status) = watch::channel(ServingStatus::NotServing);
+        tokio::spawn(report_to(sender, health.clone(), shutdown));
+        let serving = status.wait_for(|status| *status == ServingStatus::Serving);
+        drop(serving.await.expect("a status"));
+        hanging.recv().await.expect("a second run");
+
+        health.begin_drain();
+        let end = status.wait_for(|status| *status == ServingStatus::NotServing);
+        let end = timeout(Duration::from_millis(300), end).await;
+        drop(end.expect("no delay").expect("a status"));
+    }
 }
