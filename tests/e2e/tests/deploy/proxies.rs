@@ -225,7 +225,7 @@ fn prometheus_sees_an_outage_of_a_database() {
         "rules",
         "/etc/alerts.yaml",
     ]);
-    assert!(lint.contains("SUCCESS: 4 rules found"), "{lint}");
+    assert!(lint.contains("SUCCESS: 5 rules found"), "{lint}");
     let address = prometheus.address(9090);
     let becomes = |query: &str, expected: &str| {
         eventually(&format!("{query} becomes {expected}"), TIMEOUT, || {
