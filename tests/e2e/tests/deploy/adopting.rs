@@ -51,6 +51,11 @@ fn the_page_turns_a_usual_service_into_one_with_probes() {
     assert_eq!(get(new.address, "/orders"), (200, "0 orders\n".to_owned()));
     assert_eq!(new.run("healthcheck --bogus").status.code(), Some(1));
     assert_eq!(new.run("--bogus").status.code(), Some(2));
+    let late = new.run("--verbose healthcheck");
+    assert_eq!(late.status.code(), Some(1));
+    assert!(line(&late).contains("healthcheck must be the first argument"));
+    let help = line(&new.run("help healthcheck"));
+    assert!(help.contains("Probe the running service"), "{help}");
     for list in ["--help", "help"] {
         let text = line(&new.run(list));
         assert!(
@@ -112,7 +117,7 @@ fn adopt(manifest: &Path, main: String) -> String {
     main = replaced(
         &main,
         "    match args.command {\n",
-        "    match args.command {\n        Command::Healthcheck { .. } => unreachable!(),\n",
+        "    match args.command {\n        Command::Healthcheck { .. } => anyhow::bail!(\"healthcheck must be the first argument\"),\n",
     );
     // The page says to delete the old handler, which is the last function.
     let (main, _handler) = main.split_once("\nasync fn health(").expect("the handler");
