@@ -90,7 +90,10 @@ where
     let (sender, last) = watch::channel((Instant::now(), Err("no result yet".to_owned())));
     tokio::spawn(async move {
         loop {
-            let result = call().await.map_err(|error| format!("{error:#}"));
+            let result = match timeout(Duration::from_secs(20), call()).await {
+                Ok(result) => result.map_err(|error| format!("{error:#}")),
+                Err(_) => Err("no result within 20 s".to_owned()),
+            };
             let _ = sender.send((Instant::now(), result));
             sleep(Duration::from_secs(30)).await;
         }

@@ -1,5 +1,8 @@
 //! A service with two listeners: HTTP and gRPC for clients, health and metrics for the operators.
 //!
+//! Its gRPC health service is a server for the check `orders` in `lib.rs`, and always reports
+//! `SERVING`. `examples/grpc` has one that follows the service.
+//!
 //! ```sh
 //! cargo run
 //! cargo run -- healthcheck

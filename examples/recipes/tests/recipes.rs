@@ -228,7 +228,8 @@ async fn slow_check_fails_when_its_result_is_old() {
                     Ok(())
                 }
                 1 => Err(anyhow::anyhow!("401").context("quota")),
-                _ => pending().await,
+                2 => pending().await,
+                _ => panic!("the client has a bug"),
             }
         }
     });
@@ -238,8 +239,12 @@ async fn slow_check_fails_when_its_result_is_old() {
     assert_eq!(check().await, Ok(()));
     sleep(Duration::from_secs(30)).await;
     assert_eq!(check().await, Err("quota: 401".to_owned()));
-    // The third call never ends.
-    sleep(Duration::from_secs(70)).await;
+    // The third call starts after 61 s and never ends.
+    sleep(Duration::from_secs(55)).await;
+    let cut = "no result within 20 s".to_owned();
+    assert_eq!(check().await, Err(cut));
+    // The fourth call ends the task.
+    sleep(Duration::from_secs(65)).await;
     assert_eq!(check().await, Err("no result for 71 s".to_owned()));
 }
 

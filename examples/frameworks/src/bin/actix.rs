@@ -49,11 +49,11 @@ async fn serve() -> Result<ExitCode, Box<dyn Error>> {
                 )
                 .route("/", web::to(hello))
                 .wrap_fn(move |request, service| {
-                    let is_draining = shutdown.has_started();
+                    let shutdown = shutdown.clone();
                     let response = service.call(request);
                     async move {
                         let mut response = response.await?;
-                        if is_draining {
+                        if shutdown.has_started() {
                             let head = response.response_mut().head_mut();
                             head.set_connection_type(ConnectionType::Close);
                         }
