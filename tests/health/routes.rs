@@ -1,6 +1,6 @@
 //! Exact bodies, headers, methods and paths of the routes.
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
 use axum::{
     Router,
@@ -12,22 +12,12 @@ use axum::{
 };
 use lifesign::{Probe, build_info};
 use serde_json::json;
-use tokio::time::sleep;
 
-use crate::service::{Dependency, ROUTES, builder, fetch, next_second, send};
+use crate::service::{Dependency, ROUTES, builder, fetch, next_second, send, with_a_failing_cache};
 
 #[tokio::test(start_paused = true)]
 async fn body_is_exactly_this() {
-    let cache = Dependency::default();
-    cache.set_broken(true);
-    let health = builder()
-        .required("db", async || {
-            sleep(Duration::from_millis(12)).await;
-            Ok::<_, io::Error>(())
-        })
-        .optional("cache", cache.check())
-        .build()
-        .unwrap();
+    let health = with_a_failing_cache();
     let _heartbeat = health.heartbeat("mailer", Duration::from_secs(30)).unwrap();
     health.set_ready();
 

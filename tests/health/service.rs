@@ -71,6 +71,19 @@ impl Dependency {
     }
 }
 
+/// A service with a database, whose check takes 12 ms, and a cache, whose check fails.
+pub(crate) fn with_a_failing_cache() -> Health {
+    let cache = Dependency::default();
+    cache.set_broken(true);
+    let db = async || {
+        sleep(Duration::from_millis(12)).await;
+        Ok::<_, String>(())
+    };
+    let builder = builder().required("db", db);
+    let health = builder.optional("cache", cache.check()).build();
+    health.expect("valid names")
+}
+
 pub(crate) async fn send(app: Router, method: Method, path: &str) -> Response<Body> {
     let request = Request::builder().method(method).uri(path);
     let request = request.body(Body::empty()).expect("a fixed request");
