@@ -20,7 +20,7 @@ ARG ALPINE_IMAGE=docker.io/library/alpine:3.23@sha256:fd791d74b68913cbb027c65460
 ARG DISTROLESS_CC_IMAGE=gcr.io/distroless/cc-debian13:nonroot@sha256:e792ab3d241a468a4fd7519ddbbebe66b49b5f365771716ea688ad40b6c6f1c2
 ARG DEBIAN_SLIM_IMAGE=docker.io/library/debian:trixie-slim@sha256:020c0d20b9880058cbe785a9db107156c3c75c2ac944a6aa7ab59f2add76a7bd
 
-# These are the possible bases. BuildKit only pulls the one that BASE names.
+# The possible bases. BuildKit pulls only the one that BASE names.
 FROM scratch AS base-scratch
 LABEL org.opencontainers.image.base.name=scratch
 FROM ${DISTROLESS_STATIC_IMAGE} AS base-distroless-static
@@ -93,7 +93,7 @@ EOF
 
 # The build: first the dependencies, then the code, and then one start of the binary.
 FROM tools AS build
-# Dependencies with C need musl's compilers, because those that link have glibc's headers. With the last variable,
+# musl-gcc compiles C for musl, because the compilers that link it have glibc's headers. With the last variable,
 # cargo reads the token of a private registry from a file.
 ENV CARGO_TARGET_DIR=/target \
     CC_x86_64_unknown_linux_musl=x86_64-linux-musl-gcc \

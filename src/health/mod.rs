@@ -103,11 +103,12 @@ impl Health {
         }
     }
 
-    /// Returns a handle of the same service whose reports contain nothing but the status: no check
-    /// names, no build metadata.
+    /// Returns a handle of the same service whose responses contain nothing but the status: no
+    /// check names, no build metadata.
     ///
-    /// Use it for routes that the public can reach. The log and the reports of other handles still
-    /// contain the reason for a failure:
+    /// Use it for routes that the public can reach. The log and the responses of other handles still
+    /// contain the reason for a failure. `healthcheck` probes the endpoint that was advertised first,
+    /// and does not notice if the other one hangs:
     ///
     /// ```no_run
     /// # async fn serve(
@@ -116,7 +117,7 @@ impl Health {
     /// #     app: axum::Router,
     /// # ) -> Result<(), Box<dyn std::error::Error>> {
     /// // Full reports on an internal port, for `healthcheck`. Only the status on the public port.
-    /// tokio::spawn(health.listen("127.0.0.1:9090".parse()?)?.serve());
+    /// tokio::spawn(health.listen("[::]:9090".parse()?)?.serve());
     /// health.status_only().serve(public, app).await?;
     /// # Ok(())
     /// # }
@@ -316,7 +317,7 @@ impl Inner {
         self.heartbeats.panicked()
     }
 
-    /// Returns the pulse of each heartbeat. Logs those that have changed, except during the drain.
+    /// Returns the pulse of each heartbeat, and logs changes, except during the drain.
     pub(crate) fn pulses(&self) -> Pulses {
         let (pulses, changed) = self.heartbeats.pulses();
         if self.state() != ServiceState::Draining {

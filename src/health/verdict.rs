@@ -59,6 +59,8 @@ impl fmt::Display for Status {
 }
 
 /// State of the service. It only moves forward, in this order.
+///
+/// A late or dropped heartbeat does not change it: every [`Status`] is then a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum ServiceState {

@@ -6,7 +6,7 @@ mod containers;
 mod drains;
 mod http2;
 mod load;
-#[allow(
+#[expect(
     dead_code,
     reason = "shared with tests/lifecycle, which uses all of it"
 )]
