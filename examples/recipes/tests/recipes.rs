@@ -520,11 +520,13 @@ impl Server {
     }
 
     fn freeze(&self) {
-        self.signal("STOP");
-        // SIGSTOP stops a thread on another CPU a moment later.
         let deadline = Instant::now() + START;
+        self.signal("STOP");
+        // SIGSTOP stops a thread on another CPU a moment later, and misses a child that was
+        // forked after the list of children was read.
         while !self.processes().iter().all(|pid| is_stopped(pid)) {
             assert!(Instant::now() < deadline, "it is not frozen");
+            self.signal("STOP");
         }
     }
 
@@ -581,12 +583,15 @@ impl Drop for Server {
     }
 }
 
-/// Whether all threads of a process are stopped, or it has ended.
+/// Whether no thread of the process runs. A child that ended as its parent was stopped stays a
+/// zombie until the parent continues.
 fn is_stopped(pid: &str) -> bool {
     let threads = fs::read_dir(format!("/proc/{pid}/task"));
     threads.into_iter().flatten().flatten().all(|thread| {
         let status = fs::read_to_string(thread.path().join("status"));
-        status.is_ok_and(|status| status.contains("\nState:\tT"))
+        status.is_ok_and(|status| {
+            status.contains("\nState:\tT") || status.contains("\nState:\tZ")
+        })
     })
 }
 

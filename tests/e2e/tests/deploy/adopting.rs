@@ -201,6 +201,7 @@ impl Service {
         let mut command = Command::new(&self.executable);
         command
             .args(arguments.split(' '))
+            .env("DATABASE_URL", "postgres://127.0.0.1/unused")
             .env_remove("LIFESIGN_URL");
         command.output().unwrap()
     }
