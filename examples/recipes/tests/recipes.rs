@@ -589,9 +589,7 @@ fn is_stopped(pid: &str) -> bool {
     let threads = fs::read_dir(format!("/proc/{pid}/task"));
     threads.into_iter().flatten().flatten().all(|thread| {
         let status = fs::read_to_string(thread.path().join("status"));
-        status.is_ok_and(|status| {
-            status.contains("\nState:\tT") || status.contains("\nState:\tZ")
-        })
+        status.is_ok_and(|status| status.contains("\nState:\tT") || status.contains("\nState:\tZ"))
     })
 }
 
