@@ -1,13 +1,16 @@
 //! Checks, and the evaluation that runs them for all probers at once.
 
 use std::{
+    any::Any,
     fmt,
-    future::Future,
-    pin::Pin,
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
+    task::Poll,
     time::{Duration, SystemTime},
 };
 
@@ -51,6 +54,7 @@ pub(crate) struct Label {
 
 /// How a check failed. Does not implement `Debug`, because an error's text may contain secrets,
 /// which must appear only in the log.
+#[derive(Clone)]
 pub(crate) enum Failure {
     Failed(String),
     TimedOut,
@@ -102,7 +106,6 @@ impl CheckResult {
 }
 
 type Run = dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync;
-type Task = JoinHandle<(Result<(), String>, Duration)>;
 
 pub(super) struct Check {
     label: Arc<Label>,
@@ -113,6 +116,9 @@ pub(super) struct Check {
 struct LastRun {
     task: AbortHandle,
     began: SystemTime,
+    started: Instant,
+    /// The failure, if any, and the duration of a run that has ended.
+    ended: Option<(Option<Failure>, Duration)>,
 }
 
 impl Check {
@@ -144,7 +150,7 @@ impl Check {
 
     /// Starts a run, unless the last run still blocks a worker thread. Such a run cannot be
     /// aborted, and another run would block another thread.
-    fn start(self: &Arc<Self>) -> Option<Task> {
+    fn start(self: &Arc<Self>) -> Option<JoinHandle<()>> {
         let mut last = lock(&self.last);
         if last.as_ref().is_some_and(|last| !last.task.is_finished()) {
             return None;
@@ -152,41 +158,58 @@ impl Check {
         let check = Arc::clone(self);
         let task = tokio::spawn(async move {
             let started = Instant::now();
-            let result = (check.run)().await;
-            (result, started.elapsed())
+            let mut run = pin!(async { (check.run)().await });
+            // A panic is caught here, so that its duration can be measured.
+            let poll = poll_fn(|context| {
+                let poll = AssertUnwindSafe(|| run.as_mut().poll(context));
+                match catch_unwind(poll) {
+                    Ok(poll) => poll.map(|result| result.err().map(Failure::Failed)),
+                    Err(panic) => Poll::Ready(Some(Failure::Panicked(message(&*panic)))),
+                }
+            });
+            let ended = (poll.await, started.elapsed());
+            if let Some(last) = &mut *lock(&check.last) {
+                last.ended = Some(ended);
+            }
         });
         *last = Some(LastRun {
             task: task.abort_handle(),
             began: SystemTime::now(),
+            started: Instant::now(),
+            ended: None,
         });
         Some(task)
     }
 
     /// Waits for a run until `timeout` after `started`, the start of its evaluation.
-    async fn finish(&self, task: Option<Task>, started: Instant, timeout: Duration) -> CheckResult {
-        let Some(mut task) = task else {
-            return self.result(Some(Failure::TimedOut), timeout);
-        };
-        match timeout_at(started + timeout, &mut task).await {
-            // A check that blocks the thread also delays this timer, so the measured time decides.
-            Ok(Ok((_, took))) if took > timeout => self.result(Some(Failure::TimedOut), took),
-            Ok(Ok((result, took))) => self.result(result.err().map(Failure::Failed), took),
-            Ok(Err(error)) if error.is_panic() => {
-                let failure = Failure::Panicked(error.to_string());
-                self.result(Some(failure), started.elapsed())
-            }
-            _ => {
-                task.abort();
-                self.result(Some(Failure::TimedOut), timeout)
-            }
+    async fn finish(
+        &self,
+        task: Option<JoinHandle<()>>,
+        started: Instant,
+        timeout: Duration,
+    ) -> CheckResult {
+        if let Some(mut task) = task
+            && timeout_at(started + timeout, &mut task).await.is_err()
+        {
+            task.abort();
         }
+        self.result(started, timeout)
     }
 
-    fn result(&self, failure: Option<Failure>, took: Duration) -> CheckResult {
-        let began = lock(&self.last).as_ref().map(|last| last.began);
+    /// Returns the result of the run that an evaluation started.
+    fn result(&self, started: Instant, timeout: Duration) -> CheckResult {
+        let last = lock(&self.last);
+        let last = last.as_ref();
+        let ended = last.filter(|last| last.started >= started);
+        let (failure, took) = match ended.and_then(|last| last.ended.clone()) {
+            // A check that blocks the thread also delays the timer, so the measured time decides.
+            Some((_, took)) if took > timeout => (Some(Failure::TimedOut), took),
+            Some(ended) => ended,
+            None => (Some(Failure::TimedOut), timeout),
+        };
         CheckResult {
             check: Arc::clone(&self.label),
-            began: began.unwrap_or_else(SystemTime::now),
+            began: last.map_or_else(SystemTime::now, |last| last.began),
             failure,
             took,
         }
@@ -288,15 +311,13 @@ impl Checks {
         Some(evaluation.unwrap_or_else(|| self.timed_out(&running)))
     }
 
-    /// Returns the results for an evaluation that has not ended: all checks timed out.
+    /// Returns the results of an evaluation that has not ended: the runs that have not ended timed
+    /// out.
     fn timed_out(&self, running: &Running) -> Arc<Evaluation> {
-        let took = running.deadline - running.started;
-        let timed_out = |check: &Arc<Check>| check.result(Some(Failure::TimedOut), took);
-        let results = lock(&self.registry).checks.iter().map(timed_out).collect();
-        Arc::new(Evaluation {
-            started: running.started,
-            results,
-        })
+        let started = running.started;
+        let result = |check: &Arc<Check>| check.result(started, self.timeout);
+        let results = lock(&self.registry).checks.iter().map(result).collect();
+        Arc::new(Evaluation { started, results })
     }
 
     async fn run(self, checks: Vec<Arc<Check>>, done: watch::Sender<Option<Arc<Evaluation>>>) {
@@ -344,8 +365,8 @@ impl Registry {
     /// The task ends by itself at the deadline.
     fn start(&mut self, checks: &Checks) -> Running {
         let (sender, done) = watch::channel(None);
-        tokio::spawn(checks.clone().run(self.checks.clone(), sender));
         let started = Instant::now();
+        tokio::spawn(checks.clone().run(self.checks.clone(), sender));
         let running = Running {
             started,
             deadline: started + checks.timeout + EVALUATION_MARGIN,
@@ -353,4 +374,10 @@ impl Registry {
         };
         self.running.insert(running).clone()
     }
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("panicked: {}", text.unwrap_or("no message"))
 }

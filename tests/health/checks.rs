@@ -13,7 +13,10 @@ use std::{
 };
 
 use lifesign::{Probe, Status};
-use tokio::time::{advance, sleep};
+use tokio::{
+    task::yield_now,
+    time::{advance, sleep},
+};
 
 use crate::service::{Dependency, SECRET, builder, fetch, next_second, row};
 
@@ -115,7 +118,7 @@ async fn a_check_that_hangs_fails_at_the_deadline_and_is_aborted() {
     );
     assert_eq!(body["checks"]["hangs:responseTime"][0]["status"], "fail");
     assert_eq!(body["checks"]["well:responseTime"][0]["status"], "pass");
-    tokio::task::yield_now().await;
+    yield_now().await;
     assert!(ended.load(SeqCst), "the task was left running");
 }
 
@@ -248,6 +251,41 @@ fn a_blocked_runtime_does_not_block_probers_of_another() {
     assert_eq!(first, ["503 fail", "200 pass", "200 pass"]);
     assert_eq!(second, ["200 pass", "200 pass", "200 pass"]);
     assert_eq!(db.runs(), 1);
+    drop(blocked);
+}
+
+#[test]
+fn checks_that_passed_before_their_runtime_was_blocked_pass() {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    let db = Dependency::default();
+    let health = builder()
+        .required("db", db.check())
+        .optional("hangs", async || pending::<Result<(), io::Error>>().await)
+        .build()
+        .unwrap();
+    health.set_ready();
+    let blocked = runtime();
+    blocked.block_on(async {
+        let check_has_run = async {
+            while db.runs() == 0 {
+                yield_now().await;
+            }
+        };
+        tokio::select! {
+            _ = health.report(Probe::Readiness) => panic!("a check hangs"),
+            () = check_has_run => {}
+        }
+    });
+
+    let report = runtime().block_on(health.report(Probe::Readiness));
+    let statuses: Vec<_> = report.checks().map(|check| check.status).collect();
+    assert_eq!(statuses, [Status::Pass, Status::Fail]);
+    assert_eq!(report.status(), Status::Warn);
     drop(blocked);
 }
 

@@ -12,6 +12,7 @@ use std::{
 
 use axum::{body::to_bytes, http::Method};
 use lifesign::{Probe, Status};
+use tokio::time::sleep;
 
 use crate::service::{Dependency, ROUTES, SECRET, builder, fetch, next_second, send};
 
@@ -43,6 +44,37 @@ async fn error_texts_are_only_logged_and_once_per_change() {
     assert_eq!(log.matches("check failed").count(), 2, "{log}");
     assert_eq!(log.matches(SECRET).count(), 2, "{log}");
     assert_eq!(log.matches("check recovered").count(), 1, "{log}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_is_logged_with_its_message_and_duration() {
+    let log = Log::default();
+    let _guard = tracing::subscriber::set_default(
+        tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(log.clone())
+            .finish(),
+    );
+    let health = builder()
+        .required("slow", async || {
+            sleep(Duration::from_millis(500)).await;
+            Ok::<_, io::Error>(())
+        })
+        .required("panics", async || -> io::Result<()> { panic!("no rows") })
+        .optional("formats", async || -> io::Result<()> { panic!("{SECRET}") })
+        .build()
+        .unwrap();
+
+    let report = health.report(Probe::Readiness).await;
+
+    let durations: Vec<_> = report.checks().map(|check| check.duration).collect();
+    let none = Duration::ZERO;
+    assert_eq!(durations, [Duration::from_millis(500), none, none]);
+    let log = log.text();
+    for message in ["no rows", SECRET] {
+        let error = format!("took=0ns error=\"panicked: {message}\"");
+        assert!(log.contains(&error), "{log}");
+    }
 }
 
 #[tokio::test]
