@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Capacity in bytes for an IPv6 address in brackets and a port.
+/// Initial capacity of a `Host` header in bytes, enough for an IPv6 address and a port.
 const AUTHORITY_CAPACITY: usize = 48;
 
 /// Address of a service: HTTP or HTTPS on an IP address and port, or HTTP on a Unix socket.
@@ -46,11 +46,10 @@ pub(crate) enum Scheme {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Host {
-    /// The two loopback addresses. `localhost` is never resolved, because resolvers can fail and
-    /// disagree.
+    /// 127.0.0.1, or else `::1`. A resolver could fail, or could return only one of the two.
     Localhost,
     Ip(IpAddr),
-    /// A link-local address and the number of its interface.
+    /// A link-local address, and the number of the network interface it is valid on.
     Scoped(Ipv6Addr, u32),
 }
 
@@ -76,12 +75,11 @@ impl Endpoint {
         Self(Address::Unix(std::path::absolute(&path).unwrap_or(path)))
     }
 
-    /// Returns the value of the `Host` header: the host, and the port unless it is the scheme's
-    /// default.
+    /// Returns the value of the `Host` header.
     pub(crate) fn authority(&self) -> String {
         match &self.0 {
             Address::Tcp { scheme, host, port } => {
-                // The interface is left out, because it means nothing to the service.
+                // RFC 9110 has no interface numbers, and a wildcard address is no valid host.
                 let host = match host {
                     Host::Localhost => Host::Localhost,
                     _ => Host::Ip(host.addresses(*port).0.ip()),
@@ -106,7 +104,7 @@ impl Endpoint {
         Self(Address::Tcp { scheme, host, port })
     }
 
-    /// Parses a URL from a person, who may omit `http://`, as with curl.
+    /// Parses a URL from an argument or a variable, in which `http://` is optional, as with curl.
     pub(crate) fn parse_given(url: &str) -> Result<(Self, Option<String>), InvalidUrl> {
         match Self::parse(url) {
             Err(InvalidUrl::Form) if starts_with_host(url) => Self::parse(&format!("http://{url}")),
@@ -114,8 +112,8 @@ impl Endpoint {
         }
     }
 
-    /// Parses `http://HOST[:PORT]`, `https://HOST[:PORT]` or `unix:/SOCKET`, and the path that
-    /// follows, if any.
+    /// Parses `http://HOST[:PORT][/PATH]`, `https://HOST[:PORT][/PATH]` or `unix:/SOCKET[:/PATH]`.
+    /// Returns the endpoint and the path.
     pub(crate) fn parse(url: &str) -> Result<(Self, Option<String>), InvalidUrl> {
         if let Some(rest) = url.strip_prefix("unix:") {
             return parse_unix(rest);
@@ -180,9 +178,9 @@ impl fmt::Display for Host {
 impl Host {
     /// Returns the address to connect to, and the address to try if that fails.
     ///
-    /// A wildcard address stands for the loopback address of its family. `[::]` also stands for
-    /// 127.0.0.1, because a container may have no `::1`. For `[::]`, IPv6 comes first: if
-    /// `bindv6only` is set, the IPv4 port can belong to another service.
+    /// A service that listens on a wildcard address is probed at a loopback address. A service on
+    /// `[::]` is probed at `::1` first: with the kernel setting `bindv6only`, another service can
+    /// have the same port of 127.0.0.1. A container without IPv6 has only 127.0.0.1.
     pub(crate) fn addresses(self, port: u16) -> (SocketAddr, Option<SocketAddr>) {
         let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
@@ -196,7 +194,7 @@ impl Host {
     }
 }
 
-/// The error for an invalid URL. Its message contains the expected form.
+/// The error for an invalid URL, with the form that was expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum InvalidUrl {
     Form,
@@ -225,8 +223,8 @@ fn strip_scheme<'a>(url: &'a str, scheme: &str) -> Option<&'a str> {
     head.eq_ignore_ascii_case(scheme).then_some(rest)
 }
 
-/// Whether a URL without a scheme starts with an IP address or `localhost`, or with a name and a
-/// port.
+/// Whether a text can be a URL without its scheme: it starts with an IP address, with `localhost`,
+/// or with a name and a port.
 fn starts_with_host(url: &str) -> bool {
     let authority = url.split(['/', '?', '#']).next().unwrap_or_default();
     match parse_authority(authority, Scheme::Http) {
@@ -289,15 +287,15 @@ fn parse_v6(host: &str) -> Result<Host, InvalidUrl> {
     })
 }
 
-/// Parses a port of digits only, because `str::parse` also accepts "+80".
+/// Parses a port from 1 to 65535. `str::parse` would also accept the sign in "+80".
 pub(crate) fn parse_port(port: &str) -> Option<u16> {
     let digits = port.bytes().all(|b| b.is_ascii_digit());
     let port = port.parse().ok().filter(|_| digits)?;
     (port != 0).then_some(port)
 }
 
-/// Validates a path and query. They are sent unchanged, so no character of them may end the request
-/// line.
+/// Validates a path and query, which the probe sends unchanged: a space or a control character
+/// would end the path within the request line.
 pub(crate) fn parse_path(path: &str) -> Result<&str, InvalidUrl> {
     let is_literal = path.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
     if path.starts_with('/') && is_literal {

@@ -1,5 +1,4 @@
-//! Access to private functions for the fuzz targets in `fuzz/`. Only `cargo fuzz` sets
-//! `cfg(fuzzing)`.
+//! Private functions for the targets in `fuzz/`. Compiled only by `cargo fuzz`.
 #![expect(clippy::must_use_candidate, reason = "not part of the API")]
 
 use std::{ffi::OsString, fmt, io, sync::Arc, time::Duration};
@@ -55,8 +54,8 @@ pub fn summary(body: &[u8]) -> (Option<String>, Option<String>) {
     (status.map(Into::into), output)
 }
 
-/// Parses an advertisement. Returns its endpoint, paths and instance, and the text that a service
-/// writes for them.
+/// Parses an advertisement. Returns its endpoint, its paths, its instance, and the text that
+/// [`Advertisement::encode`] returns for it.
 pub fn advertised(text: &str) -> Option<(Endpoint, [&str; 3], &str, io::Result<String>)> {
     let advertisement = Advertisement::parse(text)?;
     let encoded = advertisement.encode();
@@ -80,7 +79,7 @@ fn get(endpoint: Endpoint, path: &str) -> Request {
         path: path.to_owned(),
         is_path_given: false,
         headers: Vec::new(),
-        // Longer than the `-timeout=10` of `fuzz/run`, which reports a run that hangs.
+        // A probe that hangs must exceed the `-timeout=10` of `fuzz/run`, which reports it.
         timeout: Duration::from_secs(60),
         expected: None,
     }

@@ -1,10 +1,10 @@
-//! The number by which a probe recognizes the responses of its own service.
+//! The value of the header `Lifesign-Instance`, by which a probe recognizes its own service.
 //!
-//! Other services can respond at the same address, because containers can share a network
-//! namespace, and any process can bind the port after a crash. The service's name would not
-//! distinguish two containers of one image, and `status_only` must not reveal the name. So every
-//! report has the header `Lifesign-Instance` with a hash of the executable and the container. The
-//! probe runs the same executable in the same container, so it computes the same number.
+//! Another service can respond at the same address: containers can share a network namespace, and
+//! after a crash any process can bind the port. The value is a hash of the executable and the
+//! container. The service sends it in every report, and the probe computes the same value, because
+//! it runs the same executable in the same container. The service's name would not distinguish two
+//! containers of one image.
 
 use std::{
     env, fs,
@@ -16,24 +16,23 @@ use std::{
 /// Name of the request header by which a server recognizes a probe.
 pub(crate) const PROBE_HEADER: &str = "Lifesign-Probe";
 
-/// Name of the response header that holds the number.
+/// Name of the response header with the hash.
 pub(crate) const HEADER: &str = "lifesign-instance";
 
 static OWN: OnceLock<String> = OnceLock::new();
 
-/// Returns the number of this process as 16 hexadecimal digits.
-///
-/// Fails if the process cannot find its executable: on Linux, without `/proc`.
+/// Returns the hash of this process's executable and container, as 16 hexadecimal digits. Fails on
+/// Linux without `/proc`.
 pub(crate) fn own() -> io::Result<&'static str> {
     if let Some(own) = OWN.get() {
         return Ok(own);
     }
-    let number = compute()?;
-    Ok(OWN.get_or_init(|| format!("{number:016x}")))
+    let hash = compute()?;
+    Ok(OWN.get_or_init(|| format!("{hash:016x}")))
 }
 
-/// Whether `text` has the form of a number from [`own`].
-pub(crate) fn is_number(text: &str) -> bool {
+/// Whether `text` has the form of a hash from [`own`].
+pub(crate) fn is_hash(text: &str) -> bool {
     text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
@@ -41,16 +40,15 @@ fn compute() -> io::Result<u64> {
     // This hasher gives the same result in all processes, unlike `RandomState`.
     let mut hasher = DefaultHasher::new();
     let executable = if cfg!(target_os = "linux") {
-        // The namespace distinguishes two containers that run one executable from a shared volume.
         namespace()?.hash(&mut hasher);
-        // Unlike the executable's path, this link works even if the file was deleted.
+        // Unlike a path, this link is valid even after the file was deleted.
         "/proc/self/exe".into()
     } else {
         env::current_exe()?
     };
     let metadata = fs::metadata(executable)?;
-    // If an emulator or an explicitly started dynamic loader runs the program, this file is the
-    // emulator or the loader. The distance between code and data still distinguishes the programs.
+    // Under an emulator, `executable` is the emulator, for all programs that it runs. The distance
+    // from this program's code to its data still distinguishes the programs.
     let code = own as fn() -> io::Result<&'static str> as usize;
     let data = &raw const OWN as usize;
     code.wrapping_sub(data).hash(&mut hasher);
@@ -64,12 +62,11 @@ fn compute() -> io::Result<u64> {
     Ok(hasher.finish())
 }
 
-/// Returns the inode number of the mount namespace, which differs between containers.
-/// `readlink /proc/self/ns/mnt` prints it as `mnt:[…]`.
+/// Returns the inode number of the mount namespace. Each container has its own mount namespace.
 #[cfg(unix)]
 pub(crate) fn namespace() -> io::Result<u64> {
     use std::os::unix::fs::MetadataExt;
-    // The number is cached, because a probe needs it twice, and reading it takes a system call.
+    // A probe needs the number twice. The cache saves it a system call.
     static NUMBER: OnceLock<u64> = OnceLock::new();
     if let Some(number) = NUMBER.get() {
         return Ok(*number);

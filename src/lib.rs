@@ -76,7 +76,7 @@
     warn(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)
 )]
 
-// The service: its state, the format of its responses, its server, and its shutdown.
+// The service.
 #[cfg(feature = "core")]
 mod health;
 #[cfg(feature = "core")]
@@ -86,7 +86,7 @@ mod serve;
 #[cfg(feature = "core")]
 mod shutdown;
 
-// The advertisement, which the service writes and the probe reads.
+// What the service and the probe share.
 #[cfg(feature = "core")]
 mod advertise;
 #[cfg(feature = "core")]
@@ -94,13 +94,13 @@ mod endpoint;
 #[cfg(feature = "core")]
 mod identity;
 
-// The probe: its command line, and the request that it sends.
+// The probe.
 #[cfg(feature = "core")]
 mod cli;
 #[cfg(feature = "core")]
 mod probe;
 
-// Build metadata, which the routes and the commands report.
+// Build metadata.
 #[cfg(feature = "build")]
 pub mod build;
 mod build_info;
@@ -121,7 +121,7 @@ pub use crate::{
     shutdown::Shutdown,
 };
 
-/// Compiles the Rust code in these pages.
+/// Compiles the examples of these pages.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 #[doc = include_str!("../docs/https-grpc.md")]

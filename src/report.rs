@@ -1,4 +1,4 @@
-//! The wire format: status code, headers and body of a response from the routes.
+//! Status code, headers and body of a response from the routes.
 //!
 //! The body follows draft-inadarei-api-health-check-06, which other tools can read.
 
@@ -18,14 +18,14 @@ use crate::{
     identity,
 };
 
-/// Output of a report before `set_ready` is called.
+/// The `output` in a report before [`Health::set_ready`] is called.
 const NOT_READY: &str = "starting: set_ready() has not been called yet";
 
 /// Result of a [`Probe`] at one moment, from [`Health::report`].
 ///
-/// The routes serve it. For another framework, convert it into an [`http::Response`], or send its
-/// [status code](Self::http_status), its [headers](Self::headers) and its [body](Self::body). A
-/// report never contains the text of a check's error.
+/// The routes serve a report. In a framework other than axum, convert it into an
+/// [`http::Response`], or send its [status code](Self::http_status), its [headers](Self::headers)
+/// and its [body](Self::body). A report never contains the text of a check's error.
 #[derive(Clone)]
 pub struct Report {
     snapshot: Arc<Snapshot>,
@@ -42,9 +42,9 @@ pub struct CheckReport<'a> {
     pub is_required: bool,
     /// [`Pass`](Status::Pass), or [`Fail`](Status::Fail) after an error, a panic or a timeout.
     pub status: Status,
-    /// Duration of the last run.
+    /// Duration of the check's last run.
     pub duration: Duration,
-    /// Time at which the last run began.
+    /// Time at which the check's last run began.
     pub last_run: SystemTime,
 }
 
@@ -52,9 +52,9 @@ impl Health {
     /// Returns the result of a probe, as the routes serve it.
     ///
     /// Use this for gRPC health services, metrics, tests and frameworks other than axum. Health and
-    /// readiness run the checks if the last results are older than 1 s. Concurrent callers wait for
-    /// the same run, for at most 100 ms more than the
-    /// [check timeout](crate::HealthBuilder::check_timeout). Liveness runs no checks.
+    /// readiness run the checks, unless the last run began less than 1 s ago. Concurrent callers
+    /// wait for the same run, for at most 100 ms more than the [check
+    /// timeout](crate::HealthBuilder::check_timeout). Liveness runs no checks.
     ///
     /// # Panics
     ///
@@ -91,7 +91,7 @@ impl Report {
     /// Returns the state of the service.
     ///
     /// With [`ready_during_drain`](crate::HealthBuilder::ready_during_drain), the state in a
-    /// readiness report stays `Ready` during the drain.
+    /// readiness report is `Ready` during the drain.
     #[must_use]
     pub fn state(&self) -> ServiceState {
         self.snapshot.state
@@ -99,8 +99,8 @@ impl Report {
 
     /// Returns the results of the checks in the order in which they were registered, for metrics.
     ///
-    /// There are none if no check runs: in a liveness report, and during the drain unless
-    /// [readiness ignores it](crate::HealthBuilder::ready_during_drain).
+    /// There are none in a liveness report, nor during the drain, except in a readiness report with
+    /// [`ready_during_drain`](crate::HealthBuilder::ready_during_drain).
     pub fn checks(&self) -> impl Iterator<Item = CheckReport<'_>> {
         let evaluation = self.snapshot.evaluation.iter();
         evaluation.flat_map(|evaluation| {
@@ -123,7 +123,7 @@ impl Report {
 
     /// Returns the status code: 200 for pass and warn, 503 for fail.
     ///
-    /// Some load balancers accept only 200, so warn has no code of its own.
+    /// Warn has no other code than pass, because some load balancers accept only 200.
     #[must_use]
     pub fn http_status(&self) -> u16 {
         self.status_code().as_u16()
@@ -135,10 +135,9 @@ impl Report {
         &self.body
     }
 
-    /// Returns the headers of the response, for a framework that does not use the crate `http`.
-    ///
-    /// They are `Content-Type`, `Cache-Control`, and `Lifesign-Instance`, by which `healthcheck`
-    /// recognizes its own service.
+    /// Returns the headers of the response, for a framework that does not use the crate `http`:
+    /// `Content-Type`, `Cache-Control`, and `Lifesign-Instance`, by which `healthcheck` recognizes
+    /// its own service.
     pub fn headers(&self) -> impl Iterator<Item = (&'static str, &'static str)> + use<> {
         let fixed = [
             ("content-type", "application/health+json"),
@@ -196,8 +195,8 @@ impl axum::response::IntoResponse for Report {
     }
 }
 
-/// Body of a response. `status` and `output` come first, so that the probe finds them in an
-/// incomplete body.
+/// The body of a response. `status` and `output` come first, because the probe may read only the
+/// start of the body.
 struct Body<'a> {
     build: &'a BuildInfo,
     snapshot: &'a Snapshot,
@@ -240,8 +239,8 @@ fn output(snapshot: &Snapshot) -> String {
         _ if !broken.is_empty() => broken.join(", "),
         ServiceState::Starting if required.is_empty() => NOT_READY.to_owned(),
         ServiceState::Starting => format!("{NOT_READY}, waiting for {required}"),
-        // These results are older than `set_ready` or the newest check, so they do not make the
-        // service ready.
+        // Every check passed, but before `set_ready` was called or before a check was added. The
+        // next evaluation decides.
         ServiceState::Waiting if required.is_empty() => {
             "starting: waiting for required checks".to_owned()
         }
@@ -270,7 +269,7 @@ fn failed(result: &CheckResult) -> Option<String> {
     Some(format!("{} {failure}", result.check.name))
 }
 
-/// The checks and heartbeats in the body.
+/// The value of `checks` in the body.
 struct Entries<'a>(&'a Snapshot);
 
 impl Serialize for Entries<'_> {
@@ -297,7 +296,7 @@ impl Serialize for Entries<'_> {
 
 struct Entry {
     status: Status,
-    /// Duration of a check. `None` for a heartbeat.
+    /// `None` for a heartbeat.
     took: Option<Duration>,
 }
 
@@ -306,7 +305,6 @@ impl Serialize for Entry {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("status", self.status.as_str())?;
         if let Some(took) = self.took {
-            // The time is in whole microseconds, because further digits are noise.
             map.serialize_entry("observedValue", &(took.as_micros() as f64 / 1000.0))?;
             map.serialize_entry("observedUnit", "ms")?;
         }

@@ -1,4 +1,4 @@
-//! Advertisements: a service writes its address for the probes of its own container.
+//! Advertisements: a service writes its address to a file, and the probe in its container reads it.
 
 #[cfg(target_os = "linux")]
 mod shm;
@@ -13,7 +13,7 @@ use crate::{
     Endpoint, Health,
     endpoint::parse_path,
     health::{Settings, lock},
-    identity::is_number,
+    identity::is_hash,
 };
 
 /// First line of an advertisement: the version of its format.
@@ -23,22 +23,21 @@ impl Health {
     /// Advertises the service's address to the `healthcheck` command in the same container.
     ///
     /// Takes the address that the listener reports, or an [`Endpoint`] for HTTPS and Unix sockets.
-    /// A second call replaces the first endpoint. On Linux, this method writes a file to
-    /// `/dev/shm`, which is named after the container's mount namespace, the service and the
-    /// process, and which is locked for as long as this process lives. The file contains the
-    /// endpoint, the paths of the routes, the check timeout, and the number by which the probe
-    /// recognizes the service's responses. If the file cannot be written, this method logs a
-    /// warning. On other systems, it writes no file. Without a file, `healthcheck` needs
-    /// `LIFESIGN_URL` or `PORT`.
+    /// A second call replaces the first endpoint.
+    ///
+    /// On Linux, this method writes the endpoint to a file in `/dev/shm`, and logs a warning if
+    /// this fails. The file is removed when the last clone of this `Health` is dropped, and is
+    /// ignored once the process has ended. On other systems, `healthcheck` cannot find the service:
+    /// set `LIFESIGN_URL` or `PORT`.
     pub fn advertise(&self, endpoint: impl Into<Endpoint>) -> &Self {
         self.advertise_endpoint(&endpoint.into());
         self
     }
 
-    /// The part of `advertise` that is not generic, so that it is compiled once.
+    // Separate from the generic `advertise`, so that it is compiled only once.
     fn advertise_endpoint(&self, endpoint: &Endpoint) {
         let mut advertisement = lock(&self.inner.advertisement);
-        // The old file is removed first, because a probe would take two files for two services.
+        // This removes the file with the old endpoint, which a probe could otherwise still find.
         *advertisement = None;
         let file = publish(endpoint, &self.inner.settings).unwrap_or_else(|error| {
             warn!(
@@ -47,7 +46,7 @@ impl Health {
             );
             None
         });
-        // This is set even if no file was written, so that `serve` does not advertise again.
+        // Even without a file, this is `Some`, so that `serve` does not advertise another endpoint.
         *advertisement = Some(Box::new(file));
     }
 }
@@ -66,17 +65,16 @@ fn publish(endpoint: &Endpoint, settings: &Settings) -> io::Result<Option<()>> {
     advertisement.encode().map(|_| None)
 }
 
-/// Fails, because services advertise themselves only on Linux.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn find(_service: &str) -> Result<Advertised, NotFound> {
     Err(NotFound::Impossible("this system is not Linux"))
 }
 
-/// The parts of an advertisement that a probe needs.
+/// The content of an advertisement, as the probe uses it.
 #[derive(Debug)]
 pub(crate) struct Advertised {
     pub(crate) endpoint: Endpoint,
-    /// Paths of the routes, in the order of [`Probe`](crate::Probe).
+    /// Paths of the routes, in the order of [`Probe::ALL`](crate::Probe::ALL).
     pub(crate) paths: [String; 3],
     /// Maximum time that the service waits for its checks.
     pub(crate) response_timeout: Duration,
@@ -87,19 +85,19 @@ pub(crate) struct Advertised {
 /// The reason why there is no address to probe.
 #[derive(Debug)]
 pub(crate) enum NotFound {
-    /// No service of this name or with this executable advertises itself in this container.
+    /// In this container, no service with this name or this executable is advertised.
     #[cfg_attr(
         not(target_os = "linux"),
         expect(dead_code, reason = "no service can advertise itself")
     )]
     NotAdvertised {
         service: String,
-        /// Name of another service that advertises itself in this container.
+        /// Name of a service that is advertised in this container.
         other: Option<String>,
     },
-    /// The reason why services cannot advertise themselves here.
+    /// Services cannot be advertised here. Contains the reason.
     Impossible(&'static str),
-    /// A service might be advertised, but this path could not be read.
+    /// A service may be advertised, but this path could not be read.
     #[cfg_attr(
         not(target_os = "linux"),
         expect(dead_code, reason = "no file is read")
@@ -107,11 +105,11 @@ pub(crate) enum NotFound {
     Unreadable(PathBuf, io::Error),
 }
 
-/// Content of the file that a service writes.
+/// The content of the file, as the service writes it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Advertisement<'a> {
     pub(crate) endpoint: Endpoint,
-    /// Paths of the routes, in the order of [`Probe`](crate::Probe).
+    /// Paths of the routes, in the order of [`Probe::ALL`](crate::Probe::ALL).
     pub(crate) paths: [&'a str; 3],
     /// Maximum time in milliseconds that the service waits for its checks.
     pub(crate) response_millis: u32,
@@ -130,9 +128,8 @@ impl<'a> Advertisement<'a> {
         }
     }
 
-    /// Returns the text of the file: one line each for the format, the fields and the paths.
-    ///
-    /// Fails if a probe could not parse the text, for example because the port is 0.
+    /// Returns the text of the file. Fails if the probe could not parse it, for example because the
+    /// endpoint's port is 0.
     pub(crate) fn encode(&self) -> io::Result<String> {
         let Self {
             endpoint,
@@ -163,7 +160,7 @@ impl<'a> Advertisement<'a> {
         let mut path = || parse_path(lines.next()?).ok();
         let paths = [path()?, path()?, path()?];
         let response_millis = lines.next()?.parse().ok()?;
-        let instance = lines.next().filter(|line| is_number(line))?;
+        let instance = lines.next().filter(|line| is_hash(line))?;
         lines.next().is_none().then_some(Self {
             endpoint,
             paths,

@@ -1,17 +1,16 @@
-//! Advertisements as files: `/dev/shm/lifesign.NAMESPACE.SERVICE.PID`, one for each process.
+//! Advertisements as files: each process writes `/dev/shm/lifesign.NAMESPACE.SERVICE.PID`.
 //!
-//! - Every engine mounts `/dev/shm`, a tmpfs that all users can write to even if the root
-//!   filesystem is read-only. A port or an abstract socket would be visible outside of a container
-//!   on the host's network.
-//! - The directory can be shared by several containers (of a pod, or with `--ipc=host`). The number
-//!   of the mount namespace separates them: a probe that is executed in a container is in the mount
-//!   namespace of its service.
-//! - The service holds a lock on its file. The kernel releases the lock when the process ends, so a
-//!   file without a lock is stale. A pid would mean nothing in another pid namespace.
-//! - The pid separates the processes of one service: a forked child that outlives its parent can
-//!   hold the lock of the old file, which must not hide the restarted service.
-//! - A file of the probe's own user wins against files of other users, which can be forged. Files
-//!   of other users are needed if a service drops its privileges, and for `docker exec --user`.
+//! - Every container engine mounts `/dev/shm`. All users can write to it, even if the root file
+//!   system is read-only.
+//! - Several containers can share one `/dev/shm`: those of a pod, and those with `--ipc=host`.
+//!   NAMESPACE, the number of the mount namespace, separates them.
+//! - The service locks its file. The kernel releases the lock when the process ends, so a file
+//!   without a lock is stale.
+//! - PID separates a restarted service from the process before it. If that process has left a
+//!   forked child behind, the child still holds the lock of the old file.
+//! - Any user can write a file for any service, so a file of the probe's own user is preferred.
+//!   Files of other users are also read, for services that drop their privileges and for
+//!   `docker exec --user`.
 
 use std::{
     fmt::Write as _,
@@ -31,26 +30,27 @@ use crate::identity;
 
 const DIRECTORY: &str = "/dev/shm";
 
-/// Initial capacity of a path in bytes. The string grows for a long service name.
+/// Initial capacity of a path in bytes, enough for most service names.
 const PATH_CAPACITY: usize = 64;
 
-/// Maximum size of an advertisement in bytes.
+/// Maximum size of a file in bytes.
 const SIZE_MAX: usize = 4096;
 
-/// Maximum number of directory entries to read. Any user of the directory can fill it: reading so
-/// many entries delays a probe by some milliseconds.
+/// Maximum number of directory entries to read, which takes some milliseconds. Any user can create
+/// more.
 const ENTRIES_MAX: usize = 10_000;
 
-/// Age above which a draft, an unfinished file, is from a killed service.
+/// Age above which an unlocked draft is removed. A running service locks its draft at once.
 const DRAFT_AGE_MAX: Duration = Duration::from_secs(10);
 
-/// The locked file of a service, removed when it is dropped.
+/// The locked file of this process. Dropping this removes the file.
 #[derive(Debug)]
 pub(super) struct LockedFile {
     path: PathBuf,
-    /// The open file, which holds the lock.
+    /// Holds the lock while it is open.
     file: File,
-    /// PID of the process that wrote the file. A forked child of it must not remove the file.
+    /// PID of the process that wrote the file. A forked child, which has a copy of this struct,
+    /// must not remove the file.
     pid: u32,
 }
 
@@ -61,15 +61,15 @@ impl LockedFile {
         }
         remove_stale_files();
         let path = format!("{}{}", prefix(service)?, process::id());
-        // The name in case another user's file at `path` cannot be replaced.
+        // Used if another user has a file at `path`, which this process cannot replace.
         let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         let other_path = format!("{path}{}", since.as_nanos());
-        // The file is written under a hidden name, so that probes never see an incomplete file.
+        // The file gets its name only when it is complete, so that probes never read half a file.
         let draft = other_path.replacen("/lifesign.", "/.lifesign.", 1);
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
-            // Only this user can open the draft, so no other user can lock it first.
+            // Otherwise, another user could open and lock the draft first.
             .mode(0o600)
             .open(&draft)?;
         let rename = |path: &String| fs::rename(&draft, path).map(|()| path.into());
@@ -86,7 +86,7 @@ impl LockedFile {
 
 fn write_locked(mut file: &File, text: &str) -> io::Result<()> {
     file.try_lock()?;
-    // The umask must not apply, because a probe may run as another user.
+    // A probe of another user must be able to read the file, whatever the umask is.
     file.set_permissions(fs::Permissions::from_mode(0o644))?;
     file.write_all(text.as_bytes())
 }
@@ -94,13 +94,12 @@ fn write_locked(mut file: &File, text: &str) -> io::Result<()> {
 impl Drop for LockedFile {
     fn drop(&mut self) {
         if self.pid == process::id() {
-            // A later advertisement of this process may have replaced the file.
             remove(&self.path, &self.file);
         }
     }
 }
 
-/// Removes the file at `path` if it is still `file`.
+/// Removes the file at `path`, unless another file has replaced `file` there.
 fn remove(path: &Path, file: &File) {
     let inode = |metadata: io::Result<fs::Metadata>| metadata.map(|m| m.ino()).ok();
     if inode(fs::symlink_metadata(path)) == inode(file.metadata()) {
@@ -108,7 +107,7 @@ fn remove(path: &Path, file: &File) {
     }
 }
 
-/// Removes the files of killed services. The `/dev/shm` of a pod outlives its containers.
+/// Removes the files of killed services, because the `/dev/shm` of a pod outlives its containers.
 fn remove_stale_files() {
     let Ok(entries) = fs::read_dir(DIRECTORY) else {
         return;
@@ -124,23 +123,22 @@ fn remove_stale_files() {
             && (!is_draft || is_old(&metadata))
             && matches!(is_locked(&file), Ok(false))
         {
-            // This fails for files of other users, because the directory is sticky.
+            // `/dev/shm` is sticky, so this fails for files of other users.
             remove(&path, &file);
         }
     }
 }
 
-/// Whether an unlocked draft is too old for a running service, which locks its draft at once.
 fn is_old(metadata: &fs::Metadata) -> bool {
     let age = metadata.modified().map(|modified| modified.elapsed());
     matches!(age, Ok(Ok(age)) if age > DRAFT_AGE_MAX)
 }
 
-/// Returns the advertisement of the running service of this name in this container.
+/// Returns the advertisement of a running service in this container.
 ///
-/// A service with another name is found if it runs the probe's executable, because `build_info!`
-/// returns another name in the service's library than in its binary. Of several services, PID 1 is
-/// preferred if it has this name, the probe's user and the probe's executable, otherwise the
+/// The service must have the name `service` or run the probe's executable: `build_info!` returns
+/// one name in a service's library and another in its binary. Of several services, PID 1 is
+/// preferred if it has the name, the probe's user and the probe's executable, and otherwise the
 /// service with the greatest [`Rank`].
 pub(crate) fn find(service: &str) -> Result<Advertised, NotFound> {
     let no_proc = |error: io::Error| match error.kind() {
@@ -151,7 +149,7 @@ pub(crate) fn find(service: &str) -> Result<Advertised, NotFound> {
     let uid = fs::metadata("/proc/self").map_err(no_proc)?.uid();
     let own = identity::own().map_err(no_proc)?;
     let prefix_len = path.len();
-    // In nearly every container the service is PID 1. Then the directory need not be read.
+    // In most containers the service is PID 1. Reading its file first saves listing the directory.
     path.push('1');
     if let Ok(Some(file)) = read(path.as_ref(), uid)
         && file.is_own
@@ -183,7 +181,7 @@ pub(crate) fn find(service: &str) -> Result<Advertised, NotFound> {
                 }
             }
             Ok(None) => {}
-            // Other users can create files that only they can read.
+            // Any user can create an unreadable file, which must not make every probe fail.
             Err(why) if !is_namesake && why.kind() == io::ErrorKind::PermissionDenied => {}
             Err(why) => error = Some((path, why)),
         }
@@ -204,8 +202,8 @@ pub(crate) fn find(service: &str) -> Result<Advertised, NotFound> {
 /// A path that could not be read, and the error.
 type Unreadable = (PathBuf, io::Error);
 
-/// Lists the files of a namespace. If the list may be incomplete, also returns the error that cut
-/// it short.
+/// Lists the files whose paths start with `namespace`. Also returns an error if the list may be
+/// incomplete.
 fn list(namespace: &str) -> Result<(Vec<PathBuf>, Option<Unreadable>), NotFound> {
     let entries = fs::read_dir(DIRECTORY).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => NotFound::Impossible("there is no /dev/shm"),
@@ -234,8 +232,8 @@ fn list(namespace: &str) -> Result<(Vec<PathBuf>, Option<Unreadable>), NotFound>
     Ok((paths, error))
 }
 
-/// Returns the reason if the probe's user cannot write to the directory. Tries a nameless file
-/// (`O_TMPFILE`), which disappears when it is closed.
+/// Returns the reason if the probe's user cannot write to `/dev/shm`. Writes to a file without a
+/// name (`O_TMPFILE`), which disappears when it is closed.
 fn why_unwritable() -> Option<&'static str> {
     let file = OpenOptions::new()
         .write(true)
@@ -250,7 +248,7 @@ fn why_unwritable() -> Option<&'static str> {
     }
 }
 
-/// Precedence of a file: the greatest is preferred.
+/// Precedence of a service. The first field that differs decides, and the greater value wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     is_own: bool,
@@ -259,12 +257,12 @@ struct Rank {
     changed: (i64, i64),
 }
 
-/// The file of a running service.
+/// A running service, from its file.
 struct Running {
     advertised: Advertised,
     /// Whether the file belongs to the probe's user.
     is_own: bool,
-    /// Seconds and nanoseconds of `ctime`, which no user can set, unlike `mtime`.
+    /// Time of the file's last change. This is `ctime`, because a user can set `mtime` to any time.
     changed: (i64, i64),
 }
 
@@ -297,8 +295,8 @@ fn read(path: &Path, uid: u32) -> io::Result<Option<Running>> {
     }))
 }
 
-/// Opens a file for reading. Follows no symbolic link, which another user could create, and does
-/// not block on a named pipe.
+/// Opens a file for reading. Another user may have put a symbolic link there, which it does not
+/// follow, or a named pipe, on which it does not block.
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
@@ -306,8 +304,7 @@ fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Whether opening failed because there is no regular file: it was removed, or is a link or a
-/// socket.
+/// Whether opening failed because there is nothing, a symbolic link, or a socket at the path.
 fn is_no_file(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
@@ -323,7 +320,7 @@ fn is_locked(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Returns the path of a service's file without the pid at its end.
+/// Returns the path of a service's file without its PID.
 fn prefix(service: &str) -> io::Result<String> {
     let namespace = identity::namespace()?;
     let mut prefix = String::with_capacity(PATH_CAPACITY);
@@ -331,13 +328,12 @@ fn prefix(service: &str) -> io::Result<String> {
     Ok(prefix)
 }
 
-/// Whether `path` consists of `prefix` and a pid. A probe of "api" must not find "api.admin".
+/// Whether `path` consists of `prefix` and a PID. A probe of "api" must not find "api.admin".
 fn is_of_service(path: &Path, prefix: &[u8]) -> bool {
     let pid = path.as_os_str().as_bytes().strip_prefix(prefix);
     pid.is_some_and(|pid| !pid.is_empty() && pid.iter().all(u8::is_ascii_digit))
 }
 
-/// Returns the name of the service in the path of a file.
 fn service_of(path: &Path, namespace: &str) -> Option<String> {
     let rest = path.to_str()?.strip_prefix(namespace)?;
     let (service, _pid) = rest.rsplit_once('.')?;

@@ -1,4 +1,4 @@
-//! Finds the commit that a package is built from, and the paths that change with it.
+//! Finds the commit that a package is built from.
 
 use std::{
     env, fs,
@@ -8,7 +8,7 @@ use std::{
 
 use super::{Directives, rfc3339};
 
-/// The facts about a commit. An unknown fact is `None`.
+/// A commit. An unknown fact is `None`.
 #[derive(Default)]
 pub(super) struct Commit {
     pub(super) hash: Option<String>,
@@ -18,7 +18,8 @@ pub(super) struct Commit {
 }
 
 impl Commit {
-    /// Finds the commit of a package, and watches the files that change with it.
+    /// Finds the commit of a package. Watches the files that change when another commit is checked
+    /// out.
     pub(super) fn of(package: &Path, directives: &mut Directives) -> Self {
         let record = package.join(".cargo_vcs_info.json");
         if let Ok(text) = fs::read_to_string(&record) {
@@ -29,16 +30,15 @@ impl Commit {
         let commit = repository.and_then(|repository| repository.commit(directives));
         let commit = commit.unwrap_or_default();
         if commit.date.is_none() {
-            // A repository or a git program that is added later is found at the next edit of these
-            // files.
+            // Thus, a repository or git program that is added later is found at the next edit of
+            // the package.
             directives.watch(&package.join("Cargo.toml"));
             directives.watch(&package.join("src"));
         }
         commit
     }
 
-    /// Reads the record that `cargo package` adds. A repository around such a package belongs to
-    /// another project.
+    /// Reads the record that `cargo package` adds to a package.
     fn recorded(record: &str) -> Self {
         let mut words = record.split('"').skip_while(|&word| word != "sha1");
         let hash = words.nth(2).and_then(parse_hash);
@@ -54,13 +54,12 @@ impl Commit {
 struct Repository<'a> {
     package: &'a Path,
     root: PathBuf,
-    /// Path of the package's `Cargo.toml` relative to the root, as it appears in the index.
+    /// Path of the package's `Cargo.toml`, relative to the root.
     manifest: String,
-    /// Directory of `HEAD`. Every work tree has its own.
+    /// The directory that contains `HEAD`. Every work tree has its own.
     git_dir: PathBuf,
-    /// The index, which lists the tracked files.
     index: PathBuf,
-    /// Directory of branches and tags, which linked work trees share.
+    /// The directory that contains branches and tags. Linked work trees share it.
     common_dir: PathBuf,
 }
 
@@ -69,7 +68,7 @@ impl<'a> Repository<'a> {
         let directory = fs::canonicalize(package).ok()?;
         directory.ancestors().find_map(|root| {
             let mut git_dir = root.join(".git");
-            // In linked work trees and submodules, `.git` is a file with the path of the directory.
+            // In linked work trees and submodules, `.git` is a file with the directory's path.
             if let Ok(link) = fs::read_to_string(&git_dir) {
                 git_dir = root.join(link.strip_prefix("gitdir:")?.trim());
             }
@@ -94,7 +93,7 @@ impl<'a> Repository<'a> {
         let listing = if self.index.exists() {
             self.run_git(&["ls-files", "--", "Cargo.toml"])
         } else {
-            // Some container builds copy only a part of .git and leave the index out.
+            // Some container builds copy only parts of `.git`, without the index.
             self.run_git(&["ls-tree", "HEAD", "Cargo.toml"])
         };
         match listing {
@@ -102,7 +101,8 @@ impl<'a> Repository<'a> {
             Some(git) if git.status.success() => self.read_with_git(directives),
             Some(git) => {
                 let commit = self.read_without_git()?;
-                // If git distrusts the owner, its message ends with the command that helps.
+                // If git distrusts the repository's owner, its message contains the command that
+                // declares the repository safe. Cargo prints a warning only up to a line break.
                 let message = String::from_utf8_lossy(&git.stderr);
                 let message: Vec<_> = message.split_whitespace().collect();
                 let message = message.join(" ");
@@ -118,7 +118,7 @@ impl<'a> Repository<'a> {
         }
     }
 
-    /// Watches the files that change with a commit, a checkout, a new tag or `git add`.
+    /// Watches the files that change when something is committed, checked out, tagged or staged.
     fn watch(&self, directives: &mut Directives) {
         for file in ["HEAD", "logs/HEAD", "reftable/tables.list"] {
             directives.watch(&self.git_dir.join(file));
@@ -128,7 +128,7 @@ impl<'a> Repository<'a> {
         }
         directives.watch(nearest(&self.index));
         directives.watch(nearest(&self.common_dir.join("refs/tags")));
-        // A packed branch has no file of its own until its next commit.
+        // A branch may have no file of its own: it is then in `packed-refs` until its next commit.
         if let Some(branch) = self.read_head().strip_prefix("ref: ") {
             directives.watch(nearest(&self.common_dir.join(branch)));
         }
@@ -147,11 +147,11 @@ impl<'a> Repository<'a> {
 
     /// Whether a tracked file differs from the commit.
     ///
-    /// Watches all files of a clean tree. A dirty tree stays dirty until its last changed file is
-    /// restored, so one changed file is enough.
+    /// Watches all files of a clean tree. In a dirty tree, watching one changed file is enough,
+    /// because the tree stays dirty at least until this file is restored.
     fn dirty(&self, directives: &mut Directives) -> Option<bool> {
         if !self.index.exists() {
-            return None; // Without an index, git would report every file as deleted.
+            return None; // Without the index, git would report every file as deleted.
         }
         let changed = self.git(&["status", "--porcelain", "-z", "--no-renames", "-uno"])?;
         let mut changed_files = changed
@@ -177,15 +177,16 @@ impl<'a> Repository<'a> {
         output.status.success().then(|| text.trim_end().to_owned())
     }
 
-    /// Runs git. It must not write anything, and must not start git's file system monitor. Returns
-    /// `None` if there is no git program.
+    /// Runs git, without letting it write to the repository or start its file system monitor.
+    /// Returns `None` if there is no git program.
     ///
-    /// `safe.directory` is not set, because the settings of another owner's repository can name
-    /// programs to run. There is no deadline, because it would make facts unknown on a busy
-    /// machine.
+    /// Does not set `safe.directory`, because the settings of another owner's repository can name
+    /// programs that git then runs. Has no deadline, because on a busy machine facts would become
+    /// unknown.
     fn run_git(&self, arguments: &[&str]) -> Option<Output> {
         let mut git = Command::new("git");
-        // In a git hook, GIT_DIR, GIT_INDEX_FILE and others name the hook's repository.
+        // If the build runs in a git hook, `GIT_DIR` and other variables name the hook's
+        // repository.
         for (name, _) in env::vars_os() {
             let text = name.to_string_lossy();
             if text.starts_with("GIT_") && !text.starts_with("GIT_CONFIG") {
@@ -200,8 +201,8 @@ impl<'a> Repository<'a> {
             .ok()
     }
 
-    /// Reads the commit's hash without git. Returns `None` if the package is neither the
-    /// repository's root nor tracked.
+    /// Reads the commit's hash without a git program. Returns `None` if the repository does not
+    /// track the package.
     fn read_without_git(&self) -> Option<Commit> {
         if self.manifest != "Cargo.toml" && !self.index_lists_manifest() {
             return None;
@@ -225,14 +226,14 @@ impl<'a> Repository<'a> {
         lines.find_map(|line| parse_hash(line.strip_suffix(branch)?.strip_suffix(' ')?))
     }
 
-    /// Returns `ref: ` and a branch, or a hash.
+    /// Returns the content of `HEAD`: `ref: ` and a branch, or a hash.
     fn read_head(&self) -> String {
         let head = fs::read_to_string(self.git_dir.join("HEAD")).unwrap_or_default();
         head.trim().to_owned()
     }
 
-    /// Whether the index lists the package's `Cargo.toml`. An index of version 2 or 3 contains
-    /// whole paths, each after two bytes with its length and before a zero byte.
+    /// Whether the index lists the package's `Cargo.toml`. In versions 2 and 3 of the index, the
+    /// length of each path precedes it in two bytes, and a zero byte follows it.
     fn index_lists_manifest(&self) -> bool {
         let index = fs::read(&self.index).unwrap_or_default();
         let path = self.manifest.as_bytes();
@@ -247,7 +248,7 @@ fn parse_hash(text: &str) -> Option<String> {
     whole.then(|| text.to_owned())
 }
 
-/// Returns the path, or the innermost directory above it that exists.
+/// Returns the path if it exists, and otherwise the nearest directory above it that exists.
 fn nearest(path: &Path) -> &Path {
     path.ancestors().find(|path| path.exists()).unwrap_or(path)
 }

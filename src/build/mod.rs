@@ -1,8 +1,7 @@
-//! For build scripts: finds the facts that no environment variable provides, for
-//! [`build_info!`](crate::build_info!).
+//! For build scripts: finds the facts for [`build_info!`](crate::build_info!) that no environment
+//! variable provides.
 //!
-//! A library cannot read the git repository of the service that uses it, but the service's build
-//! script can:
+//! A macro cannot read a git repository, so the service's build script does:
 //!
 //! ```toml
 //! [dependencies]
@@ -26,8 +25,8 @@
 //! | build date | `SOURCE_DATE_EPOCH` |
 //! | compiler, target, profile | Cargo |
 //!
-//! If there is no git program, or git distrusts the repository's owner, the commit is read from
-//! git's files, and describe, commit date and dirty are unknown.
+//! Without a git program, or if git distrusts the repository's owner, the commit is read from the
+//! files in `.git`. Describe, commit date and dirty are then unknown.
 #![expect(
     clippy::needless_doctest_main,
     reason = "a build script needs its main function"
@@ -46,10 +45,10 @@ mod commit;
 
 /// Emits the facts about the package whose build script calls it.
 ///
-/// It never fails a build: a fact that it cannot find is unknown. A repository that surrounds the
-/// package without tracking it is ignored. Cargo runs the script again when a commit, branch or tag
-/// changes, when a clean tree is edited, and when a change is reverted, by git or by an edit. If a
-/// deleted file is restored without git, the script runs again with the next of these changes.
+/// It never fails a build: a fact that it cannot find is unknown. A repository that does not track
+/// the package is ignored. Cargo runs the script again when the commit, the branch or a tag
+/// changes, and when the tree becomes dirty or clean. It does not notice that a deleted file was
+/// restored without git.
 pub fn emit() {
     let Some(package) = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from) else {
         return;
@@ -58,8 +57,8 @@ pub fn emit() {
     let build_date = source_date(&mut directives);
     let commit = Commit::of(&package, &mut directives);
 
-    // An unknown fact is emitted as an empty value, which hides the value that an outer `cargo run`
-    // passes on.
+    // An unknown fact is emitted as an empty value. Otherwise, a build that `cargo run` of another
+    // package starts would get that package's value.
     for (fact, value) in [
         ("FOR", package.to_str().map(str::to_owned)),
         ("GIT_COMMIT", commit.hash),
@@ -74,14 +73,14 @@ pub fn emit() {
         let value = value.unwrap_or_default();
         directives.add("rustc-env", &format!("LIFESIGN_EMITTED_{fact}={value}"));
     }
-    // This fails if Cargo no longer reads. Then nobody needs the facts.
+    // This fails only if Cargo has stopped reading, and then nobody needs the facts.
     let _ = io::stdout().write_all(directives.0.as_bytes());
 }
 
-/// The lines that Cargo reads from a build script.
+/// The lines that a build script prints for Cargo.
 ///
-/// They start with `cargo:`, because Cargo rejects `cargo::` if the service's `rust-version` is
-/// below 1.77.
+/// They begin with `cargo:`, because Cargo rejects the newer `cargo::` if the service's
+/// `rust-version` is below 1.77.
 #[derive(Default)]
 struct Directives(String);
 
@@ -92,8 +91,8 @@ impl Directives {
         self.0.push_str(&format!("cargo:{key}={value}\n"));
     }
 
-    /// Makes Cargo run the script again when the path changes. For a missing path, Cargo would run
-    /// it in every build.
+    /// Makes Cargo run the script again when the path changes. A missing path is left out, because
+    /// it would make Cargo run the script in every build.
     fn watch(&mut self, path: &Path) {
         if path.exists() {
             self.add("rerun-if-changed", &path.to_string_lossy());
@@ -120,18 +119,18 @@ fn rustc_version() -> Option<String> {
     line.split_whitespace().nth(1).map(str::to_owned)
 }
 
-/// Formats seconds since 1970 as a date in UTC, up to the year 9999.
+/// Formats seconds since 1970 as a date in RFC 3339, in UTC. Returns `None` after the year 9999.
 fn rfc3339(seconds: &str) -> Option<String> {
-    const DAYS_BEFORE_1970: u64 = 719_468; // since 1 March of the year 0
-    const CENTURY: u64 = 146_097; // average length, in quarters of a day
-    const YEAR: u64 = 1_461; // average length within a century, in quarters of a day
-    const FIVE_MONTHS: u64 = 153; // length in days, from March or August
+    const DAYS_BEFORE_1970: u64 = 719_468; // from 1 March of the year 0
+    const CENTURY: u64 = 146_097; // average length in quarters of a day
+    const YEAR: u64 = 1_461; // average length within a century in quarters of a day
+    const FIVE_MONTHS: u64 = 153; // length in days of March to July, and of August to December
 
     let seconds: u64 = seconds.parse().ok()?;
     if seconds > 253_402_300_799 {
         return None;
     }
-    // Years begin in March here, so that a leap day is the last day of its year.
+    // This computes with years that begin in March, so that a leap day is the last day of its year.
     let quarters = 4 * (seconds / 86_400 + DAYS_BEFORE_1970) + 3;
     let century = quarters / CENTURY;
     let quarters = quarters % CENTURY / 4 * 4 + 3;

@@ -1,4 +1,4 @@
-//! Build metadata: the facts about a binary that are fixed when it is compiled.
+//! Build metadata: facts about a binary that are fixed when it is compiled.
 
 use std::fmt;
 
@@ -6,9 +6,9 @@ mod sources;
 
 /// Name, version, commit and dates of a binary, from [`build_info!`](crate::build_info!).
 ///
-/// A value that no source provides at compile time is unknown. Values of two commits are never
-/// mixed: describe, commit date and dirty never come from a source that names another commit. The
-/// metadata prints as one line: name, version, and the commit and date if they are known:
+/// A value that no source provides at compile time is unknown. Describe, commit date and dirty are
+/// never those of another commit. `Display` prints one line: the name, the version, and the commit
+/// and the date if they are known:
 ///
 /// ```
 /// const BUILD: lifesign::BuildInfo = lifesign::build_info!();
@@ -43,10 +43,9 @@ impl BuildInfo {
         self.version
     }
 
-    /// The hash of the git commit, in full unless an environment variable of the build abbreviates
-    /// it.
+    /// The hash of the git commit. An environment variable can also set an abbreviated hash.
     ///
-    /// Unknown if the repository around the package does not track the package.
+    /// Unknown if no variable is set, and the repository around the package does not track it.
     #[must_use]
     pub const fn commit(&self) -> Option<&'static str> {
         self.commit
@@ -68,9 +67,8 @@ impl BuildInfo {
 
     /// The time of the build from environment variables, usually in RFC 3339.
     ///
-    /// This crate never reads the clock: the time would be outdated after an incremental build, and
-    /// two builds of one commit would differ. vergen reads the clock unless `SOURCE_DATE_EPOCH` is
-    /// set.
+    /// This crate never reads the clock, because two builds of one commit would then differ. vergen
+    /// reads the clock unless `SOURCE_DATE_EPOCH` is set.
     #[must_use]
     pub const fn build_date(&self) -> Option<&'static str> {
         self.build_date
@@ -94,7 +92,7 @@ impl BuildInfo {
         self.target
     }
 
-    /// The profile: `debug` or `release`. For a custom profile, the one that it inherits from.
+    /// The profile, `debug` or `release`. A custom profile counts as the one that it inherits from.
     #[must_use]
     pub const fn profile(&self) -> Option<&'static str> {
         self.profile

@@ -4,10 +4,10 @@ use super::BuildInfo;
 
 /// Creates the [`BuildInfo`] of the package that contains the call, as a constant.
 ///
-/// Call it in the binary, because a call in a library describes the library. It reads the following
+/// Call it in the binary: a call in a library describes the library. It reads the following
 /// environment variables when the package is compiled, and Cargo compiles the package again when
-/// one of them changes. For each fact, the first variable that is set and not empty wins. Its value
-/// ends at the first control character.
+/// one of them changes. For each fact, the first variable that is set and not empty wins. A value
+/// ends at its first control character.
 ///
 /// | fact | the service's own | common | [vergen]'s | otherwise |
 /// |---|---|---|---|---|
@@ -21,9 +21,9 @@ use super::BuildInfo;
 /// | target | `LIFESIGN_TARGET` | | `VERGEN_CARGO_TARGET_TRIPLE` | `emit()` |
 /// | profile | `LIFESIGN_PROFILE` | | | `emit()` |
 ///
-/// So a container build that passes its build arguments as these variables needs no build script,
-/// and a build script that runs vergen needs no further code. `emit()` is
-/// `lifesign::build::emit()`, which the service's `build.rs` calls.
+/// `emit()` is `lifesign::build::emit()`, which the service's `build.rs` can call. A container
+/// build that sets the variables needs no build script, and a build script that runs vergen needs
+/// no `emit()`.
 ///
 /// ```
 /// static BUILD: lifesign::BuildInfo = lifesign::build_info!();
@@ -81,8 +81,8 @@ impl BuildInfo {
         [bin, package, version, directory, emitted_for]: [Option<&'static str>; 5],
         mut facts: [Sources; 9],
     ) -> Self {
-        // `cargo run` and `cargo test` pass the emitted facts of their package to the program that
-        // they start. If this program builds another package, that build must ignore them.
+        // `cargo run` and `cargo test` pass the emitted facts of a package to its program. If the
+        // program builds another package, `LIFESIGN_EMITTED_FOR` names the wrong directory there.
         let emitted_here = matches!(
             (directory, emitted_for),
             (Some(own), Some(other)) if own.len() == other.len() && starts_with(own, other)
@@ -120,7 +120,7 @@ impl BuildInfo {
     }
 }
 
-/// The values of one fact by source, in order of precedence.
+/// The values of one fact from each source, in order of precedence.
 type Sources = [Option<&'static str>; 5];
 
 /// The index of `build::emit` in [`Sources`].
@@ -140,8 +140,8 @@ const fn first_set<const N: usize>(values: [Option<&'static str>; N]) -> Option<
     None
 }
 
-/// Drops the values of sources that name another commit. A source has the same index in `commits`
-/// and `values`.
+/// Drops each value whose source names a commit other than `commit`. A source has the same index in
+/// `commits` and in `values`.
 const fn of_commit(commit: Option<&'static str>, commits: Sources, mut values: Sources) -> Sources {
     let mut source = 0;
     while source < values.len() {
@@ -157,7 +157,7 @@ const fn of_commit(commit: Option<&'static str>, commits: Sources, mut values: S
 }
 
 /// Returns the value up to its first control character, without surrounding spaces. Returns `None`
-/// if nothing is left, or for vergen's placeholder.
+/// if the rest is empty, or is vergen's placeholder for an unknown value.
 const fn normalize(value: &'static str) -> Option<&'static str> {
     let value = value.trim_ascii();
     let mut end = 0;

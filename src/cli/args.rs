@@ -7,18 +7,14 @@ use crate::{
     endpoint::{Endpoint, InvalidUrl, parse_path},
 };
 
-/// Error for an invalid value of `--timeout`.
-const TIME: &str = "expected a time like 500ms, 2s or 1m, more than 0 and at most 1h";
-/// Error for an invalid argument that is not a flag.
-const URL_OR_PATH: &str = "expected http://ADDRESS:PORT/PATH, https://…, unix:/SOCKET or /PATH";
-/// Error for an invalid value of `--header`.
-const HEADER: &str = "expected 'Name: value'";
-/// The known flags, which the error for an unknown flag lists.
+const TIME_FORM: &str = "expected a time like 500ms, 2s or 1m, more than 0 and at most 1h";
+const URL_FORM: &str = "expected http://ADDRESS:PORT/PATH, https://…, unix:/SOCKET or /PATH";
+const HEADER_FORM: &str = "expected 'Name: value'";
 const FLAGS: &str = "--ready, --live, --timeout, --header, --json, --quiet, --help";
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Options {
-    /// The endpoint, and the path in its URL.
+    /// Endpoint and path of a URL argument.
     pub(super) url: Option<(Endpoint, Option<String>)>,
     pub(super) path: Option<String>,
     pub(super) probe: Option<Probe>,
@@ -59,10 +55,11 @@ impl Options {
             };
             match flag {
                 "--timeout" => {
-                    let time = parse_time(&value(TIME)?);
-                    options.timeout = Some(time.ok_or_else(|| InvalidInput::new(flag, TIME))?);
+                    let time = parse_time(&value(TIME_FORM)?);
+                    let time = time.ok_or_else(|| InvalidInput::new(flag, TIME_FORM))?;
+                    options.timeout = Some(time);
                 }
-                "--header" => options.headers.push(parse_header(&value(HEADER)?)?),
+                "--header" => options.headers.push(parse_header(&value(HEADER_FORM)?)?),
                 "--ready" | "--live" | "--json" | "--quiet" | "--help" if attached.is_some() => {
                     return Err(InvalidInput::new(flag, "expected no value"));
                 }
@@ -108,7 +105,7 @@ impl Options {
             self.path = Some(path.to_owned());
         } else {
             let url = Endpoint::parse_given(arg).map_err(|error| match error {
-                InvalidUrl::Form => InvalidInput::argument(arg, &URL_OR_PATH),
+                InvalidUrl::Form => InvalidInput::argument(arg, &URL_FORM),
                 _ => InvalidInput::argument(arg, &error),
             })?;
             self.url = Some(url);
@@ -117,7 +114,7 @@ impl Options {
     }
 }
 
-/// Parses a number with a unit. The unit is required, because tools differ in their default unit.
+/// Parses a number with a unit. There is no default unit, because other tools differ in theirs.
 fn parse_time(text: &str) -> Option<Duration> {
     let unit = text.find(|c: char| c.is_ascii_alphabetic())?;
     let (number, unit) = text.split_at(unit);
@@ -139,7 +136,7 @@ fn parse_time(text: &str) -> Option<Duration> {
     range.contains(&time).then_some(time)
 }
 
-/// Parses digits only. `str::parse` would accept "+1" and reject the empty integer part of ".5s".
+/// Parses digits only. `str::parse` would also accept the sign in "+1".
 fn parse_digits(text: &str) -> Option<u32> {
     text.chars().try_fold(0, |number: u32, digit| {
         number.checked_mul(10)?.checked_add(digit.to_digit(10)?)
@@ -151,12 +148,13 @@ fn parse_header(text: &str) -> Result<(String, String), InvalidInput> {
     let (name, value) = text
         .split_once(':')
         .filter(|(name, _)| !name.is_empty() && name.bytes().all(is_token))
-        .ok_or_else(|| InvalidInput::new("--header", HEADER))?;
+        .ok_or_else(|| InvalidInput::new("--header", HEADER_FORM))?;
     let invalid = |expected| Err(InvalidInput::new(&format!("--header {name:?}"), expected));
     if value.bytes().any(|b| b.is_ascii_control() && b != b'\t') {
         return invalid("expected a value without control characters");
     }
-    // The probe relies on one request without a body on one connection.
+    // These headers could announce a body, which the probe does not send, or keep the connection
+    // open.
     let framing = ["connection", "content-length", "transfer-encoding"];
     if framing.iter().any(|f| name.eq_ignore_ascii_case(f)) {
         return invalid("expected a header that does not frame the request");
@@ -164,10 +162,9 @@ fn parse_header(text: &str) -> Result<(String, String), InvalidInput> {
     Ok((name.to_owned(), value.trim_matches([' ', '\t']).to_owned()))
 }
 
-/// An invalid argument or environment variable: its name, and what was expected.
+/// The error for an invalid argument or environment variable.
 ///
-/// A value is part of the message only if it cannot be a secret, because container engines log the
-/// message.
+/// Container engines log its message, so a value appears in it only if it cannot be a secret.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct InvalidInput(String);
 
@@ -199,7 +196,7 @@ impl InvalidInput {
     }
 }
 
-/// Whether a value is clearly a URL or path, without userinfo or a query, which can hold secrets.
+/// Whether a value is a URL or path without the parts that can hold a secret: userinfo and query.
 fn is_public(value: &str) -> bool {
     let scheme = value.split_once(':').map_or("", |(scheme, _)| scheme);
     let is_url = value.starts_with('/')

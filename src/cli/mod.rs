@@ -1,7 +1,6 @@
 //! The `healthcheck` and `version` commands, from arguments to exit code.
 //!
-//! At run time, no other module reads arguments or environment variables. The only other module
-//! that prints is `shutdown`: a hint after Ctrl-C.
+//! In a running service, no other module reads arguments or environment variables.
 
 mod args;
 mod json;
@@ -28,10 +27,9 @@ use self::{
 };
 use crate::{BuildInfo, probe::TIMEOUT};
 
-/// Exit code for a healthy service, and for printed metadata or help.
 const HEALTHY: u8 = 0;
 
-/// Exit code for everything else. It is not 2, which Docker reserves.
+/// Exit code for an unhealthy service, and for any error. Docker reserves 2.
 const UNHEALTHY: u8 = 1;
 
 /// The commands `app healthcheck` and `app version` of a service's own binary.
@@ -109,7 +107,8 @@ impl Cli {
 
     fn healthcheck(&self, program: &OsStr, args: impl Iterator<Item = OsString>) -> u8 {
         let args: Vec<_> = args.collect();
-        // `--json` applies even if another argument is invalid.
+        // This is read before the arguments are parsed, so that `--json` also applies to the error
+        // for an invalid argument.
         let json = args.iter().any(|arg| arg == "--json");
         let fail = move |why: &dyn fmt::Display| {
             match json {

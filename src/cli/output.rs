@@ -10,10 +10,10 @@ use super::{HEALTHY, UNHEALTHY};
 /// Maximum length of a line in bytes. Podman keeps 500 bytes of a probe's output, Docker 4096.
 const LINE_MAX: usize = 400;
 
-/// Capacity in bytes for a line. The line of a healthy service needs a quarter of it.
+/// Initial capacity of a line in bytes, enough for a healthy service.
 const LINE_CAPACITY: usize = 96;
 
-/// Text that marks the end of a line that was cut.
+/// End of a line that was cut.
 const ELLIPSIS: &str = "...";
 
 /// Prints one line. A failure to write it does not change the verdict.
@@ -21,7 +21,8 @@ pub(super) fn print_line(mut output: impl Write, text: fmt::Arguments<'_>) {
     let _ = output.write_all(line(text).as_bytes());
 }
 
-/// Prints the text that the user asked for. If it cannot be written, the command fails.
+/// Prints help or metadata. Returns the exit code, which is a failure if the text cannot be
+/// written.
 pub(super) fn print(text: &str) -> u8 {
     let mut stdout = io::stdout().lock();
     match stdout
@@ -33,17 +34,17 @@ pub(super) fn print(text: &str) -> u8 {
     }
 }
 
-/// Formats a line: escaped, cut to [`LINE_MAX`], with a line feed.
+/// Escapes a text, cuts it to [`LINE_MAX`] and adds a line feed.
 pub(crate) fn line(text: fmt::Arguments<'_>) -> String {
     let mut line = Line(String::with_capacity(LINE_CAPACITY));
-    // An error means that the line was cut.
+    // Formatting fails only when the line is cut.
     let _ = line.write_fmt(text);
     line.0.push('\n');
     line.0
 }
 
-/// A line that is safe to print on a terminal. Parts of it come from a response, and could
-/// otherwise move the cursor or start a new line.
+/// Escapes what is written to it. Text from a response could otherwise move a terminal's cursor or
+/// start a new line.
 struct Line(String);
 
 impl fmt::Write for Line {
@@ -55,7 +56,7 @@ impl fmt::Write for Line {
                 ' ' => line.push(c),
                 _ if c.is_ascii_graphic() => line.push(c),
                 _ if c.is_ascii() => line.extend(c.escape_default()),
-                // Leaves letters as they are, and escapes combining and invisible characters.
+                // This escapes combining and invisible characters, but not letters.
                 _ => line.extend(c.escape_debug()),
             }
             if line.len() > LINE_MAX - ELLIPSIS.len() - 1 {

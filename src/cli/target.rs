@@ -16,21 +16,20 @@ use crate::{
     probe::{Cause, Expected, Request, TIMEOUT},
 };
 
-/// Minimum difference between the default timeout of a probe and the time that the service waits for
-/// its checks.
+/// How much longer a probe waits by default than the service waits for its checks.
 const TIMEOUT_MARGIN: Duration = Duration::from_secs(1);
 
-/// Port to probe if no other is known.
 pub(super) const DEFAULT_PORT: u16 = 8080;
 
-/// The source of a request's endpoint.
+/// Where the address of a request is from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Source {
     Argument,
     Url,
     Advertised,
-    /// The variable `PORT`, with the reason for the guess.
+    /// 127.0.0.1 and the variable `PORT`. Contains the reason for this guess.
     Port(&'static str),
+    /// 127.0.0.1 and [`DEFAULT_PORT`]. Contains the reason for this guess.
     Default(&'static str),
 }
 
@@ -46,7 +45,7 @@ impl Source {
     }
 }
 
-/// Formats the remark that the address was guessed, with the reason.
+/// Formats a note to append to the printed line, which is empty unless the address is a guess.
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -62,8 +61,8 @@ impl fmt::Display for Source {
 pub(crate) enum NoTarget {
     Invalid(InvalidInput),
     NotFound(NotFound),
-    /// The address would be a guess, and no response could be recognized. Contains the reason for
-    /// the guess.
+    /// The address would be a guess, but the probe cannot compute its `Lifesign-Instance` to
+    /// recognize the service there. Contains the reason for the guess.
     NoIdentity(&'static str),
 }
 
@@ -101,11 +100,10 @@ impl fmt::Display for NoTarget {
     }
 }
 
-/// Returns the request to send, and the source of its endpoint.
+/// Returns the request to send, and where its address is from.
 ///
-/// An address from a person is probed as it is. At every other address, the response must prove
-/// that it is from the probe's own service. The address is guessed only where services cannot
-/// advertise theirs.
+/// Any server may respond at an address from an argument or a variable. At an advertised or guessed
+/// address, the response must have the `Lifesign-Instance` of the probe's own service.
 pub(crate) fn resolve(
     service: &'static str,
     options: Options,
@@ -157,8 +155,8 @@ pub(crate) fn resolve(
     Ok((request, source))
 }
 
-/// Returns the timeout of the request. For a route that runs checks, it must be longer than the
-/// service waits for them, or the probe would end before the response.
+/// Returns the timeout of the request. Refuses one that ends before the service has waited for the
+/// checks of `route`.
 fn timeout(
     given: Option<Duration>,
     response_timeout: Duration,
@@ -178,7 +176,6 @@ fn timeout(
     }
 }
 
-/// Returns the most likely port of the service: `PORT`, or else the default.
 fn guess(
     env: impl Fn(&str) -> Option<OsString>,
     why: &'static str,
@@ -192,7 +189,7 @@ fn guess(
     Ok((Source::Port(why), number))
 }
 
-/// Returns the value of an environment variable. An empty variable is treated as unset.
+/// Returns the value of an environment variable, or `None` if it is unset or empty.
 fn variable(
     env: impl Fn(&str) -> Option<OsString>,
     name: &str,

@@ -9,23 +9,24 @@ use super::{
 };
 use crate::BuildInfo;
 
-/// Default check timeout, below the kubelet's default `timeoutSeconds` of 1 s.
+/// Default check timeout. It is shorter than the kubelet's default `timeoutSeconds`, 1 s.
 const CHECK_TIMEOUT: Duration = Duration::from_millis(800);
 
-/// Maximum check timeout: the longest timeout that AWS load balancers allow for a health check.
+/// Maximum check timeout, which is also the maximum timeout of a health check by an AWS load
+/// balancer.
 const CHECK_TIMEOUT_MAX: Duration = Duration::from_secs(120);
 
-/// Default drain delay. Most load balancers send one or two probes in this time, and see them fail.
+/// Default drain delay. In this time, a load balancer that probes every 2 s sees two probes fail.
 const DRAIN_DELAY: Duration = Duration::from_secs(5);
 
-/// Default shutdown timeout. With the default drain delay, it leaves 1 s of the 10 s after which
-/// Docker kills a container.
+/// Default shutdown timeout. Together with the default drain delay, it is 1 s shorter than the 10 s
+/// after which Docker kills a container.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Maximum length in bytes of the name of a check or heartbeat.
 const NAME_MAX: usize = 64;
 
-/// Shortest period of a heartbeat, and shortest check timeout.
+/// Minimum period of a heartbeat, and minimum check timeout.
 pub(super) const PERIOD_MIN: Duration = Duration::from_millis(1);
 
 /// Registers the checks of a [`Health`] and configures its routes. Created by [`Health::builder`].
@@ -37,7 +38,7 @@ pub struct HealthBuilder {
     settings: Settings,
 }
 
-/// The configuration of a service, which never changes after `build`.
+/// The configuration of a service. It never changes after [`HealthBuilder::build`].
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) build: BuildInfo,
@@ -50,7 +51,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Maximum time that a prober waits for the checks.
+    /// Returns how long a report waits for the checks.
     pub(crate) fn response_timeout(&self) -> Duration {
         self.check_timeout + EVALUATION_MARGIN
     }
@@ -63,9 +64,10 @@ pub(crate) struct Route {
         expect(dead_code, reason = "without routes there is nothing to serve")
     )]
     pub(crate) probe: Probe,
-    /// The path in the router.
+    /// The path within [`Health::routes`].
     pub(crate) path: String,
-    /// The path that clients request, which includes the prefix under which the router is nested.
+    /// The path that clients request. It begins with the prefix from
+    /// [`nested_under`](HealthBuilder::nested_under).
     pub(crate) outer_path: String,
 }
 
@@ -92,16 +94,16 @@ impl HealthBuilder {
 
     /// Adds a check of something the service cannot work without.
     ///
-    /// While the check fails, readiness fails and health warns. A check is a name and a closure
-    /// that returns a future of `Result<T, E>`, where `E` implements `Display`. The text of the
-    /// error is logged and never sent to a client.
+    /// While the check fails, readiness fails and health warns. The text of the check's error is
+    /// logged, and never sent to a client.
     ///
     /// All checks run at the same time, at most once a second, and share the
-    /// [check timeout](Self::check_timeout) of 800 ms. A check that is late or panics has failed.
-    /// (Panics must unwind: with `panic = "abort"` a panic ends the process.) A late check is
-    /// dropped at its current `.await`, and a connection that it borrowed returns to its pool in
-    /// the middle of a query; `examples/postgres` shows a pool that handles this. Blocking work
-    /// belongs in `spawn_blocking` and must end by itself, because it cannot be aborted.
+    /// [check timeout](Self::check_timeout) of 800 ms. A check fails if it returns an error, panics
+    /// or exceeds the timeout. (With `panic = "abort"`, a panic ends the process.) At the timeout,
+    /// the check is dropped at its current `.await`. A connection that it took from a pool then
+    /// returns to the pool in the middle of a query; `examples/postgres` shows a pool that handles
+    /// this. Run blocking code in `spawn_blocking`, and let it end by itself, because it cannot be
+    /// aborted.
     ///
     /// ```
     /// let health = lifesign::Health::builder(lifesign::build_info!())
@@ -177,10 +179,9 @@ impl HealthBuilder {
         self
     }
 
-    /// Sets the prefix under which the router is nested, so that `healthcheck` finds the routes.
+    /// Sets the prefix under which the routes are nested, so that `healthcheck` finds them.
     ///
-    /// For `Router::new().nest("/api", health.routes())`, set `/api`. Routes that are merged have
-    /// no prefix.
+    /// For `Router::new().nest("/api", health.routes())`, set `/api`. Merged routes need no prefix.
     pub fn nested_under(mut self, prefix: impl Into<String>) -> Self {
         self.nested_under = prefix.into();
         self
@@ -188,11 +189,11 @@ impl HealthBuilder {
 
     /// Sets how long the checks may take. The default is 800 ms.
     ///
-    /// A prober that gives up earlier gets no report, so every prober's timeout must be longer: the
-    /// kubelet's `timeoutSeconds` is 1 s by default, and load balancers and ECS use 5 s. The
-    /// timeout of `healthcheck` is 3 s, and at least 1.1 s more than the check timeout of a service
-    /// that it discovers. Above a check timeout of 3 s, set `--timeout` of `HEALTHCHECK` to 2 s more.
-    /// A run of a second or more is not reused: the next prober starts another.
+    /// The timeout of every prober must be longer, or it gets no report from a slow check: the
+    /// kubelet's `timeoutSeconds` is 1 s by default, and the timeout of load balancers and ECS is
+    /// 5 s. The timeout of `healthcheck` is 3 s, or 1.1 s more than the check timeout of an
+    /// advertised service if that is longer. For a check timeout above 3 s, set Docker's
+    /// `HEALTHCHECK --timeout` to 2 s more.
     pub const fn check_timeout(mut self, timeout: Duration) -> Self {
         self.settings.check_timeout = timeout;
         self
@@ -200,10 +201,10 @@ impl HealthBuilder {
 
     /// Sets how long the port stays open after SIGTERM. The default is 5 s.
     ///
-    /// A load balancer stops sending requests after its failure threshold × its probe interval, so
-    /// choose a longer delay. The delay plus the [shutdown timeout](Self::shutdown_timeout) must be
-    /// shorter than the grace period after which the orchestrator kills the process. Choose zero if
-    /// a `preStop` hook already waits.
+    /// Choose a delay that is longer than the load balancer's failure threshold × its probe
+    /// interval, because until then it sends requests. The delay plus the
+    /// [shutdown timeout](Self::shutdown_timeout) must be shorter than the grace period after which
+    /// the orchestrator kills the process. Choose zero if a `preStop` hook already waits.
     pub const fn drain_delay(mut self, delay: Duration) -> Self {
         self.settings.drain_delay = delay;
         self
@@ -211,8 +212,8 @@ impl HealthBuilder {
 
     /// Sets how long requests in flight may take after the drain delay. The default is 4 s.
     ///
-    /// With the default drain delay, requests end within 9 s of SIGTERM. Docker kills a container
-    /// after 10 s.
+    /// With the default drain delay, the last request ends 9 s after SIGTERM. Docker kills a
+    /// container after 10 s.
     pub const fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.settings.shutdown_timeout = timeout;
         self
@@ -220,10 +221,10 @@ impl HealthBuilder {
 
     /// Lets readiness ignore the drain, and report as for a ready service.
     ///
-    /// By default, readiness fails from the signal on, so that load balancers that send probes
-    /// notice the drain. Kubernetes needs no probe: it takes a deleted pod out of traffic at once.
-    /// But if all pods of a Service terminate (all on a node, with `externalTrafficPolicy: Local`),
-    /// the ready ones still get traffic. Choose this if Kubernetes does all load balancing.
+    /// Choose this if Kubernetes does all load balancing. It takes a deleted pod out of traffic
+    /// without a probe. But if all pods of a Service are terminating, Kubernetes still sends
+    /// traffic to those that are ready. Other load balancers notice the drain only if readiness
+    /// fails, which is the default.
     pub const fn ready_during_drain(mut self) -> Self {
         self.settings.ready_during_drain = true;
         self
@@ -268,7 +269,7 @@ impl HealthBuilder {
     }
 }
 
-/// The error if a check, a heartbeat, a path or a setting is refused.
+/// The error for a check, heartbeat, path or setting that is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegisterError(Mistake);
 
@@ -317,8 +318,8 @@ impl fmt::Display for RegisterError {
 
 impl Error for RegisterError {}
 
-/// Validates a name: nothing in it needs escaping in a response or a log, and it has no `:`, which
-/// separates component and measurement in the health+json draft.
+/// Validates the name of a check or heartbeat, so that responses and logs need not escape it. The
+/// health+json draft reserves `:`, which separates component and measurement.
 pub(super) fn validate_name(name: &str) -> Result<(), Mistake> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if name.is_empty() || name.len() > NAME_MAX || !name.bytes().all(plain) {
@@ -327,7 +328,7 @@ pub(super) fn validate_name(name: &str) -> Result<(), Mistake> {
     Ok(())
 }
 
-/// Validates a path: nothing in it needs escaping in axum's routes, a URL or an advertisement.
+/// Validates a path, so that axum's routes, URLs and advertisements need not escape it.
 fn validate_path(path: &str) -> Result<(), Mistake> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'-' | b'_' | b'.' | b'~');
     if !path.starts_with('/') || path.starts_with("//") || !path.bytes().all(plain) {
@@ -336,7 +337,7 @@ fn validate_path(path: &str) -> Result<(), Mistake> {
     Ok(())
 }
 
-/// Joins a prefix and a path like axum's `nest`: a route at `/` has the path of its prefix.
+/// Joins a prefix and a path as axum's `nest` does, which nests the route `/` at the prefix itself.
 fn join(prefix: &str, path: &str) -> String {
     match prefix.strip_suffix('/') {
         None if path == "/" && !prefix.is_empty() => prefix.to_owned(),

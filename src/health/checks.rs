@@ -1,4 +1,4 @@
-//! Checks, and the evaluation that runs them for all probers at once.
+//! Checks, and evaluations, each of which runs all checks once.
 
 use std::{
     any::Any,
@@ -26,34 +26,33 @@ use super::{
     lock,
 };
 
-/// How long the results of an evaluation are reused. A longer time would delay the moment at which
-/// a load balancer notices a failure.
+/// How long the results of an evaluation are reused, counted from its start. With a longer time, a
+/// load balancer would notice a failure later.
 const CACHE_TTL: Duration = Duration::from_secs(1);
 
-/// How much longer than the check timeout a prober waits for an evaluation. An evaluation that
-/// takes longer runs on another runtime of the service, which is blocked.
+/// How much longer than the check timeout a prober waits for an evaluation. An evaluation takes
+/// longer only if it runs on a blocked runtime.
 pub(super) const EVALUATION_MARGIN: Duration = Duration::from_millis(100);
 
-/// The effect of a failing check.
+/// Whether the service needs what a check checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
-    /// Readiness fails, and health warns.
+    /// While the check fails, readiness fails and health warns.
     Required,
-    /// Health and readiness warn.
+    /// While the check fails, health and readiness warn.
     Optional,
 }
 
-/// Part of a check that its results share, so that they do not keep its closure alive.
+/// The part of a check that its results refer to. They do not keep the check's closure alive.
 #[derive(Debug)]
 pub(crate) struct Label {
     pub(crate) name: String,
     pub(crate) need: Need,
-    /// Whether the last log line about the check reports a failure.
+    /// Whether the last log line about the check was a failure.
     logged_failure: AtomicBool,
 }
 
-/// How a check failed. Does not implement `Debug`, because an error's text may contain secrets,
-/// which must appear only in the log.
+/// How a check failed. Not `Debug`, because the text of an error can contain a secret.
 #[derive(Clone)]
 pub(crate) enum Failure {
     Failed(String),
@@ -63,13 +62,12 @@ pub(crate) enum Failure {
 
 pub(crate) struct CheckResult {
     pub(crate) check: Arc<Label>,
-    /// Time at which the run began.
     pub(crate) began: SystemTime,
     pub(crate) failure: Option<Failure>,
     pub(crate) took: Duration,
 }
 
-/// Results of all checks, which ran at the same time.
+/// Results of one run of all checks.
 pub(crate) struct Evaluation {
     started: Instant,
     pub(crate) results: Vec<CheckResult>,
@@ -82,7 +80,8 @@ impl Evaluation {
         self.results.iter().filter(failing)
     }
 
-    /// Returns the new failures and recoveries, and marks them as logged.
+    /// Returns the checks that have failed or recovered since they were last logged, and marks them
+    /// as logged.
     fn transitions(&self) -> Vec<&CheckResult> {
         let changed = |result: &&CheckResult| {
             let fails = result.failure.is_some();
@@ -130,7 +129,7 @@ impl Check {
     {
         let run = move || -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> {
             let future = check();
-            // `{:#}` prints the whole chain of causes of `anyhow::Error` and similar types.
+            // For `anyhow::Error` and similar types, `{:#}` also prints the causes.
             Box::pin(async move { future.await.map(drop).map_err(|e| format!("{e:#}")) })
         };
         Self {
@@ -148,7 +147,7 @@ impl Check {
         &self.label.name
     }
 
-    /// Starts a run, unless the last run still blocks a worker thread. Such a run cannot be
+    /// Starts a run, unless the last run has not ended. A run that blocks its thread cannot be
     /// aborted, and another run would block another thread.
     fn start(self: &Arc<Self>) -> Option<JoinHandle<()>> {
         let mut last = lock(&self.last);
@@ -181,7 +180,8 @@ impl Check {
         Some(task)
     }
 
-    /// Waits for a run until `timeout` after `started`, the start of its evaluation.
+    /// Waits for a run. `started` is the start of the evaluation. `task` is `None` if the run was
+    /// not started.
     async fn finish(
         &self,
         task: Option<JoinHandle<()>>,
@@ -196,13 +196,14 @@ impl Check {
         self.result(started, timeout)
     }
 
-    /// Returns the result of the run that an evaluation started.
+    /// Returns the result of the run in the evaluation that began at `started`.
     fn result(&self, started: Instant, timeout: Duration) -> CheckResult {
         let last = lock(&self.last);
         let last = last.as_ref();
         let ended = last.filter(|last| last.started >= started);
         let (failure, took) = match ended.and_then(|last| last.ended.clone()) {
-            // A check that blocks the thread also delays the timer, so the measured time decides.
+            // A check that blocks its thread also delays the timer of `timeout_at`, so the measured
+            // time decides.
             Some((_, took)) if took > timeout => (Some(Failure::TimedOut), took),
             Some(ended) => ended,
             None => (Some(Failure::TimedOut), timeout),
@@ -226,7 +227,6 @@ impl fmt::Debug for Check {
 #[derive(Clone)]
 pub(super) struct Checks {
     registry: Arc<Mutex<Registry>>,
-    /// Check timeout, which all checks of an evaluation share.
     timeout: Duration,
 }
 
@@ -241,13 +241,13 @@ struct Registry {
 #[derive(Clone)]
 struct Running {
     started: Instant,
-    /// Time at which probers stop waiting.
+    /// Time at which probers stop waiting for the evaluation.
     deadline: Instant,
     done: watch::Receiver<Option<Arc<Evaluation>>>,
 }
 
 impl Running {
-    /// Whether the evaluation can still end. Its runtime may be blocked or dropped.
+    /// Whether the evaluation can still end in time. Its runtime may be blocked or dropped.
     fn is_alive(&self) -> bool {
         Instant::now() < self.deadline && self.done.has_changed().is_ok()
     }
@@ -282,14 +282,15 @@ impl Checks {
         lock(&self.registry).checks.iter().any(required)
     }
 
-    /// Whether every required check has passed, including those added since the evaluation began.
+    /// Whether every required check passed. `false` if a check was added after the evaluation
+    /// began.
     pub(super) fn pass(&self, evaluation: &Evaluation) -> bool {
         let complete = evaluation.results.len() == lock(&self.registry).checks.len();
         complete && evaluation.failing(Need::Required).next().is_none()
     }
 
-    /// Returns the last evaluation if it is fresh. Otherwise waits for the running one, or starts
-    /// one. Returns `None` if there are no checks.
+    /// Returns the last evaluation if it is not older than [`CACHE_TTL`]. Otherwise waits for the
+    /// evaluation that is running, or starts one. Returns `None` if there are no checks.
     pub(super) async fn evaluate(&self) -> Option<Arc<Evaluation>> {
         let mut running = {
             let mut registry = lock(&self.registry);
@@ -311,8 +312,8 @@ impl Checks {
         Some(evaluation.unwrap_or_else(|| self.timed_out(&running)))
     }
 
-    /// Returns the results of an evaluation that has not ended: the runs that have not ended timed
-    /// out.
+    /// Returns the results of an evaluation that has not ended. Its runs that have not ended have
+    /// timed out.
     fn timed_out(&self, running: &Running) -> Arc<Evaluation> {
         let started = running.started;
         let result = |check: &Arc<Check>| check.result(started, self.timeout);
@@ -334,8 +335,8 @@ impl Checks {
             let ours = done.subscribe();
             let running = &mut registry.running;
             running.take_if(|running| running.done.same_channel(&ours));
-            // Results are cached and logged only if no check was added since the start, and no later
-            // evaluation has ended.
+            // If a check was added since the start, the results are incomplete. If a later
+            // evaluation has ended, they are outdated.
             let last = registry.last.as_ref();
             if evaluation.results.len() == registry.checks.len()
                 && last.is_none_or(|last| last.started <= started)
@@ -361,8 +362,8 @@ impl Registry {
         self.checks.iter().any(|check| check.name() == name)
     }
 
-    /// Spawns an evaluation, so that a prober that disconnects does not cancel it for the others.
-    /// The task ends by itself at the deadline.
+    /// Starts an evaluation in a task of its own, so that a prober that disconnects does not cancel
+    /// it for other probers.
     fn start(&mut self, checks: &Checks) -> Running {
         let (sender, done) = watch::channel(None);
         let started = Instant::now();

@@ -1,4 +1,4 @@
-//! Heartbeats: worker loops that regularly report that they are alive.
+//! Heartbeats, by which worker loops report that they are alive.
 
 use std::{
     mem,
@@ -17,16 +17,18 @@ use super::lock;
 
 /// A worker loop's sign of life, from [`Health::heartbeat`](crate::Health::heartbeat).
 ///
-/// Call [`beat`](Self::beat) in the loop, at least once in every period. A heartbeat that is late,
-/// or that is dropped without [`finish`](Self::finish) because its task panicked, returned early or
-/// was cancelled, means that the process is broken: liveness fails, and the orchestrator restarts
-/// the process. A late heartbeat recovers with the next beat. A dropped heartbeat does not recover.
+/// Call [`beat`](Self::beat) in the loop, at least once in every period. All probes fail, and the
+/// orchestrator restarts the process, if a heartbeat
 ///
-/// `Health::serve` does not wait for a worker that is spawned beside it. To let a worker finish its
-/// job during the shutdown, run `serve` and the worker in `tokio::join!`, with the worker inside
+/// - is late: it recovers with the next beat,
+/// - is dropped without [`finish`](Self::finish), because its worker panicked, returned early or
+///   was cancelled: it does not recover.
+///
+/// `Health::serve` does not wait for workers. To let a worker finish its job during the shutdown,
+/// run `serve` and the worker in `tokio::join!`, with the worker inside
 /// [`Shutdown::bound`](crate::Shutdown::bound).
 ///
-/// Not `Clone`, because the beats of one holder would hide that another holder has stopped.
+/// Not `Clone`: with two handles, the beats of one worker would hide that the other has stopped.
 ///
 /// ```
 /// # async fn next_job() -> Option<()> { None }
@@ -49,7 +51,7 @@ use super::lock;
 pub struct Heartbeat(Arc<Beat>);
 
 impl Heartbeat {
-    /// Reports that the worker is alive. Reads the clock and stores one atomic integer.
+    /// Reports that the worker is alive. This reads the clock and stores one atomic integer.
     pub fn beat(&self) {
         self.0.last.store(self.0.age(), Relaxed);
     }
@@ -74,13 +76,13 @@ impl Drop for Heartbeat {
     }
 }
 
-/// Values of [`Beat::last`] for a heartbeat that has ended. As times, they would be 584 years after
-/// the registration.
+/// Values of [`Beat::last`] for a heartbeat that has ended. No heartbeat reaches them as a time:
+/// they are 584 years in nanoseconds.
 const FINISHED: u64 = u64::MAX;
 const DROPPED: u64 = u64::MAX - 1;
 const PANICKED: u64 = u64::MAX - 2;
 
-/// The state that a [`Heartbeat`] and the registry share.
+/// The state that a [`Heartbeat`] and [`Heartbeats`] share.
 #[derive(Debug)]
 struct Beat {
     name: Arc<str>,
@@ -90,7 +92,6 @@ struct Beat {
     last: AtomicU64,
 }
 
-/// State of a heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pulse {
     Beating,
@@ -131,12 +132,12 @@ pub(super) struct Heartbeats(Mutex<Vec<Registered>>);
 #[derive(Debug)]
 struct Registered {
     beat: Arc<Beat>,
-    /// The pulse at the last call of [`Heartbeats::pulses`].
+    /// Result of the last call of [`Heartbeats::pulses`].
     logged: Pulse,
 }
 
 impl Heartbeats {
-    /// Registers a heartbeat. Returns `None` if an unfinished heartbeat has the name.
+    /// Registers a heartbeat. Returns `None` if a heartbeat that has not finished has this name.
     pub(super) fn register(&self, name: &str, period: Duration) -> Option<Heartbeat> {
         let mut heartbeats = lock(&self.0);
         heartbeats.retain(|heartbeat| heartbeat.beat.pulse() != Pulse::Finished);
@@ -159,7 +160,7 @@ impl Heartbeats {
         Some(Heartbeat(beat))
     }
 
-    /// Returns the name of a heartbeat whose worker panicked, if there is one.
+    /// Returns the name of the first heartbeat whose worker panicked.
     pub(super) fn panicked(&self) -> Option<Arc<str>> {
         let heartbeats = lock(&self.0);
         let mut beats = heartbeats.iter().map(|heartbeat| &heartbeat.beat);
@@ -167,7 +168,7 @@ impl Heartbeats {
         Some(Arc::clone(&panicked.name))
     }
 
-    /// Whether a heartbeat of this name exists and has not finished.
+    /// Whether a heartbeat that has not finished has this name.
     pub(super) fn contains(&self, name: &str) -> bool {
         let taken = |heartbeat: &Registered| {
             *heartbeat.beat.name == *name && heartbeat.beat.pulse() != Pulse::Finished
@@ -175,7 +176,7 @@ impl Heartbeats {
         lock(&self.0).iter().any(taken)
     }
 
-    /// Returns the state of each heartbeat, and the states that have changed since the last call.
+    /// Returns the pulse of each heartbeat, and the pulses that have changed since the last call.
     pub(super) fn pulses(&self) -> (Pulses, Pulses) {
         let (mut pulses, mut changed) = (Vec::new(), Vec::new());
         for Registered { beat, logged } in lock(&self.0).iter_mut() {

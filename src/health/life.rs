@@ -1,25 +1,26 @@
-//! Life of a service: the progress of its start, and of its end.
+//! Progress of a service from its start to its end.
 
 use tokio::time::Instant;
 
 use super::ServiceState;
 
-/// Progress of a service from start to shutdown. It only moves forward.
+/// Progress of a service. It only moves forward.
 #[derive(Debug)]
 pub(crate) struct Life {
-    /// The progress of the start. Never [`ServiceState::Draining`].
+    /// Last state before the drain.
     pub(crate) reached: ServiceState,
+    /// `None` before the drain.
     pub(crate) drain: Option<Drain>,
-    /// Time at which the drain delay was over.
+    /// Time at which the drain delay ended.
     pub(crate) delay_over: Option<Instant>,
 }
 
-/// The circumstances in which the drain began.
+/// Why the drain began, and what was broken then.
 #[derive(Debug)]
 pub(crate) struct Drain {
-    /// Name of the signal that began the drain. `None` if the program or the end of its runtime
-    /// began it.
+    /// Name of the signal. `None` if the program called `begin_drain`, or dropped the runtime.
     pub(crate) signal: Option<&'static str>,
+    /// The heartbeats that were late or dropped.
     pub(crate) broken: Option<String>,
 }
 

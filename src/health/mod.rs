@@ -1,7 +1,6 @@
-//! State of a service: its checks, its heartbeats, and its progress from start to shutdown.
+//! State of a service: its checks, its heartbeats, and its progress from start to end.
 //!
-//! This module imports nothing of the crate but the build metadata, and knows neither HTTP nor
-//! files. The modules `report`, `serve`, `shutdown` and `advertise` add methods to [`Health`].
+//! The modules `report`, `serve`, `shutdown` and `advertise` add methods to [`Health`].
 
 mod builder;
 mod checks;
@@ -51,8 +50,8 @@ use crate::BuildInfo;
 /// | broken: a heartbeat is late or was dropped | 503 fail | 503 fail | 503 fail |
 /// | draining | 503 fail | 503 fail, or [as if ready](HealthBuilder::ready_during_drain) | 200 pass |
 ///
-/// A draining service is alive whatever its heartbeats do: its workers are ending, and a restart
-/// would cut the drain short.
+/// During the drain, liveness ignores heartbeats: workers end, and a restart would cut the drain
+/// short.
 #[derive(Clone)]
 pub struct Health {
     pub(crate) inner: Arc<Inner>,
@@ -62,7 +61,8 @@ pub struct Health {
 
 pub(crate) struct Inner {
     pub(crate) settings: Settings,
-    /// Guard of the advertised endpoint. Dropping it withdraws the advertisement.
+    /// The file with the advertised endpoint, which is removed when this is dropped. `None` before
+    /// [`Health::advertise`].
     pub(crate) advertisement: Mutex<Option<Box<dyn Send>>>,
     pub(crate) life: watch::Sender<Life>,
     pub(crate) handles_signals: Mutex<bool>,
@@ -72,13 +72,13 @@ pub(crate) struct Inner {
     snapshots: [Mutex<Option<Arc<Snapshot>>>; 3],
 }
 
-/// The service at one moment, as one probe sees it.
+/// State of the service at one moment, for one probe.
 pub(crate) struct Snapshot {
     pub(crate) status: Status,
     pub(crate) state: ServiceState,
     pub(crate) evaluation: Option<Arc<Evaluation>>,
     pub(crate) heartbeats: Pulses,
-    /// Cache for the response body, which the module `report` writes.
+    /// The response body. [`Health::report`] writes it once.
     pub(crate) body: OnceLock<Bytes>,
 }
 
@@ -103,12 +103,11 @@ impl Health {
         }
     }
 
-    /// Returns a handle of the same service whose responses contain nothing but the status: no
-    /// check names, no build metadata.
+    /// Returns a handle to the same service whose response bodies contain nothing but the status:
+    /// no check names, no build metadata.
     ///
-    /// Use it for routes that the public can reach. The log and the responses of other handles still
-    /// contain the reason for a failure. `healthcheck` probes the endpoint that was advertised first,
-    /// and does not notice if the other one hangs:
+    /// Use it for routes that the public can reach. The reason for a failure is still in the log
+    /// and in the responses of other handles:
     ///
     /// ```no_run
     /// # async fn serve(
@@ -116,7 +115,7 @@ impl Health {
     /// #     public: tokio::net::TcpListener,
     /// #     app: axum::Router,
     /// # ) -> Result<(), Box<dyn std::error::Error>> {
-    /// // Full reports on an internal port, for `healthcheck`. Only the status on the public port.
+    /// // `listen` advertises the internal port, so `healthcheck` probes it and not the public port.
     /// tokio::spawn(health.listen("[::]:9090".parse()?)?.serve());
     /// health.status_only().serve(public, app).await?;
     /// # Ok(())
@@ -133,7 +132,7 @@ impl Health {
     /// Marks the program as started.
     ///
     /// The service becomes ready once every required check has passed. Until then, health and
-    /// readiness fail. After the beginning of a drain, this has no effect.
+    /// readiness fail. During the drain, this has no effect.
     pub fn set_ready(&self) {
         self.inner.enter(match self.inner.checks.any_required() {
             true => ServiceState::Waiting,
@@ -143,8 +142,8 @@ impl Health {
 
     /// Adds a required check to a service that is starting, like [`HealthBuilder::required`].
     ///
-    /// Use this if a check needs a value that exists only after the start has begun, such as a pool
-    /// that has to connect while the routes already report "starting".
+    /// Use this if a check needs a value that start-up work creates, such as a connection pool, and
+    /// the routes must already report "starting" during this work.
     ///
     /// # Errors
     ///
@@ -261,8 +260,8 @@ impl Health {
         Ok(heartbeat.flatten().ok_or(Mistake::Duplicate(name))?)
     }
 
-    /// Returns the result of a probe. Runs the checks, unless their last results are fresh, the
-    /// probe is liveness, or the service is draining.
+    /// Returns the state for a probe. Health and readiness evaluate the checks, except during the
+    /// drain.
     pub(crate) async fn snapshot(&self, probe: Probe) -> Arc<Snapshot> {
         let inner = &self.inner;
         let evaluation = match (probe, inner.seen_by(probe)) {
@@ -284,7 +283,8 @@ impl Inner {
         self.life.borrow().state()
     }
 
-    /// Returns the state for a probe. With `ready_during_drain`, readiness does not see the drain.
+    /// Returns the state for a probe. With `ready_during_drain`, a ready service stays ready for
+    /// readiness.
     fn seen_by(&self, probe: Probe) -> ServiceState {
         let life = self.life.borrow();
         if life.reached == ServiceState::Ready
@@ -296,7 +296,7 @@ impl Inner {
         life.state()
     }
 
-    /// Advances to `state`, unless the service has reached it or a later one.
+    /// Advances to `state`, unless the service is in this state or a later one.
     fn enter(&self, state: ServiceState) {
         let moved = self.life.send_if_modified(|life| {
             let moves = life.state() < state;
@@ -312,12 +312,12 @@ impl Inner {
         }
     }
 
-    /// Returns the name of a heartbeat whose worker panicked, if there is one.
+    /// Returns the name of the first heartbeat whose worker panicked.
     pub(crate) fn panicked(&self) -> Option<Arc<str>> {
         self.heartbeats.panicked()
     }
 
-    /// Returns the pulse of each heartbeat, and logs changes, except during the drain.
+    /// Returns the pulse of each heartbeat. Logs changes, except during the drain.
     pub(crate) fn pulses(&self) -> Pulses {
         let (pulses, changed) = self.heartbeats.pulses();
         if self.state() != ServiceState::Draining {
@@ -326,12 +326,11 @@ impl Inner {
         pulses
     }
 
-    /// Returns a snapshot: the last one if nothing has changed, so that its body is serialized
-    /// once.
+    /// Returns the last snapshot if nothing has changed since. Its body is already written.
     fn snapshot(&self, probe: Probe, evaluation: Option<Arc<Evaluation>>) -> Arc<Snapshot> {
         let mut heartbeats = self.pulses();
-        // The state may have changed while the checks ran. It is read after the heartbeats,
-        // because a heartbeat that is dropped during the drain is not a failure.
+        // The state is read after the heartbeats. In the other order, a worker that ends because
+        // the drain begins in between would be reported as dropped.
         let state = self.seen_by(probe);
         if state != self.state() {
             heartbeats.clear();
@@ -370,7 +369,8 @@ impl fmt::Debug for Health {
     }
 }
 
-/// Locks a mutex, even if it is poisoned. A panic never leaves the data in it half changed.
+/// Locks a mutex, even if a thread panicked while it held the lock. No code of this crate panics
+/// with half-changed data.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,9 +1,8 @@
-//! The table of verdicts: what each probe reports in each state of the service.
+//! Which status each probe reports in each state of the service.
 
 use std::fmt;
 
-/// The question that a prober asks. Each probe has its own route, and its failure has its own
-/// consequence.
+/// A question about the service. Each probe has a route of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Probe {
@@ -18,7 +17,7 @@ pub enum Probe {
 impl Probe {
     pub(crate) const ALL: [Self; 3] = [Self::Health, Self::Readiness, Self::Liveness];
 
-    /// Path of the probe's route, unless [`path`](crate::HealthBuilder::path) changes it.
+    /// Default path of the probe's route.
     pub(crate) const fn default_path(self) -> &'static str {
         match self {
             Self::Health => "/health",
@@ -28,7 +27,7 @@ impl Probe {
     }
 }
 
-/// The verdict of a [`Report`](crate::Report), in the words of the health+json draft.
+/// Status of a [`Report`](crate::Report), in the words of the health+json draft.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Status {
@@ -60,7 +59,7 @@ impl fmt::Display for Status {
 
 /// State of the service. It only moves forward, in this order.
 ///
-/// A late or dropped heartbeat does not change it: every [`Status`] is then a failure.
+/// A late or dropped heartbeat does not change the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum ServiceState {
@@ -93,7 +92,7 @@ impl fmt::Display for ServiceState {
     }
 }
 
-/// Whether any required check, optional check or heartbeat fails at the moment.
+/// Whether any required check, any optional check or any heartbeat fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Failing {
     pub(crate) required: bool,
@@ -101,7 +100,7 @@ pub(crate) struct Failing {
     pub(crate) heartbeat: bool,
 }
 
-/// Returns the verdict of the table in the documentation of [`Health`](crate::Health).
+/// Returns the status from the table in the documentation of [`Health`](crate::Health).
 pub(crate) const fn verdict(state: ServiceState, probe: Probe, failing: Failing) -> Status {
     match (state, probe) {
         (ServiceState::Draining, Probe::Liveness) => Status::Pass,

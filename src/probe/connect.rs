@@ -11,19 +11,16 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::error::Kind;
 
-/// Size of one read in bytes. A report with a dozen checks fits.
+/// Maximum size of one read in bytes. A report with a dozen checks fits.
 pub(super) const READ_SIZE: usize = 2048;
 
-/// Maximum size of one write in bytes. Every request without very long headers fits.
+/// Maximum size of one write in bytes.
 const WRITE_MAX: usize = 16 * 1024;
 
-/// Size in bytes of a response at which the probe stops reading.
+/// Size of a response in bytes at which the probe stops reading.
 pub(super) const RESPONSE_MAX: usize = 64 * 1024;
 
-/// A monotonic deadline for the whole probe.
-///
-/// The clock decides, because Linux can fire a socket's timeout up to an eighth late: after 3.4 s
-/// instead of 3 s.
+/// The time at which a probe ends, on the monotonic clock.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
     start: Instant,
@@ -36,8 +33,8 @@ impl Deadline {
         Self { start, timeout }
     }
 
-    /// Returns the deadline for the first of two addresses. It leaves time for the second if a
-    /// firewall drops the packets to the first.
+    /// Returns the deadline for connecting to the first of two addresses. It leaves half of the
+    /// time for the second address, in case a firewall drops the packets to the first.
     pub(super) fn half(self) -> Self {
         let timeout = self.timeout / 2;
         Self { timeout, ..self }
@@ -47,7 +44,7 @@ impl Deadline {
         self.start.elapsed()
     }
 
-    /// Returns the remaining time. It is never zero, which would mean "no timeout" to a socket.
+    /// Returns the remaining time, which is at least 1 µs: to a socket, zero means "no timeout".
     pub(super) fn remaining(self) -> io::Result<Duration> {
         match self.timeout.checked_sub(self.elapsed()) {
             Some(left) if left >= Duration::from_micros(1) => Ok(left),
@@ -56,7 +53,7 @@ impl Deadline {
     }
 }
 
-/// The addresses to try, in order. The second is tried if connecting to the first fails.
+/// The address to connect to, and the address to try if that fails.
 pub(super) type Addresses = (SocketAddr, Option<SocketAddr>);
 
 pub(super) fn tcp(
@@ -78,7 +75,7 @@ pub(super) fn tcp(
         (Ok(connection), _) => Ok((connection, first)),
         (Err(error), Some(second)) => match open(second, deadline) {
             Ok(connection) => Ok((connection, second)),
-            // Report the first error: on a machine without IPv6 the second is "unreachable".
+            // The second error would mislead: on a machine without IPv6, it is "unreachable".
             Err(_) => {
                 let both = format!("{first} or {second}");
                 Err(Kind::connect(&both, error, deadline.timeout))
@@ -108,11 +105,10 @@ impl Connection {
 
     fn open(domain: Domain, address: &SockAddr, deadline: Deadline) -> io::Result<Self> {
         let socket = Socket::new(domain, Type::STREAM, None)?;
-        // This timeout also applies to the first write.
+        // The first write has this timeout. On Linux, `connect` has it too.
         socket.set_write_timeout(Some(deadline.remaining()?))?;
         if cfg!(target_os = "linux") {
-            // Linux applies the write timeout to `connect`, for Unix sockets too. After an
-            // interruption, another call of `connect` continues the same attempt.
+            // If a signal interrupts `connect`, another call continues the same attempt.
             loop {
                 match socket.connect(address) {
                     Err(error) if is_interrupted(&error) => {
@@ -130,12 +126,10 @@ impl Connection {
         Ok(Self { socket, deadline })
     }
 
-    /// Writes all bytes, in one system call unless they exceed [`WRITE_MAX`] or the peer reads
-    /// slowly.
     pub(super) fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         loop {
-            // A large write is split, because Linux restarts the timeout of a Unix socket with each
-            // buffer.
+            // Linux divides a large write to a Unix socket into several buffers, and starts the
+            // timeout anew for each of them.
             match self.socket.write(&bytes[..bytes.len().min(WRITE_MAX)]) {
                 Ok(count) => bytes = &bytes[count..],
                 Err(error) if is_interrupted(&error) => {}
@@ -149,7 +143,8 @@ impl Connection {
         }
     }
 
-    /// Waits for bytes and appends them. Returns their number, which is 0 at the end of the stream.
+    /// Waits for bytes and appends them to `bytes`. Returns their number: 0 at the end of the
+    /// stream.
     pub(super) fn read(&mut self, bytes: &mut Vec<u8>) -> io::Result<usize> {
         let mut chunk = [0; READ_SIZE];
         loop {
@@ -165,10 +160,10 @@ impl Connection {
         }
     }
 
-    /// Appends what has arrived, without waiting.
+    /// Appends the bytes that have arrived to `bytes`, without waiting.
     ///
-    /// Closing a socket with unread bytes resets the connection, and services log the reset as an
-    /// error.
+    /// If a socket is closed with unread bytes, the kernel resets the connection, and the service
+    /// logs an error.
     pub(super) fn read_available(&mut self, bytes: &mut Vec<u8>) {
         if self.socket.set_nonblocking(true).is_err() {
             return;
@@ -182,13 +177,13 @@ impl Connection {
     }
 }
 
-/// Whether a signal interrupted the call, such as the SIGCONT after a SIGSTOP.
+/// Whether a signal interrupted a system call. SIGCONT after SIGSTOP does so without a handler.
 fn is_interrupted(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Interrupted
 }
 
-/// Whether a timeout expired. The error depends on the operation, the address family and the
-/// operating system.
+/// Whether a timeout expired. Each operation, address family and operating system reports it by
+/// another error.
 pub(super) fn is_timeout(error: &io::Error) -> bool {
     #[cfg(target_os = "linux")]
     let in_progress = matches!(

@@ -14,18 +14,18 @@ pub(crate) struct ProbeError {
 
 #[derive(Debug)]
 pub(super) enum Kind {
-    /// The one or two addresses, and the error of the first.
+    /// The address or addresses, and the error at the first of them.
     Connect(String, io::Error),
     ConnectTimeout(String, Duration),
     Send(io::Error),
     Receive(io::Error),
     Timeout {
         timeout: Duration,
-        /// Number of bytes of the response that arrived in time.
+        /// Number of bytes of the response that arrived.
         received: usize,
     },
     Closed {
-        /// Number of bytes of the response that arrived before the connection was closed.
+        /// Number of bytes of the response that arrived.
         received: usize,
     },
     TooLong,
@@ -46,10 +46,11 @@ pub(super) enum Kind {
     /// A response from a service other than the expected one.
     Stranger {
         code: u16,
-        /// Name of the service that responded, if its response contains one.
+        /// The `serviceId` in the response.
         service: Option<String>,
+        /// Name of the probe's own service.
         expected: &'static str,
-        /// Whether the response has the header `Lifesign-Instance`, with another instance's number.
+        /// Whether the response has a header `Lifesign-Instance`.
         has_header: bool,
         is_path_given: bool,
     },
@@ -98,7 +99,7 @@ impl ProbeError {
     }
 }
 
-/// Formats the reason, then the request unless the reason contains the address. The reason comes
+/// Formats the reason, and then the URL unless the reason contains the address. The reason comes
 /// first, because the end of a long line is cut off.
 impl fmt::Display for ProbeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -201,7 +202,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Returns the likely cause of an unhealthy status code without a health report.
+/// Returns the likely cause of an unhealthy response that is not a health report.
 pub(super) const fn likely_cause(code: u16, is_path_given: bool) -> Option<&'static str> {
     Some(match (code, is_path_given) {
         (401 | 403, true) => "authentication is required",

@@ -1,4 +1,4 @@
-//! The part of HTTP/1 that a probe needs: one request, and the head of the response.
+//! A small HTTP/1 client: sends one request and reads the head of the response.
 
 use std::io;
 
@@ -9,19 +9,18 @@ use super::{
 };
 use crate::identity;
 
-/// Maximum length of a response head in bytes. A head from hyper has less than 200 bytes, and
-/// proxies accept 8 KiB.
+/// Maximum length of a response head in bytes. Proxies accept 8 KiB.
 const HEAD_MAX: usize = 16 * 1024;
 
 /// Maximum number of interim (1xx) responses to skip.
 pub(super) const INTERIM_MAX: u32 = 8;
 
-/// Capacity in bytes for a request without additional headers, with room for its path.
+/// Initial capacity of a request in bytes, enough for one without additional headers.
 const REQUEST_CAPACITY: usize = 192;
 
 const USER_AGENT: &str = concat!("lifesign/", env!("CARGO_PKG_VERSION"));
 
-/// Maximum length in bytes of an excerpt from a response.
+/// Maximum length in bytes of a text that is copied from a response into the printed line.
 const EXCERPT_MAX: usize = 200;
 
 impl Request {
@@ -40,7 +39,8 @@ impl Request {
         encoded
     }
 
-    /// Returns the default headers that the user did not replace, then the user's.
+    /// Returns the default headers, except those that `--header` replaces, and then the headers
+    /// from `--header`.
     pub(super) fn all_headers<'a>(
         &'a self,
         authority: &'a str,
@@ -61,7 +61,7 @@ impl Request {
     }
 }
 
-/// A final response: its head, and the part of its body that arrived with the head.
+/// A response: its head, and the part of its body that arrived with the head.
 pub(super) struct Response {
     pub(super) code: u16,
     pub(super) bytes: Vec<u8>,
@@ -69,14 +69,14 @@ pub(super) struct Response {
     pub(super) head_len: usize,
 }
 
-/// Sends the request and reads until the head of a final response is complete.
+/// Sends the request and reads until the head of the response is complete.
 ///
-/// The write side stays open, because hyper drops the response to a client that shuts its write
-/// side down.
+/// The write side stays open, because a server that uses hyper drops the connection of a client
+/// that shuts its write side down.
 pub(super) fn exchange(connection: &mut Connection, request: &[u8]) -> Result<Response, Kind> {
     let timeout = connection.deadline.timeout;
-    // A server may respond and close without reading the request. Its response counts, so a failure
-    // to send is reported only if nothing arrives.
+    // A server may respond without reading the request, and close the connection. So a failure to
+    // send is reported only if no response arrives.
     let sent = connection.write_all(request);
     let mut bytes = Vec::new();
     let mut interim = 0;
@@ -103,8 +103,8 @@ pub(super) fn exchange(connection: &mut Connection, request: &[u8]) -> Result<Re
                 return Err(Kind::TooLong);
             }
             if code >= 200 {
-                // The timeout of the socket may have fired late, or the process may have been
-                // paused.
+                // The read may have ended after the deadline: Linux ends it up to an eighth of the
+                // timeout late, and the process may have been paused.
                 if connection.deadline.remaining().is_err() {
                     return Err(Kind::Timeout { timeout, received });
                 }
@@ -132,9 +132,9 @@ pub(super) fn exchange(connection: &mut Connection, request: &[u8]) -> Result<Re
 /// Returns the status code and the length of the head at the start of `bytes`, or `None` if the
 /// head is incomplete.
 ///
-/// Accepts what sloppy servers send (bare LF, no reason phrase, folded lines), but no other
-/// deviation in the status line. A malformed line is an error as soon as it arrives, because a
-/// server of another protocol may be waiting for the client.
+/// Accepts lines that end with LF alone, a status line without a reason phrase, and folded headers.
+/// Any other deviation is an error as soon as it arrives, because a server of another protocol may
+/// wait for more bytes from the client.
 fn parse_head(bytes: &[u8]) -> Result<Option<(u16, usize)>, Kind> {
     const VERSION: &[u8] = b"HTTP/1.";
     if !bytes.iter().zip(VERSION).all(|(a, b)| a == b) {
@@ -169,14 +169,13 @@ fn parse_status_line(line: &[u8]) -> Option<u16> {
     (100..1000).contains(&code).then_some(code)
 }
 
-/// Whether a line is a header (`name: value`) or continues a folded header.
+/// Whether a line is a header, or continues the header of the line before.
 fn is_field_line(line: &[u8]) -> bool {
     matches!(line.iter().position(|b| *b == b':'), Some(1..))
         || line.starts_with(b" ")
         || line.starts_with(b"\t")
 }
 
-/// Returns the error for bytes that are not an HTTP/1 response.
 fn not_http1(bytes: &[u8]) -> Kind {
     match bytes {
         // A TLS alert or handshake record, version 3.x.
@@ -188,7 +187,8 @@ fn not_http1(bytes: &[u8]) -> Kind {
 }
 
 impl Response {
-    /// Returns what has arrived of the body, without the size of its first chunk.
+    /// Returns the body, as far as it has arrived. In a chunked body, leaves out the line with the
+    /// size of the first chunk.
     pub(super) fn text(&self) -> &[u8] {
         let body = &self.bytes[self.head_len..];
         if body.starts_with(b"{") || self.header("transfer-encoding").is_none() {
@@ -200,7 +200,7 @@ impl Response {
         }
     }
 
-    /// Returns an excerpt of the body's first line that is not blank.
+    /// Returns the body's first line that is not blank, cut to [`EXCERPT_MAX`].
     pub(super) fn first_line(&self) -> Option<String> {
         let mut lines = self.text().split(|b| *b == b'\n').map(<[u8]>::trim_ascii);
         lines.find(|line| !line.is_empty()).map(excerpt)
@@ -211,8 +211,8 @@ impl Response {
             .is_some_and(|media_type| media_type.to_ascii_lowercase().starts_with("text/html"))
     }
 
-    /// Returns the target of a redirect. The query is cut off after its `?`, because it can contain
-    /// a session ID.
+    /// Returns the target of a redirect. Cuts it off after `?`, because a query can contain a
+    /// session ID.
     pub(super) fn location(&self) -> Option<String> {
         if !(300..400).contains(&self.code) {
             return None;
@@ -224,7 +224,6 @@ impl Response {
         Some(location)
     }
 
-    /// Returns an excerpt of a header's value.
     fn header(&self, name: &str) -> Option<String> {
         self.header_value(name).map(excerpt)
     }
@@ -239,7 +238,6 @@ impl Response {
     }
 }
 
-/// Returns the start of `bytes` as text, which is escaped when it is printed.
 fn excerpt(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..bytes.len().min(EXCERPT_MAX)]).into_owned()
 }

@@ -1,7 +1,7 @@
-//! One request to the service, with one deadline and one verdict.
+//! Sends one request to the service and judges the response.
 //!
-//! A container engine runs the probe every few seconds, so a plain HTTP probe uses a blocking
-//! socket and no runtime. No probe resolves names, uses a proxy, follows a redirect or retries.
+//! A container engine runs the probe every few seconds. To start fast, it uses a blocking socket
+//! and no runtime, except for HTTPS. It resolves no names, uses no proxy, and follows no redirect.
 
 mod connect;
 mod error;
@@ -26,13 +26,10 @@ use crate::{
     identity,
 };
 
-/// Default timeout of a probe.
-///
-/// Shorter than the `--timeout=5s` of the Dockerfile's `HEALTHCHECK` and the default of ECS, 5 s,
-/// so that the probe prints its reason before the engine kills it.
+/// Default timeout of a probe. It is shorter than the 5 s after which ECS, and Docker with the
+/// reference Dockerfile, kill the probe, so that the probe can print its reason first.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Text that is printed for an HTML page with a 2xx status code.
 const HTML: &str =
     "an HTML page, not a health report: a catch-all route or another server responded";
 
@@ -42,24 +39,25 @@ pub(crate) struct Request {
     pub(crate) endpoint: Endpoint,
     /// Path and query, which are sent unchanged.
     pub(crate) path: String,
-    /// Whether a person chose the path, and the path is not the default of a route.
+    /// Whether the path was given by an argument or a variable, and is not one of the three health
+    /// routes.
     pub(crate) is_path_given: bool,
-    /// Additional headers, validated when the arguments are parsed.
+    /// Headers from `--header`.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) timeout: Duration,
-    /// The service that has to respond. `None` if a person gave the address.
+    /// The service that has to respond. `None` if any server may respond, because an argument or a
+    /// variable gave the address.
     pub(crate) expected: Option<Expected>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Expected {
     pub(crate) service: &'static str,
-    /// Required value of the header `Lifesign-Instance`; see [`identity`].
+    /// Required value of the response header `Lifesign-Instance`.
     pub(crate) instance: String,
 }
 
 impl Request {
-    /// Connects, sends the request and judges the response.
     pub(crate) fn send(&self) -> Result<Healthy, ProbeError> {
         let deadline = Deadline::after(self.timeout);
         match &self.endpoint.0 {
@@ -94,8 +92,8 @@ impl Request {
             .map_err(|kind| ProbeError::new(self, peer, kind))
     }
 
-    /// Returns the URL of this request, with the address of `peer` if it is known. The query is cut
-    /// off after its `?`, because it can contain a secret.
+    /// Returns the URL of this request, with the address of `peer` if it is known. Cuts it off
+    /// after `?`, because a query can contain a secret.
     pub(crate) fn url(&self, peer: Option<SocketAddr>) -> String {
         let end = self
             .path
@@ -109,7 +107,6 @@ impl Request {
         }
     }
 
-    /// Returns the verdict on a complete response head.
     fn judge(
         &self,
         response: Response,
@@ -123,7 +120,8 @@ impl Request {
             && instance != Some(expected.instance.as_bytes())
             && let service = summary::service(response.text())
             && let is_named = service.as_ref().is_some_and(|name| *name != expected.service)
-            // Even without `Lifesign-Instance`, a code such as 404 can be from the service itself.
+            // Without `Lifesign-Instance`, a status code such as 404 can be from a layer of the
+            // service itself, and then tells more than "another service responded".
             && (is_success || instance.is_some() || is_named)
         {
             return Err(Kind::Stranger {
@@ -172,7 +170,7 @@ pub(crate) struct Healthy {
     pub(crate) code: u16,
     pub(crate) summary: Summary,
     took: Duration,
-    /// The address that responded, unless it is a Unix socket.
+    /// The address that responded. `None` for a Unix socket.
     pub(crate) peer: Option<SocketAddr>,
 }
 
@@ -180,8 +178,8 @@ impl fmt::Display for Healthy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.summary.status.as_deref() {
             Some(status @ ("pass" | "warn")) => f.write_str(status)?,
-            // The line shows the code, because the code decides: another framework may respond with
-            // 200 and the status "DOWN".
+            // Another framework can respond with 200 and the status "DOWN". The printed status code
+            // explains why the verdict is healthy.
             Some(status) => write!(f, "{} {status}", self.code)?,
             None => self.code.fmt(f)?,
         }

@@ -1,10 +1,10 @@
-//! The fields of a report that the probe needs.
+//! Reads fields of a health report, without a JSON parser and from an incomplete body too.
 
 use std::{borrow::Cow, iter};
 
 use crate::Status;
 
-/// The fields `status` and `output` of a report, or of the part of it that arrived.
+/// The fields `status` and `output` of a report. A field that has not arrived is `None`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Summary {
     pub(crate) status: Option<Cow<'static, str>>,
@@ -12,9 +12,8 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    /// Scans the top level of a JSON object, which may be cut off.
-    ///
-    /// Escapes are not decoded: they keep the text on one line.
+    /// Scans the top level of a JSON object. Keeps JSON's escapes, so that each text stays on one
+    /// line.
     pub(crate) fn parse(body: &[u8]) -> Self {
         let mut summary = Self::default();
         for (key, text) in fields(body) {
@@ -36,7 +35,7 @@ impl Summary {
     }
 }
 
-/// Returns the name of the service that a report is from.
+/// Returns the `serviceId` of a report, the name of the service that sent it.
 pub(super) fn service(body: &[u8]) -> Option<String> {
     let (_, name) = fields(body).find(|(key, _)| *key == b"serviceId")?;
     non_empty(name)
@@ -69,7 +68,8 @@ fn fields(body: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-/// Returns the bytes before and after the closing quote of a string. Both are empty if it has none.
+/// Returns the bytes before and after the closing quote of a string, or nothing if the string has
+/// no closing quote.
 fn split_string(bytes: &[u8]) -> (&[u8], &[u8]) {
     let mut escaped = false;
     let closing = bytes.iter().position(|byte| {

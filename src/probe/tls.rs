@@ -1,8 +1,8 @@
-//! HTTPS through reqwest, on a runtime of its own.
+//! HTTPS through reqwest.
 //!
-//! The certificate is not verified: it is valid for the names that clients use, but the probe
-//! connects by IP address. So the probe sends nothing to an address of another machine, where an
-//! impostor could respond.
+//! The probe cannot verify the certificate: the certificate is valid for the service's name, but
+//! the probe connects to an IP address. So the probe connects only to addresses of this machine,
+//! because an impostor could respond on another machine.
 
 use std::{
     error::Error,
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::identity;
 
-/// Maximum time to wait for the body after the head has arrived.
+/// Maximum time from the arrival of the head to the arrival of the body's first chunk.
 const BODY_TIMEOUT: Duration = Duration::from_millis(1);
 
 pub(super) fn send(
@@ -45,7 +45,7 @@ pub(super) fn send(
     if Handle::try_current().is_err() {
         return send();
     }
-    // A thread that runs a tokio runtime cannot run a second one.
+    // `block_on` panics in a thread that already runs a tokio runtime.
     thread::scope(
         |scope| match thread::Builder::new().spawn_scoped(scope, send) {
             Ok(thread) => thread.join().unwrap_or_else(|p| panic::resume_unwind(p)),
@@ -83,9 +83,6 @@ fn send_to(
                 })?
                 .map_err(|error| classify(&error, address, to_connect))
         });
-        // Dropping the runtime does not block: only a DNS lookup would, and the URL has an IP
-        // address.
-        drop(runtime);
         request.judge(response?, Some(address), deadline)
     };
     send().map_err(|kind| ProbeError::new(request, Some(address), kind))
@@ -93,8 +90,8 @@ fn send_to(
 
 /// Whether `address` belongs to this machine.
 ///
-/// The kernel sends a packet to one of the machine's own addresses from that same address, except
-/// in the loopback range. Connecting a UDP socket selects the source address and sends nothing.
+/// From one of the machine's own addresses to itself, the kernel chooses the same address as source
+/// and destination. Connecting a UDP socket makes this choice, and sends nothing.
 fn is_local(address: SocketAddr) -> bool {
     if address.ip().is_loopback() {
         return true;
@@ -121,8 +118,8 @@ async fn exchange(
         .no_proxy()
         .redirect(redirect::Policy::none())
         .http1_only();
-    // reqwest's connect timeout includes the TLS handshake, which may take until the deadline. So
-    // it is set only if there is a second address to try.
+    // reqwest's connect timeout includes the TLS handshake. Without a second address to try, the
+    // handshake may take until the deadline, so no connect timeout is set.
     if let Some(timeout) = to_connect {
         client = client.connect_timeout(timeout);
     }
@@ -133,8 +130,8 @@ async fn exchange(
         builder = builder.header(name, value);
     }
     let mut response = builder.send().await?;
-    // `judge` needs these headers, as lines. It must not see `Transfer-Encoding`, because reqwest
-    // has already decoded the chunks.
+    // `judge` expects headers as lines. `Transfer-Encoding` is left out, because reqwest has
+    // already decoded the chunks.
     let mut bytes = Vec::new();
     for name in ["location", "content-type", identity::HEADER] {
         if let Some(value) = response.headers().get(name) {
@@ -154,7 +151,8 @@ async fn exchange(
     })
 }
 
-/// Returns the error for the innermost cause. reqwest's own text contains only the URL.
+/// Converts an error of reqwest. Takes the text of its innermost cause, because reqwest's own text
+/// says only which URL failed.
 fn classify(error: &reqwest::Error, address: SocketAddr, to_connect: Option<Duration>) -> Kind {
     if let Some(timeout) = to_connect
         && error.is_connect()
@@ -170,7 +168,7 @@ fn classify(error: &reqwest::Error, address: SocketAddr, to_connect: Option<Dura
         Some(io) if error.is_connect() && is_absent(io) => {
             Kind::Connect(address.to_string(), io.kind().into())
         }
-        // The text of rustls for a TLS alert ends with the alert's name.
+        // rustls reports a TLS alert as a text that ends with the name of the alert.
         _ => match cause.to_string() {
             text if text.ends_with("NoApplicationProtocol") => Kind::Http2,
             text if text.ends_with("CertificateRequired") => {

@@ -1,4 +1,4 @@
-//! Serves one connection, with a timeout for request heads, and ends it during a drain.
+//! Serves one connection, limits how long a request head may take, and closes it during the drain.
 
 use std::{
     convert::Infallible,
@@ -30,21 +30,22 @@ use tokio::{
 
 use crate::{Shutdown, health::lock};
 
-/// How long a client may take to send a request head. hyper's own timer is not used, because it
-/// also runs while a keep-alive connection is idle.
+/// How long a client may take to send a request head. hyper's own timeout would also close idle
+/// keep-alive connections.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a connection may read requests from the kernel's buffers at the end of the drain delay.
+/// How long a connection reads requests at the end of the drain delay. Requests that arrived before
+/// the end may still be in the kernel's buffers.
 const LAST_READ: Duration = Duration::from_millis(10);
 
-/// How long an HTTP/2 connection without a request in flight stays open after the drain delay if
-/// nothing is written. Part of its last response can still be in hyper's buffers, until the
-/// client's flow control allows hyper to send it.
+/// How long an HTTP/2 connection without a request in flight stays open after the drain delay while
+/// nothing is written. Part of the last response can be in hyper's buffers until the client's flow
+/// control lets hyper send it.
 const HTTP2_FLUSH: Duration = Duration::from_secs(1);
 
-/// Serves one connection until it ends, or until the drain delay is over and no response is due.
-/// Returns `false` if it cut an HTTP/2 connection whose client may not have received its whole last
-/// response.
+/// Serves one connection until the client closes it, or until the drain delay is over and all
+/// responses are sent. Returns `false` if it cut an HTTP/2 connection whose last response may be
+/// incomplete.
 pub(super) async fn serve<I, F>(io: I, shutdown: &Shutdown, respond: impl Fn(Request) -> F) -> bool
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -71,13 +72,13 @@ where
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    // This enables WebSocket over HTTP/2 (RFC 8441), which axum's own server supports too.
+    // This enables WebSocket over HTTP/2 (RFC 8441), as `axum::serve` does.
     builder.http2().enable_connect_protocol();
     let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
 
     let mut goaway = pin!(async {
-        // A client that receives GOAWAY before its first request treats it as a refusal, and
-        // connects again.
+        // GOAWAY waits for the first request. A client that receives GOAWAY earlier sends no
+        // request, and connects again.
         progress.http2_request.notified().await;
         shutdown.started().await;
     });
@@ -123,15 +124,15 @@ where
             return Poll::Pending;
         }
         ready!(flush.as_mut().poll(context));
-        // A client that has read its last response would have acknowledged the PING that h2 sends
-        // after GOAWAY, and hyper would have closed the connection.
+        // After GOAWAY, h2 sends a PING. A client that had read its last response would have
+        // acknowledged the PING, and then hyper would have closed the connection.
         Poll::Ready(!sent_goaway)
     })
     .await
 }
 
-/// Replaces the builder's HTTP/2 settings in a build without HTTP/2. With axum's feature `http2`,
-/// the builder's own method `http2` takes precedence over this trait's.
+/// Makes the calls of `http2` and `enable_connect_protocol` compile in a build without axum's
+/// feature `http2`. With the feature, the builder's own method `http2` takes precedence.
 #[allow(dead_code, reason = "unused if the build has HTTP/2")]
 trait WithoutHttp2 {
     fn http2(&mut self) -> &mut Self {
@@ -148,24 +149,26 @@ fn ask_to_close(mut response: Response, version: Version, shutdown: &Shutdown) -
     if is_asked && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
-        // With another version, hyper would add `keep-alive` to the response to an HTTP/1.0
-        // request.
+        // The response needs the version of the request: hyper would add `keep-alive` to a response
+        // of version 1.1 to a request of version 1.0.
         *response.version_mut() = version;
     }
     response
 }
 
+/// State of a connection, which its requests and its reads and writes update.
 #[derive(Debug)]
 struct Progress {
-    /// Number of requests whose response hyper has not received completely.
+    /// Number of requests whose response body hyper has not read to its end.
     in_flight: AtomicUsize,
-    /// Whether the last write is pending, because the client has not read enough.
+    /// Whether the last write waits for the client to read.
     writing: AtomicBool,
     has_written: AtomicBool,
     http2: AtomicBool,
     http2_request: Notify,
     has_read: AtomicBool,
-    /// Start of the clock for the next request head. `None` once the head has arrived.
+    /// Time at which the client connected or began to send a request head. `None` if no request
+    /// head is expected.
     head_began: Mutex<Option<Instant>>,
 }
 
@@ -182,7 +185,7 @@ impl Progress {
         }
     }
 
-    /// Whether the connection must stay open for a response.
+    /// Whether a response has not been sent completely.
     fn is_busy(&self) -> bool {
         self.in_flight.load(Ordering::Relaxed) > 0 || self.writing.load(Ordering::Relaxed)
     }
@@ -193,7 +196,7 @@ impl Progress {
 
     fn read(&self, bytes: &[u8]) {
         let is_first = !self.has_read.swap(true, Ordering::Relaxed);
-        // hyper's first read is only as long as the preface of HTTP/2.
+        // hyper's first read is no longer than the preface of HTTP/2, so it contains nothing else.
         if is_first && bytes == b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" {
             self.http2.store(true, Ordering::Relaxed);
             *lock(&self.head_began) = None;
@@ -206,7 +209,7 @@ impl Progress {
     }
 }
 
-/// A request in flight, from its head until the response's body is dropped.
+/// A request in flight, from the arrival of its head until the body of its response is dropped.
 struct InFlight(Arc<Progress>);
 
 impl InFlight {
@@ -227,7 +230,7 @@ impl Drop for InFlight {
     }
 }
 
-/// A connection that records its reads and writes in [`Progress`].
+/// A socket that records its reads and writes in [`Progress`].
 struct Watched<I> {
     io: I,
     progress: Arc<Progress>,

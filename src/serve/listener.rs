@@ -1,7 +1,7 @@
 //! The routes on a port of their own, for services without an HTTP server.
 //!
-//! A connection serves one request and has a deadline. Probers need no more: the kubelet and most
-//! load balancers open a connection for each probe.
+//! A connection is closed after one request, because the kubelet and most load balancers open a
+//! connection for each probe.
 
 use std::{
     convert::Infallible,
@@ -33,41 +33,40 @@ use tracing::warn;
 
 use crate::Health;
 
-/// Maximum duration of a connection, from the moment it is accepted to the end of its response. With a
-/// long check timeout, connections last longer, but only until others need the room.
+/// Maximum duration of a connection, from its acceptance to the end of its response. It is longer
+/// if the check timeout is long: the checks and [`RESPONSE_MARGIN`].
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Minimum time that a connection has beside the time for the checks.
+/// Minimum time that a connection has in addition to the time for the checks.
 const RESPONSE_MARGIN: Duration = Duration::from_secs(1);
 
-/// Maximum length of a request head in bytes. Probes send a few hundred bytes, but hyper accepts no
-/// smaller buffer.
+/// Maximum length of a request head in bytes, which is hyper's minimum. Probes send a few hundred
+/// bytes.
 const HEAD_MAX: usize = 8 * 1024;
 
-/// Size in bytes of a connection's send buffer and of its receive buffer. By default, the kernel
-/// buffers megabytes for a client that sends much or reads nothing.
+/// Size of the kernel's buffers for a connection in bytes. By default, a client that sends much or
+/// reads nothing makes the kernel buffer megabytes.
 const SOCKET_BUFFER: u32 = 16 * 1024;
 
-/// Maximum number of open connections. At this limit, a new connection evicts the oldest idle one,
-/// which is hardly a probe's, because a probe sends its request at once. A connection whose request
-/// has arrived is only closed if it is older than [`CONNECTION_TIMEOUT`].
+/// Maximum number of open connections. At this limit, a new connection evicts the oldest idle one.
+/// This is not a probe's connection, because a probe sends its request at once.
 const CONNECTIONS_MAX: usize = 256;
 
-/// Maximum number of evicted connections that are still open.
+/// Maximum number of evicted connections that are not closed yet.
 const EVICTED_MAX: usize = 128;
 
-/// Grace period before a new connection counts as idle, so that a probe can send its request.
+/// Time in which a new connection is not evicted, so that a probe can send its request.
 const GRACE_PERIOD: Duration = Duration::from_millis(10);
 
-/// Maximum number of connections that wait to be accepted. A flood fills tokio's default of 128. If
-/// the queue is full, the kernel retries a probe's SYN only after 1 s.
+/// Maximum number of connections that wait to be accepted. If the queue is full, the kernel drops a
+/// probe's SYN, and the prober's kernel repeats it only after 1 s.
 const BACKLOG: u32 = 4096;
 
-/// Minimum time between two warnings about failed accepts, which clients can cause at any rate.
+/// Minimum time between two warnings about failed accepts. A flood would otherwise fill the log.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Delay after a failed accept, and minimum age of a connection that is evicted because of the
-/// failure.
+/// Maximum delay after a failed accept, and minimum age of a connection that is evicted because of
+/// the failure.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 /// A bound and advertised listener for the routes, from [`Health::listen`].
@@ -115,8 +114,8 @@ impl Health {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
             SocketAddr::V6(_) => TcpSocket::new_v6()?,
         };
-        // tokio's `bind` sets `SO_REUSEADDR` too. On Windows, it would let other processes take the
-        // port.
+        // Without `SO_REUSEADDR`, a restarted service could not bind the port for a minute. On
+        // Windows, the option would let other processes take the port.
         #[cfg(not(windows))]
         socket.set_reuseaddr(true)?;
         // Accepted connections inherit both buffer sizes.
@@ -145,10 +144,10 @@ impl Listener {
 
     /// Serves probes for as long as the future is polled. It never ends by itself.
     ///
-    /// Spawn it, so that readiness is served through the whole drain until the process exits. A
-    /// connection serves one request: its head has at most 8 KiB, and its response ends within
-    /// 4 s, or 1.1 s more than the [check timeout](crate::HealthBuilder::check_timeout) if that is
-    /// longer. At most 256 connections are open, and up to 128 more are being closed.
+    /// Spawn it, so that the routes are served during the whole drain. A connection serves one
+    /// request: its head has at most 8 KiB, and its response ends within 4 s, or within 1.1 s more
+    /// than the [check timeout](crate::HealthBuilder::check_timeout) if that is longer. At most 256
+    /// connections are open, and up to 128 more are being closed.
     ///
     /// # Panics
     ///
@@ -166,9 +165,9 @@ impl Listener {
                     connections.spawn(connection, progress);
                 }
                 Err(error) => {
-                    // Most likely no file descriptor is left, which Linux reports even if no client
-                    // waits. An eviction may be needless, so it spares connections younger than
-                    // `ACCEPT_RETRY`: these can be probes.
+                    // Most likely, the process has no file descriptor left. Linux reports this even
+                    // if no client waits, so only connections that are too old for a probe's are
+                    // evicted.
                     if !connections.evict(ACCEPT_RETRY)
                         && warned.is_none_or(|warned| warned.elapsed() > WARNING_INTERVAL)
                     {
@@ -182,7 +181,7 @@ impl Listener {
     }
 }
 
-/// The open connections. Dropping this closes them.
+/// The open connections. Dropping it closes them.
 #[derive(Default)]
 struct Connections {
     tasks: JoinSet<()>,
@@ -208,8 +207,8 @@ impl Connections {
         });
     }
 
-    /// Waits until one more connection may be open. Evicts an idle connection if that is necessary,
-    /// or closes one whose request is old.
+    /// Waits until one more connection may be open. If necessary, evicts an idle connection, or
+    /// closes an old one.
     async fn make_room(&mut self) {
         while self.count() >= CONNECTIONS_MAX && !self.evict(GRACE_PERIOD) && !self.close_old()
             || self.tasks.len() >= CONNECTIONS_MAX + EVICTED_MAX
@@ -218,7 +217,7 @@ impl Connections {
         }
     }
 
-    /// Counts the open connections that are not evicted.
+    /// Returns the number of open connections without the evicted ones.
     fn count(&mut self) -> usize {
         while self.tasks.try_join_next().is_some() {}
         self.by_age
@@ -226,7 +225,7 @@ impl Connections {
         self.by_age.len()
     }
 
-    /// Evicts the oldest idle connection that is at least `age` old. Returns `false` if there is
+    /// Evicts the oldest idle connection whose age is at least `age`. Returns `false` if there is
     /// none.
     fn evict(&mut self, age: Duration) -> bool {
         let now = Instant::now();
@@ -238,8 +237,9 @@ impl Connections {
             .is_some()
     }
 
-    /// Closes the oldest connection if it is older than [`CONNECTION_TIMEOUT`]. Its client waits for
-    /// slow checks, or has given up: a client that closes only its write side looks the same.
+    /// Closes the oldest connection if it is older than [`CONNECTION_TIMEOUT`]. Its checks are
+    /// slow, and its client may have given up, which looks like a client that closed its write
+    /// side.
     fn close_old(&mut self) -> bool {
         let oldest = self.by_age.first();
         let is_old = oldest.is_some_and(|oldest| oldest.accepted.elapsed() > CONNECTION_TIMEOUT);
@@ -259,10 +259,10 @@ impl Connections {
     }
 }
 
-/// State that the listener and the task of a connection share.
+/// State of a connection, which the listener and the connection's task share.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    /// Whether the request has arrived.
+    /// Whether the head of the request has arrived.
     request: AtomicBool,
     evict: Notify,
 }
@@ -302,10 +302,10 @@ impl Health {
             .half_close(true)
             .serve_connection(TokioIo::new(stream), service);
         select! {
-            // The connection comes first: on a busy runtime, its request can arrive with the
+            // The connection is polled first, because its request may have arrived just before the
             // eviction.
             biased;
-            // Errors are ignored: the client sent an invalid request, or is gone.
+            // An error means that the client sent an invalid request, or is gone.
             _ = timeout(deadline, connection) => {}
             () = progress.evicted() => {}
         }

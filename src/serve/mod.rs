@@ -1,5 +1,4 @@
-//! Serves the routes over HTTP: as an axum router, with a server for axum routers, or on a port of
-//! their own.
+//! Serves the routes over HTTP, together with an axum router or on a port of their own.
 
 #[cfg(feature = "axum")]
 mod connection;
@@ -19,7 +18,7 @@ use crate::Health;
 
 impl Health {
     /// Responds to a request for one of the routes, with or without a trailing slash. Returns
-    /// `None` for other paths.
+    /// `None` for any other path.
     async fn respond<B>(&self, method: &Method, path: &str) -> Option<Response<B>>
     where
         B: From<Bytes> + Default,

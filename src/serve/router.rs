@@ -14,9 +14,10 @@ impl Health {
     /// | `/health/ready` | [traffic?](crate::Probe::Readiness) | load balancers, Kubernetes readiness |
     /// | `/health/live` | [restart?](crate::Probe::Liveness) | Kubernetes liveness and startup |
     ///
-    /// The routes accept `GET` and `HEAD`. They also accept a trailing slash, because otherwise a
-    /// catch-all route of the service would respond. A layer that is added before the merge does
-    /// not apply to the routes, so that probes are not authenticated, traced or shed.
+    /// The routes accept `GET` and `HEAD`. Each is also served with a trailing slash, where
+    /// otherwise a catch-all route of the service could respond with 200. A layer that is added
+    /// before the merge does not apply to the routes: probes are not authenticated, traced or
+    /// limited.
     ///
     /// ```
     /// # use axum::{Router, routing::get};

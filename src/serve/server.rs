@@ -1,4 +1,4 @@
-//! A server for an axum router, from the service's start to its shutdown.
+//! Serves an axum router from the start of the service to its end.
 
 use std::{
     any::Any,
@@ -35,8 +35,8 @@ use tracing::warn;
 use super::{connection, without_slash};
 use crate::{Endpoint, Health, Shutdown, health::lock, identity};
 
-/// Maximum number of queued connections to accept at the end of the drain delay, so that new
-/// clients cannot prolong it. tokio's listener queues 128 by default.
+/// Maximum number of queued connections to accept at the end of the drain delay. Without a limit,
+/// new clients could prolong the delay. The queue of tokio's listener holds 128 by default.
 const BACKLOG: usize = 1024;
 
 impl Health {
@@ -47,25 +47,25 @@ impl Health {
     /// Installs the [signal handlers](Self::handle_signals), calls [`set_ready`](Self::set_ready),
     /// and serves. When the drain begins:
     ///
-    /// 1. For the [drain delay](crate::HealthBuilder::drain_delay), it still accepts connections
-    ///    and serves requests. Responses have `Connection: close`, and HTTP/2 connections get
-    ///    GOAWAY.
-    /// 2. At the end of the delay it closes the port, and all connections without a request in
-    ///    flight.
-    /// 3. Requests in flight may take as long as the
-    ///    [shutdown timeout](crate::HealthBuilder::shutdown_timeout). Then the remaining
-    ///    connections are cut, and their number is logged.
+    /// 1. During the [drain delay](crate::HealthBuilder::drain_delay), the server still accepts
+    ///    connections and requests. HTTP/1 responses have the header `Connection: close`, and
+    ///    HTTP/2 connections get GOAWAY.
+    /// 2. At the end of the delay, the server closes the port, and all connections without a
+    ///    request in flight.
+    /// 3. Requests in flight may take as long as the [shutdown
+    ///    timeout](crate::HealthBuilder::shutdown_timeout). Then the remaining connections are cut,
+    ///    and their number is logged.
     ///
-    /// It accepts the listeners of `axum::serve`, and serves HTTP/1. If axum's feature `http2` is
-    /// enabled, it also serves HTTP/2, and WebSocket over HTTP/2 (RFC 8441). Handlers can extract
-    /// `ConnectInfo<L::Addr>`. For other information about a connection, such as the user of a Unix
-    /// socket's peer, implement [`Listener`] with an address that contains it, and
-    /// [advertise](Self::advertise) the endpoint. An HTTP/1 client that takes longer than 30 s to
-    /// send the head of a request is disconnected. For TLS, for two ports, or for a server of
-    /// another framework, use the [shutdown handle](Shutdown) instead.
+    /// The listener can be any that `axum::serve` accepts. The server speaks HTTP/1. If axum's
+    /// feature `http2` is enabled, it also speaks HTTP/2, and WebSocket over HTTP/2 (RFC 8441).
+    /// Handlers can extract `ConnectInfo<L::Addr>`. For other information about a connection, such
+    /// as the user of a Unix socket's peer, implement [`Listener`] with an address that contains
+    /// this information, and [advertise](Self::advertise) the endpoint. An HTTP/1 client that takes
+    /// longer than 30 s to send the head of a request is disconnected. For TLS, for two ports, or
+    /// for a server of another framework, use the [shutdown handle](Shutdown) instead.
     ///
-    /// A WebSocket does not count as a request in flight, so its handler should await
-    /// [`Shutdown::started`] and then close it.
+    /// The handler of a WebSocket should close it after [`Shutdown::started`], because the server
+    /// does not treat an open WebSocket as a request in flight.
     ///
     /// ```no_run
     /// # use axum::{Router, routing::get};
@@ -89,9 +89,9 @@ impl Health {
     ///
     /// # Panics
     ///
-    /// If the router has a route for `GET` or for any method at one of the three paths, such as
-    /// `/health` or `/health/`, as [`Router::merge`] panics for two routes with the same path.
-    /// Routes for other methods at these paths are not served: their requests get status code 405.
+    /// If the router has a route for `GET`, or for any method, at the path of a health route, with
+    /// or without a trailing slash. A router's route for another method at such a path is not
+    /// served: its requests get status code 405.
     pub async fn serve<L>(&self, listener: L, app: Router) -> io::Result<()>
     where
         L: Listener<Addr: Clone + Sync + 'static>,
@@ -158,7 +158,7 @@ impl Health {
                 never = accepting.as_mut() => match never {},
             };
             self.assert_unrouted(&app);
-            // The result is ignored, because nothing else sets the app.
+            // This is the only place that sets the app, so it cannot fail.
             let _ = server.app.set(TowerToHyperService::new(app.with_state(())));
             self.set_ready();
             select! {
@@ -190,12 +190,12 @@ impl Health {
         }
     }
 
-    /// Panics, as `Router::merge` does, if the router has a route for one of the health routes.
+    /// Panics if the router has a route at the path of a health route.
     fn assert_unrouted(&self, app: &Router) {
         for route in &self.inner.settings.routes {
             let with_slash = format!("{}/", without_slash(&route.outer_path));
             for path in [&*route.outer_path, &with_slash] {
-                // The fallback conflicts with a route for any method.
+                // `route` panics if `app` has a handler for `GET` or a fallback at this path.
                 let ours = get(async || {}).fallback(async || {});
                 let _ = app.clone().route(path, ours);
             }
@@ -216,7 +216,8 @@ impl Health {
     }
 }
 
-/// Returns the endpoint for a listener's address, or `None` for a type that a probe cannot reach.
+/// Returns the endpoint for a listener's address, or `None` for an address that is neither TCP nor
+/// a named Unix socket.
 fn endpoint(address: &dyn Any) -> Option<Endpoint> {
     #[cfg(unix)]
     if let Some(address) = address.downcast_ref::<tokio::net::unix::SocketAddr>() {
@@ -231,7 +232,7 @@ struct Server {
     shutdown: Shutdown,
     /// Empty until the start-up work is done.
     app: OnceLock<TowerToHyperService<Router>>,
-    /// Number of connections that were cut before the shutdown timeout.
+    /// Number of HTTP/2 connections that were cut before the shutdown timeout.
     cut: AtomicUsize,
 }
 
@@ -245,8 +246,8 @@ impl Server {
         L: Listener<Addr: Clone + Sync + 'static>,
     {
         loop {
-            // The end of another connection must not cancel `accept`, which can be in a TLS
-            // handshake.
+            // `accept` can be in a TLS handshake, so the end of another connection must not cancel
+            // it.
             let mut accept = pin!(listener.accept());
             let (io, address) = loop {
                 select! {
@@ -285,8 +286,8 @@ impl Server {
             Some(app) => {
                 let response = app.call(request).await;
                 let mut response = response.unwrap_or_else(|never| match never {});
-                // With `healthcheck /path`, the app's own route responds, and the probe must
-                // recognize its service.
+                // For `healthcheck /path`, a route of the app responds, and must prove that it is
+                // from this service.
                 if is_probe && let Ok(own) = identity::own() {
                     let own = HeaderValue::from_static(own);
                     response.headers_mut().insert(identity::HEADER, own);

@@ -1,4 +1,4 @@
-//! The end of a service, from the first signal to the moment at which remaining work is cut.
+//! The end of a service, from the first signal to the exit of the process.
 
 mod watcher;
 
@@ -22,33 +22,32 @@ use crate::{
 ///
 /// | step | what happens | awaited with |
 /// |---|---|---|
-/// | the first signal, or [`Health::begin_drain`] | health and readiness fail, and the port stays open for load balancers to notice | [`started`](Self::started) |
+/// | the first signal, or [`Health::begin_drain`] | health and readiness fail, and the port stays open while load balancers notice this | [`started`](Self::started) |
 /// | the end of the [drain delay](crate::HealthBuilder::drain_delay) | the port closes, and requests in flight go on | [`delay_over`](Self::delay_over) |
 /// | the end of the [shutdown timeout](crate::HealthBuilder::shutdown_timeout) | work that still runs is cut | [`bound`](Self::bound) |
 ///
 /// The second signal ends the drain delay, or the process if the delay is over. Any later signal
-/// ends the process at once. The exit code is then 128 plus the signal's number. There is no drain
-/// delay if the drain begins before [`set_ready`](Health::set_ready), or with Ctrl-C while stderr
-/// is a terminal.
+/// ends the process at once, with exit code 128 plus the signal's number. There is no drain delay
+/// if the drain begins before [`set_ready`](Health::set_ready), or by Ctrl-C while stderr is a
+/// terminal.
 ///
-/// [`Health::serve`] does all of this. The handle is for everything else: workers, servers of other
-/// frameworks, start-up work. Clones share one shutdown.
+/// [`Health::serve`] does all of this for an axum router. Use the handle for workers, for start-up
+/// work, and for servers of other frameworks. Clones share one shutdown.
 #[derive(Debug, Clone)]
 pub struct Shutdown(Health);
 
 impl Health {
-    /// Installs handlers for SIGTERM and SIGINT (Ctrl-C), and spawns the task that begins the drain
+    /// Installs handlers for SIGTERM and SIGINT (Ctrl-C), and spawns a task that begins the drain
     /// when a signal arrives.
     ///
     /// Call it before the program awaits anything for long: in a container the service is PID 1,
     /// and the kernel ignores a SIGTERM to PID 1 that has no handler. Every further call returns a
-    /// handle to the same shutdown. The task runs until the runtime is dropped. Dropping the
-    /// runtime begins the drain, and skips the drain's delay.
+    /// handle to the same shutdown. If the runtime is dropped, the drain begins without a delay.
     ///
     /// After a signal, the process ends with exit code 1 if `main` has not returned half a second
-    /// after the shutdown timeout. Dropping a runtime can take longer, because it waits for
-    /// blocking work, such as a DNS lookup. If `main` calls tokio's `Runtime::shutdown_timeout`,
-    /// pass less than half a second.
+    /// after the shutdown timeout. Without this limit, the process could live on, because dropping
+    /// a runtime waits for blocking work, such as a DNS lookup. If `main` calls tokio's
+    /// `Runtime::shutdown_timeout`, pass less than half a second.
     ///
     /// ```no_run
     /// # use axum::Router;
@@ -69,7 +68,7 @@ impl Health {
     /// # Errors
     ///
     /// The handlers cannot be installed, or there is no tokio runtime. A program without tokio can
-    /// create and enter a runtime with at least one worker thread.
+    /// create a runtime with one worker thread, and enter it.
     ///
     /// # Panics
     ///
@@ -98,7 +97,8 @@ impl Health {
 
     /// Begins the drain. Returns `false` if it had begun before.
     fn drain(&self, signal: Option<&'static str>) -> bool {
-        // This is read before the drain begins, because workers then end and drop their heartbeats.
+        // This is read before the drain begins, because workers then end and can drop their
+        // heartbeats.
         let broken = broken(&self.inner);
         self.inner.life.send_if_modified(|life| {
             let begins = life.drain.is_none();
@@ -111,16 +111,16 @@ impl Health {
 impl Shutdown {
     /// Waits until the drain has begun.
     ///
-    /// Use this to act at the start of the drain delay: to stop taking jobs from a queue, to report
-    /// `NOT_SERVING` in a gRPC health service, or to close a WebSocket.
+    /// Use this to stop taking jobs from a queue, to report `NOT_SERVING` in a gRPC health service,
+    /// or to close a WebSocket.
     pub fn started(&self) -> impl Future<Output = ()> + Send + use<> {
         self.until(|life| life.drain.is_some())
     }
 
     /// Returns whether the drain has begun.
     ///
-    /// [`Health::serve`] asks clients to close their connections from then on. A service with its
-    /// own server does the same with a layer:
+    /// During the drain, [`Health::serve`] asks clients to close their connections. A service with
+    /// its own server does the same with a layer:
     ///
     /// ```
     /// use axum::{
@@ -153,9 +153,8 @@ impl Shutdown {
 
     /// Runs a server or a worker, and cuts it at the end of the shutdown timeout.
     ///
-    /// Returns `None` if the work was cut: a client still had a connection or a slow request, or a
-    /// worker's job was not finished. The service should end with a failing exit code if a worker
-    /// was cut.
+    /// Returns `None` if the work was cut: a server still had an open connection, or a worker had
+    /// not finished its job. If a worker was cut, the service should end with a failing exit code.
     #[must_use = "`None` means that the work was cut"]
     pub async fn bound<F: IntoFuture>(&self, work: F) -> Option<F::Output> {
         select! {
@@ -185,8 +184,9 @@ impl Shutdown {
     ///
     /// # Errors
     ///
-    /// The drain began first: an error of the kind [`Interrupted`](io::ErrorKind::Interrupted) that
-    /// names the signal. Returned from `main`, it becomes exit code 1.
+    /// The drain began before the work was done. The error has the kind
+    /// [`Interrupted`](io::ErrorKind::Interrupted) and names the signal. If `main` returns it, the
+    /// exit code is 1.
     pub async fn startup<F: IntoFuture>(&self, work: F) -> io::Result<F::Output> {
         select! {
             biased;
@@ -199,9 +199,8 @@ impl Shutdown {
     /// was late or dropped when the drain began, or if a worker with a heartbeat has panicked
     /// since.
     ///
-    /// If liveness fails, the orchestrator restarts the service with a SIGTERM, and the service
-    /// drains as usual. With exit code 0, the orchestrator would record unfinished work as
-    /// completed.
+    /// When liveness fails, the orchestrator sends SIGTERM. If the service then ended with exit
+    /// code 0, the orchestrator would record unfinished work as completed.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self.broken() {
@@ -210,13 +209,13 @@ impl Shutdown {
         }
     }
 
-    /// Returns what was broken when the drain began, or a worker that panicked since. Before the
-    /// drain, returns what is broken now.
+    /// Returns the heartbeats that were late or dropped when the drain began, or else the heartbeat
+    /// of a worker that has panicked since. Before the drain, returns those that are late or
+    /// dropped now.
     pub(crate) fn broken(&self) -> Option<String> {
         let inner = &self.0.inner;
         let panicked = |name| format!("the worker of heartbeat {name} panicked");
         match &inner.life.borrow().drain {
-            // Workers end during the drain, but a panic is a failure at any time.
             Some(drain) => drain.broken.clone().or(inner.panicked().map(panicked)),
             None => broken(inner),
         }
@@ -242,14 +241,14 @@ impl Shutdown {
     fn until(&self, step: fn(&Life) -> bool) -> impl Future<Output = ()> + Send + use<> {
         let mut life = self.0.inner.life.subscribe();
         async move {
-            // `wait_for` fails if all handles of the service were dropped, which also ends the
-            // wait.
+            // An error means that all handles to the service were dropped. Then nothing can wait
+            // for a later step either.
             let _ = life.wait_for(step).await;
         }
     }
 }
 
-/// Returns what is broken at the moment, if anything is.
+/// Returns the heartbeats that are late or dropped now.
 fn broken(inner: &Inner) -> Option<String> {
     let failing: Vec<_> = inner.pulses().iter().filter_map(describe).collect();
     (!failing.is_empty()).then(|| failing.join(", "))

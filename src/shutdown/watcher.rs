@@ -1,4 +1,4 @@
-//! The task that listens for signals and carries out the shutdown.
+//! The task that receives signals and carries out the shutdown.
 
 use std::{
     future::pending,
@@ -16,18 +16,18 @@ use tracing::{info, warn};
 use super::Shutdown;
 use crate::{Health, health::ServiceState};
 
-/// Minimum time between two signals. A signal that arrives sooner is ignored, because `timeout` and
-/// some init systems send a signal to the process and to its group, and a terminal repeats a held
-/// key.
+/// Minimum time between two signals. An earlier one is ignored, because it is a repetition:
+/// `timeout` and some init systems send each signal to the process and to its group.
 const REPEATED_SIGNAL: Duration = Duration::from_millis(100);
 
 /// How long `main` may take after the shutdown timeout to drop the runtime and return.
 const EXIT_MARGIN: Duration = Duration::from_millis(500);
 
-/// Delay before the hint to press Ctrl-C again. A service that ends sooner prints no hint.
+/// Delay of the hint to press Ctrl-C again, which a service that ends sooner does not print.
 const HINT_AFTER: Duration = Duration::from_millis(300);
 
-/// Takes the service through its shutdown.
+/// Waits for the first signal or the begin of the drain, and takes the service through its
+/// shutdown.
 pub(super) async fn watch(health: Health, signals: Signals) {
     let mut watcher = Watcher {
         health: health.clone(),
@@ -43,7 +43,7 @@ pub(super) async fn watch(health: Health, signals: Signals) {
 
     let (is_interactive, delay) = {
         let life = health.inner.life.borrow();
-        // After Ctrl-C in a terminal, no load balancer has to notice the drain.
+        // A service that runs in a terminal has no load balancer that must notice the drain.
         let is_interactive =
             life.signal() == Some(Signal::INTERRUPT.name) && io::stderr().is_terminal();
         let has_delay = !is_interactive && life.reached != ServiceState::Starting;
@@ -64,15 +64,14 @@ pub(super) async fn watch(health: Health, signals: Signals) {
         if is_interactive {
             let timeout = health.inner.settings.shutdown_timeout;
             let hint = "for work in flight; press Ctrl-C again to end at once";
-            // This is not logged, because it is for the person at the keyboard. A closed stderr is
-            // not an error.
+            // The hint is for the person at the terminal, so it does not go to the log.
             let _ = writeln!(io::stderr(), "waiting up to {timeout:?} {hint}");
         }
         pending::<()>().await;
     };
     let end = async {
         let signals = &mut watcher.signals;
-        if !signals.counted {
+        if !signals.has_first {
             let signal = signals.first().await;
             info!(signal = signal.name, "already draining");
         }
@@ -91,8 +90,8 @@ pub(super) async fn watch(health: Health, signals: Signals) {
     }
 }
 
-/// Receives the signals. If the runtime drops the task, no more signals are received, so dropping
-/// the watcher begins the drain and ends its delay.
+/// State of the task. When the runtime is dropped, it drops the task and this state, which begins
+/// the drain and ends its delay: no signal could do so any more.
 struct Watcher {
     health: Health,
     signals: Signals,
@@ -107,12 +106,11 @@ impl Watcher {
         });
     }
 
-    /// Ends the process after a signal if `main` does not return in time. A runtime that is dropped
-    /// waits without limit for its blocking tasks, such as a DNS lookup or a read from a dead network
-    /// drive.
+    /// After a signal, ends the process if `main` does not return in time. A runtime that is
+    /// dropped waits without limit for blocking work, such as a DNS lookup.
     fn bound_exit(&self) {
         let life = self.health.inner.life.borrow();
-        let (true, Some(delay_over)) = (self.signals.counted, life.delay_over) else {
+        let (true, Some(delay_over)) = (self.signals.has_first, life.delay_over) else {
             return;
         };
         let timeout = match life.reached {
@@ -176,8 +174,8 @@ pub(super) struct Signals {
     #[cfg(windows)]
     interrupt: tokio::signal::windows::CtrlC,
     last: Option<Instant>,
-    /// Whether the first signal has arrived.
-    counted: bool,
+    /// Whether a signal has arrived.
+    has_first: bool,
 }
 
 impl Signals {
@@ -192,22 +190,22 @@ impl Signals {
             #[cfg(windows)]
             interrupt: tokio::signal::windows::ctrl_c()?,
             last: None,
-            counted: false,
+            has_first: false,
         })
     }
 
     async fn first(&mut self) -> Signal {
         let signal = self.next().await;
-        self.counted = true;
+        self.has_first = true;
         signal
     }
 
-    /// Waits for a signal that is not the first. If the program itself began the drain, the first
-    /// signal is only logged.
+    /// Waits for a signal that is not the first. If the program began the drain, the first signal
+    /// is still to come, and is only logged.
     async fn another(&mut self) -> Signal {
         loop {
             let signal = self.next().await;
-            if mem::replace(&mut self.counted, true) {
+            if mem::replace(&mut self.has_first, true) {
                 return signal;
             }
             info!(signal = signal.name, "already draining");
