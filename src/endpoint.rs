@@ -2,7 +2,7 @@
 
 use std::{
     fmt::{self, Write as _},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -46,11 +46,10 @@ pub(crate) enum Scheme {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Host {
-    /// 127.0.0.1, or else `::1`. A resolver could fail, or could return only one of the two.
+    /// 127.0.0.1, or else `::1`. The name is not resolved, because a resolver can fail, or return
+    /// only one of the two addresses.
     Localhost,
     Ip(IpAddr),
-    /// A link-local address, and the number of the network interface it is valid on.
-    Scoped(Ipv6Addr, u32),
 }
 
 impl Endpoint {
@@ -79,7 +78,7 @@ impl Endpoint {
     pub(crate) fn authority(&self) -> String {
         match &self.0 {
             Address::Tcp { scheme, host, port } => {
-                // RFC 9110 has no interface numbers, and a wildcard address is no valid host.
+                // A wildcard address is replaced by the loopback address that is probed.
                 let host = match host {
                     Host::Localhost => Host::Localhost,
                     _ => Host::Ip(host.addresses(*port).0.ip()),
@@ -96,12 +95,11 @@ impl Endpoint {
     }
 
     fn tcp(scheme: Scheme, address: SocketAddr) -> Self {
-        let host = match address {
-            SocketAddr::V6(v6) if v6.scope_id() != 0 => Host::Scoped(*v6.ip(), v6.scope_id()),
-            _ => Host::Ip(address.ip().to_canonical()),
-        };
-        let port = address.port();
-        Self(Address::Tcp { scheme, host, port })
+        Self(Address::Tcp {
+            scheme,
+            host: Host::Ip(address.ip().to_canonical()),
+            port: address.port(),
+        })
     }
 
     /// Parses a URL from an argument or a variable, in which `http://` is optional, as with curl.
@@ -170,7 +168,6 @@ impl fmt::Display for Host {
             Self::Localhost => f.write_str("localhost"),
             Self::Ip(IpAddr::V4(v4)) => v4.fmt(f),
             Self::Ip(IpAddr::V6(v6)) => write!(f, "[{v6}]"),
-            Self::Scoped(v6, scope) => write!(f, "[{v6}%{scope}]"),
         }
     }
 }
@@ -189,12 +186,11 @@ impl Host {
             Self::Ip(IpAddr::V6(Ipv6Addr::UNSPECIFIED)) => (v6, Some(v4)),
             Self::Ip(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) => (v4, None),
             Self::Ip(ip) => ((ip, port).into(), None),
-            Self::Scoped(ip, scope) => (SocketAddrV6::new(ip, port, 0, scope).into(), None),
         }
     }
 }
 
-/// The error for an invalid URL, with the form that was expected.
+/// The error for an invalid URL. Its message says what was expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum InvalidUrl {
     Form,
@@ -254,7 +250,8 @@ fn parse_authority(authority: &str, scheme: Scheme) -> Result<(Host, u16), Inval
             "" => None,
             _ => Some(after.strip_prefix(':').ok_or(InvalidUrl::Port)?),
         };
-        (parse_v6(host)?, port)
+        let ip: Ipv6Addr = host.parse().map_err(|_| InvalidUrl::Host)?;
+        (Host::Ip(IpAddr::V6(ip).to_canonical()), port)
     } else {
         let (host, port) = match authority.split_once(':') {
             Some((host, port)) => (host, Some(port)),
@@ -273,18 +270,6 @@ fn parse_authority(authority: &str, scheme: Scheme) -> Result<(Host, u16), Inval
         (None, Scheme::Https) => 443,
     };
     Ok((host, port))
-}
-
-fn parse_v6(host: &str) -> Result<Host, InvalidUrl> {
-    let (ip, scope) = match host.split_once('%') {
-        Some((ip, scope)) => (ip, scope.parse().map_err(|_| InvalidUrl::Host)?),
-        None => (host, 0),
-    };
-    let ip: Ipv6Addr = ip.parse().map_err(|_| InvalidUrl::Host)?;
-    Ok(match scope {
-        0 => Host::Ip(IpAddr::V6(ip).to_canonical()),
-        _ => Host::Scoped(ip, scope),
-    })
 }
 
 /// Parses a port from 1 to 65535. `str::parse` would also accept the sign in "+80".

@@ -162,6 +162,7 @@ fn a_host_name_is_refused() {
             "http://[::1",
             "http://::1",
             "http://[fe80::1%eth0]:80",
+            "http://[fe80::1%1]:80",
         ],
         HOST,
     );

@@ -4,9 +4,8 @@ use std::{ffi::OsStr, net::Ipv4Addr, os::unix::ffi::OsStrExt, process::Command, 
 
 use crate::{
     command::{
-        AT_ONCE, HOST, NOTHING, TIMEOUT, TemporaryDirectory, URL, assert_ends, captured_request,
-        ends_at_once, guessing, healthcheck, printed_line, run_probe, serve_reporting, skipped,
-        worker, works,
+        AT_ONCE, HOST, NOTHING, TIMEOUT, URL, assert_ends, captured_request, ends_at_once,
+        guessing, healthcheck, printed_line, run_probe, serve_reporting, skipped, worker, works,
     },
     support::{
         example, exclusive,
@@ -124,34 +123,6 @@ fn a_machine_without_any_network_is_unhealthy_at_once() {
         let expected = format!("unhealthy: connect to {printed_line}");
         assert_ends(&outcome, &expected, &AT_ONCE);
     }
-}
-
-#[test]
-fn a_link_local_address_needs_its_interface() {
-    ends_at_once(
-        "http://[fe80::1]:80",
-        "unhealthy: connect to [fe80::1]:80: invalid argument",
-    );
-    // Adds a link-local address to the loopback interface. The script repeats the probe until it
-    // succeeds, because the kernel uses the address only after some time. The last probe is process
-    // 1 of its namespace, so the service ends with the probe.
-    let set = "mount -t tmpfs tmpfs /dev/shm && ip link set lo up &&
-        ip address add fe80::1/64 dev lo nodad";
-    let run_probe = "mkfifo \"$1\" && { HOST=:: PORT=40000 \"$0\" >\"$1\" 2>/dev/null & } &&
-        exec 3<\"$1\" && read _ <&3 && set -- healthcheck 'http://[fe80::1%1]:40000' &&
-        until \"$0\" \"$@\" --quiet; do :; done && exec \"$0\" \"$@\"";
-    let namespace = ["-r", "-m", "-n", "-p", "-f", "--kill-child", "sh", "-c"];
-    if !works(Command::new("unshare").args(namespace).arg(set)) {
-        return skipped("link-local addresses cannot be added here");
-    }
-    let directory = TemporaryDirectory::new("link");
-    let mut probe = Command::new("unshare");
-    probe
-        .args(namespace)
-        .arg(format!("{set} && {run_probe}"))
-        .arg(example("service"))
-        .arg(directory.0.join("fifo"));
-    assert_eq!(printed_line(&run(&mut probe)), "healthy: pass in # ms");
 }
 
 #[test]
