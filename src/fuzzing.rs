@@ -1,4 +1,4 @@
-//! Private functions for the targets in `fuzz/`. Compiled only by `cargo fuzz`.
+//! Access to private functions for the fuzz targets in `fuzz/`. Compiled only by `cargo fuzz`.
 #![expect(clippy::must_use_candidate, reason = "not part of the API")]
 
 use std::{ffi::OsString, fmt, io, sync::Arc, time::Duration};

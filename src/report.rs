@@ -53,8 +53,8 @@ impl Health {
     ///
     /// Use this for gRPC health services, metrics, tests and frameworks other than axum. Health and
     /// readiness run the checks, unless the last run began less than 1 s ago. Concurrent callers
-    /// wait for the same run, for at most 100 ms more than the [check
-    /// timeout](crate::HealthBuilder::check_timeout). Liveness runs no checks.
+    /// wait for the same run, for at most 100 ms more than the
+    /// [check timeout](crate::HealthBuilder::check_timeout). Liveness runs no checks.
     ///
     /// # Panics
     ///
@@ -239,8 +239,8 @@ fn output(snapshot: &Snapshot) -> String {
         _ if !broken.is_empty() => broken.join(", "),
         ServiceState::Starting if required.is_empty() => NOT_READY.to_owned(),
         ServiceState::Starting => format!("{NOT_READY}, waiting for {required}"),
-        // Every check passed, but before `set_ready` was called or before a check was added. The
-        // next evaluation decides.
+        // Every required check passed, but before `set_ready` was called or before a check was
+        // added. The next evaluation decides.
         ServiceState::Waiting if required.is_empty() => {
             "starting: waiting for required checks".to_owned()
         }

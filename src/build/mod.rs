@@ -57,8 +57,8 @@ pub fn emit() {
     let build_date = source_date(&mut directives);
     let commit = Commit::of(&package, &mut directives);
 
-    // An unknown fact is emitted as an empty value. Otherwise, a build that `cargo run` of another
-    // package starts would get that package's value.
+    // An unknown fact is emitted as an empty value. Otherwise, a build that a program under `cargo
+    // run` starts would get the value of the program's package.
     for (fact, value) in [
         ("FOR", package.to_str().map(str::to_owned)),
         ("GIT_COMMIT", commit.hash),

@@ -117,7 +117,8 @@ impl Cli {
             }
             UNHEALTHY
         };
-        // Without this hook, a panic would exit with code 101, or 134 with `panic = "abort"`.
+        // Without this hook, a probe that panics would end with exit code 101, or with 134 under
+        // `panic = "abort"`.
         panic::set_hook(Box::new(move |panic| {
             let code = fail(&format_args!("the probe panicked: {panic}"));
             process::exit(code.into());

@@ -27,9 +27,9 @@ pub(crate) enum Source {
     Argument,
     Url,
     Advertised,
-    /// 127.0.0.1 and the variable `PORT`. Contains the reason for this guess.
+    /// A guess: 127.0.0.1 and the variable `PORT`. Contains the reason for guessing.
     Port(&'static str),
-    /// 127.0.0.1 and [`DEFAULT_PORT`]. Contains the reason for this guess.
+    /// A guess: 127.0.0.1 and [`DEFAULT_PORT`]. Contains the reason for guessing.
     Default(&'static str),
 }
 
@@ -45,7 +45,7 @@ impl Source {
     }
 }
 
-/// Formats a note to append to the printed line, which is empty unless the address is a guess.
+/// Formats the end of the printed line: a note if the address is a guess, and otherwise nothing.
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -61,8 +61,8 @@ impl fmt::Display for Source {
 pub(crate) enum NoTarget {
     Invalid(InvalidInput),
     NotFound(NotFound),
-    /// The address would be a guess, but the probe cannot compute its `Lifesign-Instance` to
-    /// recognize the service there. Contains the reason for the guess.
+    /// The address would be a guess, and the probe could not recognize its service there, because
+    /// it cannot compute its own `Lifesign-Instance`. Contains the reason for guessing.
     NoIdentity(&'static str),
 }
 
@@ -155,8 +155,8 @@ pub(crate) fn resolve(
     Ok((request, source))
 }
 
-/// Returns the timeout of the request. Refuses one that ends before the service has waited for the
-/// checks of `route`.
+/// Returns the timeout of the request. Refuses a given timeout that is not longer than the service
+/// waits for its checks.
 fn timeout(
     given: Option<Duration>,
     response_timeout: Duration,

@@ -193,7 +193,7 @@ impl HealthBuilder {
     /// kubelet's `timeoutSeconds` is 1 s by default, and the timeout of load balancers and ECS is
     /// 5 s. The timeout of `healthcheck` is 3 s, or 1.1 s more than the check timeout of an
     /// advertised service if that is longer. For a check timeout above 3 s, set Docker's
-    /// `HEALTHCHECK --timeout` to 2 s more.
+    /// `HEALTHCHECK --timeout` to 2 s more than the check timeout.
     pub const fn check_timeout(mut self, timeout: Duration) -> Self {
         self.settings.check_timeout = timeout;
         self
@@ -202,7 +202,7 @@ impl HealthBuilder {
     /// Sets how long the port stays open after SIGTERM. The default is 5 s.
     ///
     /// Choose a delay that is longer than the load balancer's failure threshold × its probe
-    /// interval, because until then it sends requests. The delay plus the
+    /// interval: until then, the load balancer sends requests. The delay plus the
     /// [shutdown timeout](Self::shutdown_timeout) must be shorter than the grace period after which
     /// the orchestrator kills the process. Choose zero if a `preStop` hook already waits.
     pub const fn drain_delay(mut self, delay: Duration) -> Self {
@@ -212,7 +212,7 @@ impl HealthBuilder {
 
     /// Sets how long requests in flight may take after the drain delay. The default is 4 s.
     ///
-    /// With the default drain delay, the last request ends 9 s after SIGTERM. Docker kills a
+    /// With the default drain delay, all requests end within 9 s of SIGTERM. Docker kills a
     /// container after 10 s.
     pub const fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.settings.shutdown_timeout = timeout;
@@ -221,8 +221,8 @@ impl HealthBuilder {
 
     /// Lets readiness ignore the drain, and report as for a ready service.
     ///
-    /// Choose this if Kubernetes does all load balancing. It takes a deleted pod out of traffic
-    /// without a probe. But if all pods of a Service are terminating, Kubernetes still sends
+    /// Choose this if Kubernetes does all load balancing. Kubernetes takes a deleted pod out of
+    /// traffic without a probe, but if all pods of a Service are terminating, it still sends
     /// traffic to those that are ready. Other load balancers notice the drain only if readiness
     /// fails, which is the default.
     pub const fn ready_during_drain(mut self) -> Self {

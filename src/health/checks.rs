@@ -34,7 +34,6 @@ const CACHE_TTL: Duration = Duration::from_secs(1);
 /// longer only if it runs on a blocked runtime.
 pub(super) const EVALUATION_MARGIN: Duration = Duration::from_millis(100);
 
-/// Whether the service needs what a check checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
     /// While the check fails, readiness fails and health warns.
@@ -43,7 +42,8 @@ pub(crate) enum Need {
     Optional,
 }
 
-/// The part of a check that its results refer to. They do not keep the check's closure alive.
+/// Name and kind of a check. Results share this and not the check, so that they do not keep the
+/// check's closure alive.
 #[derive(Debug)]
 pub(crate) struct Label {
     pub(crate) name: String,
@@ -116,7 +116,7 @@ struct LastRun {
     task: AbortHandle,
     began: SystemTime,
     started: Instant,
-    /// The failure, if any, and the duration of a run that has ended.
+    /// Failure and duration of the run. `None` until the run has ended.
     ended: Option<(Option<Failure>, Duration)>,
 }
 
@@ -158,7 +158,7 @@ impl Check {
         let task = tokio::spawn(async move {
             let started = Instant::now();
             let mut run = pin!(async { (check.run)().await });
-            // A panic is caught here, so that its duration can be measured.
+            // A panic is caught here, so that the duration of the run can be measured.
             let poll = poll_fn(|context| {
                 let poll = AssertUnwindSafe(|| run.as_mut().poll(context));
                 match catch_unwind(poll) {
@@ -289,7 +289,7 @@ impl Checks {
         complete && evaluation.failing(Need::Required).next().is_none()
     }
 
-    /// Returns the last evaluation if it is not older than [`CACHE_TTL`]. Otherwise waits for the
+    /// Returns the last evaluation if it began less than [`CACHE_TTL`] ago. Otherwise waits for the
     /// evaluation that is running, or starts one. Returns `None` if there are no checks.
     pub(super) async fn evaluate(&self) -> Option<Arc<Evaluation>> {
         let mut running = {
@@ -335,8 +335,8 @@ impl Checks {
             let ours = done.subscribe();
             let running = &mut registry.running;
             running.take_if(|running| running.done.same_channel(&ours));
-            // If a check was added since the start, the results are incomplete. If a later
-            // evaluation has ended, they are outdated.
+            // Results are not cached or logged if a check was added since the start, which makes
+            // them incomplete, or if a later evaluation has ended, which makes them outdated.
             let last = registry.last.as_ref();
             if evaluation.results.len() == registry.checks.len()
                 && last.is_none_or(|last| last.started <= started)

@@ -64,7 +64,7 @@ impl Heartbeat {
 
 impl Drop for Heartbeat {
     fn drop(&mut self) {
-        // `finish` also drops the handle.
+        // `finish` also drops the heartbeat.
         if self.0.last.load(Relaxed) != FINISHED {
             let ended = if thread::panicking() {
                 PANICKED
@@ -132,7 +132,7 @@ pub(super) struct Heartbeats(Mutex<Vec<Registered>>);
 #[derive(Debug)]
 struct Registered {
     beat: Arc<Beat>,
-    /// Result of the last call of [`Heartbeats::pulses`].
+    /// The pulse that the last call of [`Heartbeats::pulses`] returned.
     logged: Pulse,
 }
 

@@ -1,13 +1,13 @@
-//! Progress of a service from its start to its end.
+//! How far a service has come, from its start to its end.
 
 use tokio::time::Instant;
 
 use super::ServiceState;
 
-/// Progress of a service. It only moves forward.
+/// Progress of a service, which only moves forward.
 #[derive(Debug)]
 pub(crate) struct Life {
-    /// Last state before the drain.
+    /// State apart from the drain. It is never [`ServiceState::Draining`].
     pub(crate) reached: ServiceState,
     /// `None` before the drain.
     pub(crate) drain: Option<Drain>,
@@ -15,12 +15,12 @@ pub(crate) struct Life {
     pub(crate) delay_over: Option<Instant>,
 }
 
-/// Why the drain began, and what was broken then.
+/// The circumstances in which the drain began.
 #[derive(Debug)]
 pub(crate) struct Drain {
     /// Name of the signal. `None` if the program called `begin_drain`, or dropped the runtime.
     pub(crate) signal: Option<&'static str>,
-    /// The heartbeats that were late or dropped.
+    /// The heartbeats that were late or dropped when the drain began.
     pub(crate) broken: Option<String>,
 }
 

@@ -260,8 +260,8 @@ impl Health {
         Ok(heartbeat.flatten().ok_or(Mistake::Duplicate(name))?)
     }
 
-    /// Returns the state for a probe. Health and readiness evaluate the checks, except during the
-    /// drain.
+    /// Returns the state for a probe. Evaluates the checks, unless the probe is liveness or reports
+    /// the drain.
     pub(crate) async fn snapshot(&self, probe: Probe) -> Arc<Snapshot> {
         let inner = &self.inner;
         let evaluation = match (probe, inner.seen_by(probe)) {
@@ -283,8 +283,8 @@ impl Inner {
         self.life.borrow().state()
     }
 
-    /// Returns the state for a probe. With `ready_during_drain`, a ready service stays ready for
-    /// readiness.
+    /// Returns the state that a probe reports. With `ready_during_drain`, readiness reports a ready
+    /// service during the drain.
     fn seen_by(&self, probe: Probe) -> ServiceState {
         let life = self.life.borrow();
         if life.reached == ServiceState::Ready
@@ -326,11 +326,11 @@ impl Inner {
         pulses
     }
 
-    /// Returns the last snapshot if nothing has changed since. Its body is already written.
+    /// Returns the last snapshot if nothing has changed since, so that its body is written once.
     fn snapshot(&self, probe: Probe, evaluation: Option<Arc<Evaluation>>) -> Arc<Snapshot> {
         let mut heartbeats = self.pulses();
-        // The state is read after the heartbeats. In the other order, a worker that ends because
-        // the drain begins in between would be reported as dropped.
+        // The state is read after the heartbeats, because a worker may end when the drain begins.
+        // If the state were read first, the heartbeat of this worker could be reported as dropped.
         let state = self.seen_by(probe);
         if state != self.state() {
             heartbeats.clear();
@@ -369,8 +369,8 @@ impl fmt::Debug for Health {
     }
 }
 
-/// Locks a mutex, even if a thread panicked while it held the lock. No code of this crate panics
-/// with half-changed data.
+/// Locks a mutex, even if a thread panicked while it held the lock: a panic never leaves the data
+/// half changed.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -44,7 +44,8 @@ impl Deadline {
         self.start.elapsed()
     }
 
-    /// Returns the remaining time, which is at least 1 µs: to a socket, zero means "no timeout".
+    /// Returns the remaining time. It is never zero, which would set a socket to wait without a
+    /// timeout.
     pub(super) fn remaining(self) -> io::Result<Duration> {
         match self.timeout.checked_sub(self.elapsed()) {
             Some(left) if left >= Duration::from_micros(1) => Ok(left),
@@ -75,7 +76,8 @@ pub(super) fn tcp(
         (Ok(connection), _) => Ok((connection, first)),
         (Err(error), Some(second)) => match open(second, deadline) {
             Ok(connection) => Ok((connection, second)),
-            // The second error would mislead: on a machine without IPv6, it is "unreachable".
+            // The first error is reported, because on a machine without IPv6 the second is always
+            // "unreachable".
             Err(_) => {
                 let both = format!("{first} or {second}");
                 Err(Kind::connect(&both, error, deadline.timeout))
@@ -105,7 +107,7 @@ impl Connection {
 
     fn open(domain: Domain, address: &SockAddr, deadline: Deadline) -> io::Result<Self> {
         let socket = Socket::new(domain, Type::STREAM, None)?;
-        // The first write has this timeout. On Linux, `connect` has it too.
+        // This timeout applies to the first write and, on Linux, to `connect`.
         socket.set_write_timeout(Some(deadline.remaining()?))?;
         if cfg!(target_os = "linux") {
             // If a signal interrupts `connect`, another call continues the same attempt.
@@ -177,13 +179,13 @@ impl Connection {
     }
 }
 
-/// Whether a signal interrupted a system call. SIGCONT after SIGSTOP does so without a handler.
+/// Whether a signal interrupted a system call. On Linux, SIGCONT does so even without a handler.
 fn is_interrupted(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Interrupted
 }
 
-/// Whether a timeout expired. Each operation, address family and operating system reports it by
-/// another error.
+/// Whether a timeout expired. The error depends on the operation, the address family and the
+/// operating system.
 pub(super) fn is_timeout(error: &io::Error) -> bool {
     #[cfg(target_os = "linux")]
     let in_progress = matches!(

@@ -1,6 +1,6 @@
 //! A small HTTP/1 client: sends one request and reads the head of the response.
 
-use std::io;
+use std::{io, time::Duration};
 
 use super::{
     Request,
@@ -61,7 +61,7 @@ impl Request {
     }
 }
 
-/// A response: its head, and the part of its body that arrived with the head.
+/// A response: its head, and the start of its body.
 pub(super) struct Response {
     pub(super) code: u16,
     pub(super) bytes: Vec<u8>,
@@ -85,17 +85,7 @@ pub(super) fn exchange(connection: &mut Connection, request: &[u8]) -> Result<Re
         let count = match connection.read(&mut bytes) {
             Ok(0) => return Err(Kind::Closed { received }),
             Ok(count) => count,
-            Err(error) => {
-                return Err(match sent {
-                    Err(sent) if received == 0 && !is_timeout(&sent) => Kind::Send(sent),
-                    _ if is_timeout(&error) => Kind::Timeout { timeout, received },
-                    // The server closed the connection without reading the whole request.
-                    _ if received == 0 && error.kind() == io::ErrorKind::ConnectionReset => {
-                        Kind::Closed { received }
-                    }
-                    _ => Kind::Receive(error),
-                });
-            }
+            Err(error) => return Err(failure(sent, error, timeout, received)),
         };
         received += count;
         while let Some((code, end)) = parse_head(&bytes)? {
@@ -103,8 +93,8 @@ pub(super) fn exchange(connection: &mut Connection, request: &[u8]) -> Result<Re
                 return Err(Kind::TooLong);
             }
             if code >= 200 {
-                // The read may have ended after the deadline: Linux ends it up to an eighth of the
-                // timeout late, and the process may have been paused.
+                // The read may have ended after the deadline: Linux can end it up to an eighth of
+                // its timeout late, and the process may have been paused.
                 if connection.deadline.remaining().is_err() {
                     return Err(Kind::Timeout { timeout, received });
                 }
@@ -126,6 +116,18 @@ pub(super) fn exchange(connection: &mut Connection, request: &[u8]) -> Result<Re
         if bytes.len() >= HEAD_MAX {
             return Err(Kind::TooLong);
         }
+    }
+}
+
+fn failure(sent: io::Result<()>, error: io::Error, timeout: Duration, received: usize) -> Kind {
+    match sent {
+        Err(sent) if received == 0 && !is_timeout(&sent) => Kind::Send(sent),
+        _ if is_timeout(&error) => Kind::Timeout { timeout, received },
+        // The server closed the connection before it had read the whole request.
+        _ if received == 0 && error.kind() == io::ErrorKind::ConnectionReset => {
+            Kind::Closed { received }
+        }
+        _ => Kind::Receive(error),
     }
 }
 

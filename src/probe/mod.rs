@@ -1,7 +1,8 @@
 //! Sends one request to the service and judges the response.
 //!
-//! A container engine runs the probe every few seconds. To start fast, it uses a blocking socket
-//! and no runtime, except for HTTPS. It resolves no names, uses no proxy, and follows no redirect.
+//! A container engine runs the probe every few seconds. To start fast, the probe uses a blocking
+//! socket and no runtime, except for HTTPS. It resolves no names, uses no proxy, and follows no
+//! redirect.
 
 mod connect;
 mod error;
@@ -120,8 +121,8 @@ impl Request {
             && instance != Some(expected.instance.as_bytes())
             && let service = summary::service(response.text())
             && let is_named = service.as_ref().is_some_and(|name| *name != expected.service)
-            // Without `Lifesign-Instance`, a status code such as 404 can be from a layer of the
-            // service itself, and then tells more than "another service responded".
+            // Another unhealthy response can be from a layer of the service itself. Its status
+            // code, such as 401 or 404, is then reported as the reason.
             && (is_success || instance.is_some() || is_named)
         {
             return Err(Kind::Stranger {

@@ -1,4 +1,5 @@
-//! Reads fields of a health report, without a JSON parser and from an incomplete body too.
+//! Reads fields of a health report, even of an incomplete one. The JSON parser of `serde_json`
+//! would add 26 KB to the service's binary.
 
 use std::{borrow::Cow, iter};
 

@@ -90,8 +90,8 @@ fn send_to(
 
 /// Whether `address` belongs to this machine.
 ///
-/// From one of the machine's own addresses to itself, the kernel chooses the same address as source
-/// and destination. Connecting a UDP socket makes this choice, and sends nothing.
+/// For a packet to one of the machine's own addresses, the kernel chooses the same address as the
+/// source. Connecting a UDP socket makes the kernel choose the source, and sends nothing.
 fn is_local(address: SocketAddr) -> bool {
     if address.ip().is_loopback() {
         return true;

@@ -34,8 +34,8 @@ use crate::{Shutdown, health::lock};
 /// keep-alive connections.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a connection reads requests at the end of the drain delay. Requests that arrived before
-/// the end may still be in the kernel's buffers.
+/// How long a connection reads requests at the end of the drain delay. Requests that arrived in
+/// time may still be in the kernel's buffers.
 const LAST_READ: Duration = Duration::from_millis(10);
 
 /// How long an HTTP/2 connection without a request in flight stays open after the drain delay while
@@ -167,8 +167,8 @@ struct Progress {
     http2: AtomicBool,
     http2_request: Notify,
     has_read: AtomicBool,
-    /// Time at which the client connected or began to send a request head. `None` if no request
-    /// head is expected.
+    /// Time at which the client connected or began to send a request head. `None` after a head has
+    /// arrived, until the next one begins.
     head_began: Mutex<Option<Instant>>,
 }
 

@@ -33,8 +33,8 @@ use tracing::warn;
 
 use crate::Health;
 
-/// Maximum duration of a connection, from its acceptance to the end of its response. It is longer
-/// if the check timeout is long: the checks and [`RESPONSE_MARGIN`].
+/// Maximum duration of a connection, from its acceptance to the end of its response, unless the
+/// checks and [`RESPONSE_MARGIN`] take longer.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Minimum time that a connection has in addition to the time for the checks.
@@ -142,7 +142,7 @@ impl Listener {
         self.socket.local_addr()
     }
 
-    /// Serves probes for as long as the future is polled. It never ends by itself.
+    /// Serves probes for as long as the future is polled. The future never ends by itself.
     ///
     /// Spawn it, so that the routes are served during the whole drain. A connection serves one
     /// request: its head has at most 8 KiB, and its response ends within 4 s, or within 1.1 s more
@@ -166,8 +166,8 @@ impl Listener {
                 }
                 Err(error) => {
                     // Most likely, the process has no file descriptor left. Linux reports this even
-                    // if no client waits, so only connections that are too old for a probe's are
-                    // evicted.
+                    // if no client waits, so connections that are young enough to be a probe's are
+                    // not evicted.
                     if !connections.evict(ACCEPT_RETRY)
                         && warned.is_none_or(|warned| warned.elapsed() > WARNING_INTERVAL)
                     {
@@ -237,9 +237,9 @@ impl Connections {
             .is_some()
     }
 
-    /// Closes the oldest connection if it is older than [`CONNECTION_TIMEOUT`]. Its checks are
-    /// slow, and its client may have given up, which looks like a client that closed its write
-    /// side.
+    /// Closes the oldest connection if it is older than [`CONNECTION_TIMEOUT`]. Its client may have
+    /// given up: the listener cannot tell, because a client that waits may close its write side
+    /// too.
     fn close_old(&mut self) -> bool {
         let oldest = self.by_age.first();
         let is_old = oldest.is_some_and(|oldest| oldest.accepted.elapsed() > CONNECTION_TIMEOUT);

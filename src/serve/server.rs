@@ -52,9 +52,9 @@ impl Health {
     ///    HTTP/2 connections get GOAWAY.
     /// 2. At the end of the delay, the server closes the port, and all connections without a
     ///    request in flight.
-    /// 3. Requests in flight may take as long as the [shutdown
-    ///    timeout](crate::HealthBuilder::shutdown_timeout). Then the remaining connections are cut,
-    ///    and their number is logged.
+    /// 3. Requests in flight may take as long as the
+    ///    [shutdown timeout](crate::HealthBuilder::shutdown_timeout). Then the remaining
+    ///    connections are cut, and their number is logged.
     ///
     /// The listener can be any that `axum::serve` accepts. The server speaks HTTP/1. If axum's
     /// feature `http2` is enabled, it also speaks HTTP/2, and WebSocket over HTTP/2 (RFC 8441).
@@ -174,16 +174,7 @@ impl Health {
             connections.spawn(Arc::clone(&server).serve(io, address));
         }
         drop(listener);
-        select! {
-            biased;
-            () = async { while connections.join_next().await.is_some() {} } => {}
-            () = server.shutdown.timed_out() => {}
-        }
-        while connections.try_join_next().is_some() {}
-        let connections = connections.len() + server.cut.load(Ordering::Relaxed);
-        if connections > 0 {
-            warn!(connections, "connections cut");
-        }
+        server.end(connections).await;
         match server.shutdown.broken() {
             None => Ok(()),
             Some(broken) => Err(io::Error::other(format!("ended while broken: {broken}")).into()),
@@ -256,6 +247,20 @@ impl Server {
                 }
             };
             connections.spawn(Arc::clone(self).serve(io, address));
+        }
+    }
+
+    /// Waits until the connections end, or cuts them at the shutdown timeout.
+    async fn end(&self, mut connections: JoinSet<()>) {
+        select! {
+            biased;
+            () = async { while connections.join_next().await.is_some() {} } => {}
+            () = self.shutdown.timed_out() => {}
+        }
+        while connections.try_join_next().is_some() {}
+        let connections = connections.len() + self.cut.load(Ordering::Relaxed);
+        if connections > 0 {
+            warn!(connections, "connections cut");
         }
     }
 

@@ -241,8 +241,7 @@ impl Shutdown {
     fn until(&self, step: fn(&Life) -> bool) -> impl Future<Output = ()> + Send + use<> {
         let mut life = self.0.inner.life.subscribe();
         async move {
-            // An error means that all handles to the service were dropped. Then nothing can wait
-            // for a later step either.
+            // This fails only if all handles to the service were dropped, and then the wait ends.
             let _ = life.wait_for(step).await;
         }
     }

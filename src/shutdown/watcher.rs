@@ -16,8 +16,8 @@ use tracing::{info, warn};
 use super::Shutdown;
 use crate::{Health, health::ServiceState};
 
-/// Minimum time between two signals. An earlier one is ignored, because it is a repetition:
-/// `timeout` and some init systems send each signal to the process and to its group.
+/// Minimum time between two signals. `timeout` and some init systems send each signal twice, to the
+/// process and to its group, so a signal that follows sooner is ignored.
 const REPEATED_SIGNAL: Duration = Duration::from_millis(100);
 
 /// How long `main` may take after the shutdown timeout to drop the runtime and return.
@@ -26,7 +26,7 @@ const EXIT_MARGIN: Duration = Duration::from_millis(500);
 /// Delay of the hint to press Ctrl-C again, which a service that ends sooner does not print.
 const HINT_AFTER: Duration = Duration::from_millis(300);
 
-/// Waits for the first signal or the begin of the drain, and takes the service through its
+/// Waits until a signal or the program begins the drain, and takes the service through its
 /// shutdown.
 pub(super) async fn watch(health: Health, signals: Signals) {
     let mut watcher = Watcher {
@@ -90,8 +90,8 @@ pub(super) async fn watch(health: Health, signals: Signals) {
     }
 }
 
-/// State of the task. When the runtime is dropped, it drops the task and this state, which begins
-/// the drain and ends its delay: no signal could do so any more.
+/// State of the task, which is dropped with the runtime. Dropping it begins the drain and ends its
+/// delay, because no signal can do so without the task.
 struct Watcher {
     health: Health,
     signals: Signals,
