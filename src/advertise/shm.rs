@@ -62,7 +62,8 @@ impl LockedFile {
         }
         remove_stale_files();
         let path = format!("{}{}", prefix(service)?, process::id());
-        // Used if another user has a file at `path`, which this process cannot replace.
+        // If another user has a file at `path`, this process cannot replace it, and uses another
+        // path.
         let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         let other_path = format!("{path}{}", since.as_nanos());
         // The file gets its name only when it is complete, so that probes never read half a file.

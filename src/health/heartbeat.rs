@@ -133,7 +133,7 @@ pub(super) struct Heartbeats(Mutex<Vec<Registered>>);
 struct Registered {
     beat: Arc<Beat>,
     /// The pulse that the last call of [`Heartbeats::pulses`] returned.
-    logged: Pulse,
+    previous: Pulse,
 }
 
 impl Heartbeats {
@@ -155,7 +155,7 @@ impl Heartbeats {
         });
         heartbeats.push(Registered {
             beat: Arc::clone(&beat),
-            logged: Pulse::Beating,
+            previous: Pulse::Beating,
         });
         Some(Heartbeat(beat))
     }
@@ -179,10 +179,10 @@ impl Heartbeats {
     /// Returns the pulse of each heartbeat, and the pulses that have changed since the last call.
     pub(super) fn pulses(&self) -> (Pulses, Pulses) {
         let (mut pulses, mut changed) = (Vec::new(), Vec::new());
-        for Registered { beat, logged } in lock(&self.0).iter_mut() {
+        for Registered { beat, previous } in lock(&self.0).iter_mut() {
             let pulse = beat.pulse();
             pulses.push((Arc::clone(&beat.name), pulse));
-            if mem::replace(logged, pulse) != pulse {
+            if mem::replace(previous, pulse) != pulse {
                 changed.push((Arc::clone(&beat.name), pulse));
             }
         }

@@ -48,8 +48,8 @@ const HEAD_MAX: usize = 8 * 1024;
 /// reads nothing makes the kernel buffer megabytes.
 const SOCKET_BUFFER: u32 = 16 * 1024;
 
-/// Maximum number of open connections. At this limit, a new connection evicts the oldest idle one.
-/// This is not a probe's connection, because a probe sends its request at once.
+/// Maximum number of open connections. At this limit, a new connection evicts the oldest idle one:
+/// it is not a probe's, because a probe sends its request at once.
 const CONNECTIONS_MAX: usize = 256;
 
 /// Maximum number of evicted connections that are not closed yet.
@@ -165,9 +165,9 @@ impl Listener {
                     connections.spawn(connection, progress);
                 }
                 Err(error) => {
-                    // Most likely, the process has no file descriptor left. Linux reports this even
-                    // if no client waits, so connections that are young enough to be a probe's are
-                    // not evicted.
+                    // Most likely, the process has no file descriptor left, and an eviction frees
+                    // one. Linux reports this error even if no client waits, so connections younger
+                    // than `ACCEPT_RETRY`, which can be probes', are spared.
                     if !connections.evict(ACCEPT_RETRY)
                         && warned.is_none_or(|warned| warned.elapsed() > WARNING_INTERVAL)
                     {
