@@ -28,6 +28,7 @@ fn the_readme_program_is_the_example() {
 fn pages_of_other_servers_have_the_code_of_examples() {
     let grpc = include_str!("../../examples/grpc/src/main.rs");
     let actix = include_str!("../../examples/frameworks/src/bin/actix.rs");
+    let axum = include_str!("../../examples/frameworks/src/bin/axum07.rs");
     let poem = include_str!("../../examples/frameworks/src/bin/poem.rs");
     let hyper = include_str!("../../examples/frameworks/src/bin/hyper.rs");
     let blocking = include_str!("../../examples/blocking.rs");
@@ -35,7 +36,7 @@ fn pages_of_other_servers_have_the_code_of_examples() {
         (include_str!("../../docs/https-grpc.md"), &[grpc][..]),
         (
             include_str!("../../docs/frameworks.md"),
-            &[actix, poem, hyper, blocking, blocking],
+            &[actix, axum, poem, hyper, blocking, blocking],
         ),
     ];
     for (page, examples) in pages {

@@ -1,4 +1,4 @@
-//! The three services have the same commands, routes and life cycle.
+//! The services have the same commands, routes and life cycle.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -20,6 +20,11 @@ const END: Duration = Duration::from_secs(5 + 4 + 1);
 #[test]
 fn actix_has_the_whole_life_cycle() {
     has_the_whole_life_cycle(env!("CARGO_BIN_EXE_actix"));
+}
+
+#[test]
+fn axum_0_7_has_the_whole_life_cycle() {
+    has_the_whole_life_cycle(env!("CARGO_BIN_EXE_axum07"));
 }
 
 #[test]
