@@ -22,6 +22,8 @@ const AUTHORITY_CAPACITY: usize = 48;
 /// health.advertise(listener.local_addr()?);
 /// // … or, if the service itself terminates TLS:
 /// health.advertise(Endpoint::https(listener.local_addr()?));
+/// // … or, for a server on a Unix socket:
+/// health.advertise(Endpoint::unix("/run/app/app.sock"));
 /// # Ok(())
 /// # }
 /// ```
@@ -53,7 +55,13 @@ pub(crate) enum Host {
 }
 
 impl Endpoint {
-    /// Plain HTTP on `address`.
+    /// Plain HTTP on `address`, which `address.into()` gives too.
+    ///
+    /// ```
+    /// # use lifesign::Endpoint;
+    /// let endpoint = Endpoint::http("127.0.0.1:8080".parse()?);
+    /// # Ok::<(), std::net::AddrParseError>(())
+    /// ```
     #[must_use]
     pub fn http(address: SocketAddr) -> Self {
         Self::tcp(Scheme::Http, address)

@@ -26,6 +26,18 @@ const NOT_READY: &str = "starting: set_ready() has not been called yet";
 /// The routes serve a report. In a framework other than axum, convert it into an
 /// [`http::Response`], or send its [status code](Self::http_status), its [headers](Self::headers)
 /// and its [body](Self::body). A report never contains the text of a check's error.
+///
+/// ```
+/// # use lifesign::{Health, Probe};
+/// # async fn respond(health: Health) -> Result<http::Response<Vec<u8>>, http::Error> {
+/// let report = health.report(Probe::Health).await;
+/// let mut response = http::Response::builder().status(report.http_status());
+/// for (name, value) in report.headers() {
+///     response = response.header(name, value);
+/// }
+/// response.body(report.body().to_vec())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Report {
     snapshot: Arc<Snapshot>,
@@ -33,6 +45,19 @@ pub struct Report {
 }
 
 /// Result of a check, from [`Report::checks`].
+///
+/// ```
+/// # use lifesign::{Health, Probe};
+/// # async fn example(health: Health) {
+/// let report = health.report(Probe::Readiness).await;
+/// for check in report.checks() {
+///     println!("{} {} in {:?}", check.name, check.status, check.duration);
+/// }
+/// for (name, status) in report.heartbeats() {
+///     println!("{name} {}", status.as_str());
+/// }
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CheckReport<'a> {

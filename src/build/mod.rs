@@ -49,6 +49,12 @@ mod commit;
 /// the package is ignored. Cargo runs the script again when the commit, the branch or a tag
 /// changes, and when the tree becomes dirty or clean. It does not notice that a deleted file was
 /// restored without git.
+///
+/// ```no_run
+/// // build.rs of a service that also watches its migrations
+/// println!("cargo::rerun-if-changed=migrations");
+/// lifesign::build::emit();
+/// ```
 pub fn emit() {
     let Some(package) = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from) else {
         return;

@@ -15,6 +15,21 @@ mod sources;
 ///
 /// println!("{BUILD}"); // my-service 1.4.2 (3f2a91c0d1e2, 2026-11-23)
 /// assert_eq!(BUILD.version(), env!("CARGO_PKG_VERSION"));
+///
+/// println!("{} from {}", BUILD.name(), BUILD.commit().unwrap_or("no commit"));
+/// for (fact, value) in [
+///     ("describe", BUILD.describe()),
+///     ("commit date", BUILD.commit_date()),
+///     ("build date", BUILD.build_date()),
+///     ("compiler", BUILD.rustc()),
+///     ("target", BUILD.target()),
+///     ("profile", BUILD.profile()),
+/// ] {
+///     println!("{fact}: {}", value.unwrap_or("unknown"));
+/// }
+/// if BUILD.dirty() == Some(true) {
+///     println!("built from files that are not committed");
+/// }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BuildInfo {

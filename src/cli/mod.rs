@@ -82,6 +82,10 @@ impl Cli {
     }
 
     /// Switches the `version` command off, for a service that has its own.
+    ///
+    /// ```
+    /// let cli = lifesign::Cli::new(lifesign::build_info!()).without_version();
+    /// ```
     #[must_use]
     pub const fn without_version(mut self) -> Self {
         self.has_version = false;

@@ -30,6 +30,24 @@ const NAME_MAX: usize = 64;
 pub(super) const PERIOD_MIN: Duration = Duration::from_millis(1);
 
 /// Registers the checks of a [`Health`] and configures its routes. Created by [`Health::builder`].
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use lifesign::{Health, Probe, build_info};
+/// use tokio::net::TcpStream;
+///
+/// let health = Health::builder(build_info!())
+///     .required("data", async || tokio::fs::metadata("/data").await)
+///     .optional("mail", async || TcpStream::connect("mail.internal:25").await)
+///     .path(Probe::Health, "/healthz")
+///     .nested_under("/internal")
+///     .check_timeout(Duration::from_millis(500))
+///     .drain_delay(Duration::from_secs(15))
+///     .shutdown_timeout(Duration::from_secs(10))
+///     .build()?;
+/// # Ok::<(), lifesign::RegisterError>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct HealthBuilder {
@@ -161,6 +179,15 @@ impl HealthBuilder {
     }
 
     /// Adds an [optional](Self::optional) check with the state it needs.
+    ///
+    /// ```
+    /// # async fn ping(_: String) -> std::io::Result<()> { Ok(()) }
+    /// let url = std::env::var("REDIS_URL").unwrap_or_default();
+    /// let health = lifesign::Health::builder(lifesign::build_info!())
+    ///     .optional_with("cache", url, ping)
+    ///     .build()?;
+    /// # Ok::<(), lifesign::RegisterError>(())
+    /// ```
     pub fn optional_with<S, F, Fut, T, E>(self, name: impl Into<String>, state: S, check: F) -> Self
     where
         S: Clone + Send + Sync + 'static,
@@ -225,6 +252,13 @@ impl HealthBuilder {
     /// traffic without a probe, but if all pods of a Service are terminating, it still sends
     /// traffic to those that are ready. Other load balancers notice the drain only if readiness
     /// fails, which is the default.
+    ///
+    /// ```
+    /// let health = lifesign::Health::builder(lifesign::build_info!())
+    ///     .ready_during_drain()
+    ///     .build()?;
+    /// # Ok::<(), lifesign::RegisterError>(())
+    /// ```
     pub const fn ready_during_drain(mut self) -> Self {
         self.settings.ready_during_drain = true;
         self
@@ -270,6 +304,18 @@ impl HealthBuilder {
 }
 
 /// The error for a check, heartbeat, path or setting that is refused.
+///
+/// ```
+/// use lifesign::{Health, RegisterError, build_info};
+///
+/// fn health(prefix: &str) -> Result<Health, RegisterError> {
+///     Health::builder(build_info!()).nested_under(prefix).build()
+/// }
+///
+/// if let Err(error) = health("internal") {
+///     println!("{error}"); // path "internal": expected '/' and then letters, …
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegisterError(Mistake);
 

@@ -39,7 +39,23 @@ use crate::BuildInfo;
 
 /// Health of a service: its checks, its heartbeats and its state.
 ///
-/// Clones share the same state. The [crate's documentation](crate) shows a whole program.
+/// Clones share the same state. The [crate's documentation](crate) shows a service with axum. A
+/// worker without a server of its own starts like this:
+///
+/// ```no_run
+/// # #[derive(Clone)]
+/// # struct Pool;
+/// # impl Pool { async fn ping(&self) -> std::io::Result<()> { Ok(()) } }
+/// # async fn connect() -> std::io::Result<Pool> { Ok(Pool) }
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let health = lifesign::Health::builder(lifesign::build_info!()).build()?;
+/// tokio::spawn(health.listen("[::]:8080".parse()?)?.serve());
+/// let pool = connect().await?; // Meanwhile, the routes report "starting".
+/// health.required_with("postgres", pool, async |pool| pool.ping().await)?;
+/// health.set_ready();
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// | state of the service | health | readiness | liveness |
 /// |---|---|---|---|

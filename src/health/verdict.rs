@@ -3,6 +3,15 @@
 use std::fmt;
 
 /// A question about the service. Each probe has a route of its own.
+///
+/// ```
+/// # use axum::{Router, routing::get};
+/// # use lifesign::{Health, Probe};
+/// # fn example(app: Router, health: Health) -> Router {
+/// // Readiness at one more path, for a load balancer that asks `/status`.
+/// app.route("/status", get(async move || health.report(Probe::Readiness).await))
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Probe {
@@ -28,6 +37,15 @@ impl Probe {
 }
 
 /// Status of a [`Report`](crate::Report), in the words of the health+json draft.
+///
+/// ```
+/// # use lifesign::{Health, Probe, Status};
+/// # async fn example(health: Health) {
+/// if health.report(Probe::Readiness).await.status() == Status::Fail {
+///     // Take no job until the database is back.
+/// }
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Status {
@@ -60,6 +78,17 @@ impl fmt::Display for Status {
 /// State of the service. It only moves forward, in this order.
 ///
 /// A late or dropped heartbeat does not change the state.
+///
+/// ```
+/// # use lifesign::{Health, Probe, ServiceState};
+/// # async fn example(health: Health) {
+/// let state = health.report(Probe::Liveness).await.state();
+/// println!("{state}"); // starting
+/// if state >= ServiceState::Ready {
+///     // Every required check has passed once.
+/// }
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum ServiceState {

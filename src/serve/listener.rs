@@ -70,6 +70,15 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 /// A bound and advertised listener for the routes, from [`Health::listen`].
+///
+/// ```no_run
+/// # async fn example(health: lifesign::Health) -> Result<(), Box<dyn std::error::Error>> {
+/// let listener = health.listen("[::]:0".parse()?)?;
+/// println!("probes at {}", listener.local_addr()?);
+/// tokio::spawn(listener.serve());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "a listener does nothing until `serve`"]
 pub struct Listener {

@@ -33,6 +33,23 @@ use crate::{
 ///
 /// [`Health::serve`] does all of this for an axum router. Use the handle for workers, for start-up
 /// work, and for servers of other frameworks. Clones share one shutdown.
+///
+/// ```no_run
+/// # async fn next_job() {}
+/// # async fn example(health: lifesign::Health) -> std::io::Result<std::process::ExitCode> {
+/// let shutdown = health.handle_signals()?;
+/// health.set_ready();
+/// let worker = async {
+///     while !shutdown.has_started() {
+///         next_job().await;
+///     }
+/// };
+/// match shutdown.bound(worker).await {
+///     Some(()) => Ok(shutdown.exit_code()),
+///     None => Ok(std::process::ExitCode::FAILURE), // A job was cut.
+/// }
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Shutdown(Health);
 
@@ -89,6 +106,13 @@ impl Health {
     /// [Signal handlers](Self::handle_signals) do this on the first signal. Call it in a service
     /// that has another reason to stop, or that has its own signal handlers. A drain cannot be
     /// undone.
+    ///
+    /// ```
+    /// # use axum::{Router, routing::post};
+    /// # fn example(admin: Router, health: lifesign::Health) -> Router {
+    /// admin.route("/shutdown", post(async move || health.begin_drain()))
+    /// # }
+    /// ```
     pub fn begin_drain(&self) {
         if self.drain(None) {
             info!("draining");

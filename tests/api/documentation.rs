@@ -131,6 +131,42 @@ fn every_defence_in_security_md_names_a_test() {
     }
 }
 
+/// A type has an example in its own documentation. A function is called in an example, which may be
+/// that of its type.
+#[test]
+fn every_public_item_has_an_example() {
+    let mut sources = files(Path::new("src"), "rs");
+    sources.retain(|path| !path.ends_with("fuzzing.rs"));
+    let texts = sources.iter().map(|path| fs::read_to_string(path).unwrap());
+    let text = texts.collect::<Vec<_>>().join("\n");
+    let (mut examples, mut is_example) = (String::new(), false);
+    for line in text.lines() {
+        let line = line.trim_start();
+        let doc = line.strip_prefix("///").or(line.strip_prefix("//!"));
+        is_example ^= doc.is_some_and(|doc| doc.starts_with(" ```"));
+        examples += doc.filter(|_| is_example).unwrap_or_default();
+    }
+
+    let (mut missing, mut has_example) = (Vec::new(), false);
+    for line in text.lines().map(str::trim_start) {
+        let mut words = line.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+        let is_public = line.starts_with("pub ") || line.starts_with("macro_rules!");
+        let kind = words
+            .find(|word| ["struct", "enum", "trait", "type", "macro_rules", "fn"].contains(word));
+        let name = words.find(|word| !word.is_empty()).unwrap_or_default();
+        let shown = match kind {
+            Some("fn") => examples.contains(&format!("{name}(")),
+            _ => has_example,
+        };
+        if is_public && kind.is_some() && !shown && name != "__resolve" {
+            missing.push(name.to_owned());
+        }
+        has_example &= line.starts_with("///") || line.starts_with('#');
+        has_example |= line.starts_with("/// ```");
+    }
+    assert_eq!(missing, Vec::<String>::new());
+}
+
 #[test]
 fn test_names_have_at_most_60_characters() {
     for path in files(Path::new("tests"), "rs") {
