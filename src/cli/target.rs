@@ -83,7 +83,7 @@ impl fmt::Display for NoTarget {
                 }
                 f.write_str(
                     ": the service has not started or has ended, cannot write to /dev/shm, \
-                     or does not call `serve`, `listen` or `advertise`",
+                     or does not call serve, listen or advertise",
                 )
             }
             Self::NotFound(NotFound::Unreadable(path, error)) => {

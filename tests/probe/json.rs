@@ -114,8 +114,8 @@ fn what_cannot_be_asked_is_an_object_too() {
     let _worker = exclusive("worker");
     let unknown = "expected one of --ready, --live, --timeout, --header, --json, --quiet, --help";
     let nothing = "\"worker\" advertises no address in this container: the service has not \
-                   started or has ended, cannot write to /dev/shm, or does not call `serve`, \
-                   `listen` or `advertise`";
+                   started or has ended, cannot write to /dev/shm, or does not call serve, listen \
+                   or advertise";
     let mut variable = healthcheck(["--json"]);
     variable.env("LIFESIGN_URL", "8080");
     let form = "expected http://ADDRESS:PORT/PATH, https://… or unix:/SOCKET";

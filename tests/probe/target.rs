@@ -237,8 +237,8 @@ fn an_invalid_lifesign_url_is_reported() {
 fn nothing_is_asked_of_a_service_that_advertises_nothing() {
     let _worker = exclusive("worker");
     let line = "unhealthy: \"worker\" advertises no address in this container: the service has \
-                not started or has ended, cannot write to /dev/shm, or does not call `serve`, \
-                `listen` or `advertise`";
+                not started or has ended, cannot write to /dev/shm, or does not call serve, listen or \
+                advertise";
     let (sender, connections) = mpsc::channel();
     let address = serve(move |stream| drop((sender.send(()), stream)));
     for port in ["", "nonsense", &address.port().to_string()] {

@@ -765,10 +765,10 @@ fn probe_is_one_process_and_one_thread() {
 }
 
 /// The reason that the probe prints if there is no advertisement.
-const NOT_RUNNING: &str = "the service has not started or has ended, cannot write to /dev/shm, or does not call `serve`, `listen` or `advertise`";
+const NOT_RUNNING: &str = "the service has not started or has ended, cannot write to /dev/shm, or does not call serve, listen or advertise";
 
 const ONLY_THE_WORKER: &str = "\"service\" advertises no address in this container (only \"worker\" \
-     does): the service has not started or has ended, cannot write to /dev/shm, or does not call `serve`, `listen` or `advertise`";
+     does): the service has not started or has ended, cannot write to /dev/shm, or does not call serve, listen or advertise";
 
 /// Returns the value of `Lifesign-Instance` in a service's responses.
 fn instance(service: &Running<'_>) -> String {

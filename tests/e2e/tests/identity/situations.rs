@@ -23,15 +23,15 @@ const UNREADY: Verdict = (
 const NOT_UP: Verdict = (
     1,
     "unhealthy: \"api\" advertises no address in this container: the service has not started or \
-     has ended, cannot write to /dev/shm, or does not call `serve`, `listen` or `advertise`",
+     has ended, cannot write to /dev/shm, or does not call serve, listen or advertise",
 );
 
 /// The probed service is not advertised, but another service of the container is.
 const ONLY_VPN: Verdict = (
     1,
     "unhealthy: \"api\" advertises no address in this container (only \"vpn\" does): the service \
-     has not started or has ended, cannot write to /dev/shm, or does not call `serve`, `listen` \
-     or `advertise`",
+     has not started or has ended, cannot write to /dev/shm, or does not call serve, listen or \
+     advertise",
 );
 
 /// Another service responds at the advertised port.
