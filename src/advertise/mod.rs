@@ -10,7 +10,7 @@ use tracing::warn;
 #[cfg(target_os = "linux")]
 pub(crate) use self::shm::find;
 use crate::{
-    Endpoint, Health,
+    Endpoint, Health, Probe,
     endpoint::parse_path,
     health::{Settings, lock},
     identity::is_hash,
@@ -66,7 +66,11 @@ fn publish(endpoint: &Endpoint, settings: &Settings) -> io::Result<Option<()>> {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn find(_service: &str) -> Result<Advertised, NotFound> {
+pub(crate) fn find(
+    _service: &str,
+    _probe: Probe,
+    _given_path: Option<&str>,
+) -> Result<Advertised, NotFound> {
     Err(NotFound::Impossible("this system is not Linux"))
 }
 
@@ -74,8 +78,10 @@ pub(crate) fn find(_service: &str) -> Result<Advertised, NotFound> {
 #[derive(Debug)]
 pub(crate) struct Advertised {
     pub(crate) endpoint: Endpoint,
-    /// Paths of the routes, in the order of [`Probe::ALL`](crate::Probe::ALL).
-    pub(crate) paths: [String; 3],
+    /// Path to probe: the given one, or that of the probe's route.
+    pub(crate) path: String,
+    /// Probe whose route has this path.
+    pub(crate) route: Option<Probe>,
     /// Maximum time that the service waits for its checks.
     pub(crate) response_timeout: Duration,
     /// Value of `Lifesign-Instance` in the service's responses.

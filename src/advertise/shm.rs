@@ -26,7 +26,7 @@ use std::{
 };
 
 use super::{Advertised, Advertisement, NotFound};
-use crate::identity;
+use crate::{Probe, identity};
 
 const DIRECTORY: &str = "/dev/shm";
 
@@ -142,7 +142,12 @@ fn is_old(metadata: &fs::Metadata) -> bool {
 /// one name in a service's library and another in its binary. Of several services, PID 1 is
 /// preferred if it has the name, the probe's user and the probe's executable, and otherwise the
 /// service with the greatest [`Rank`].
-pub(crate) fn find(service: &str) -> Result<Advertised, NotFound> {
+pub(crate) fn find(
+    service: &str,
+    probe: Probe,
+    given_path: Option<&str>,
+) -> Result<Advertised, NotFound> {
+    let read = |file: &Path, uid| read(file, uid, probe, given_path);
     let no_proc = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => NotFound::Impossible("/proc does not tell the mount namespace"),
         _ => NotFound::Unreadable("/proc/self".into(), error),
@@ -269,8 +274,13 @@ struct Running {
 }
 
 /// Reads a file. Returns `None` if it is not the file of a running service.
-fn read(path: &Path, uid: u32) -> io::Result<Option<Running>> {
-    let mut file = match open(path) {
+fn read(
+    file: &Path,
+    uid: u32,
+    probe: Probe,
+    given_path: Option<&str>,
+) -> io::Result<Option<Running>> {
+    let mut file = match open(file) {
         Ok(file) => file,
         Err(error) if is_no_file(&error) => return Ok(None),
         Err(error) => return Err(error),
@@ -285,15 +295,19 @@ fn read(path: &Path, uid: u32) -> io::Result<Option<Running>> {
     let size = file.read(&mut bytes)?;
     let text = str::from_utf8(&bytes[..size]).ok();
     let advertisement = text.and_then(Advertisement::parse);
-    Ok(advertisement.map(|advertisement| Running {
-        advertised: Advertised {
-            endpoint: advertisement.endpoint,
-            paths: advertisement.paths.map(str::to_owned),
-            response_timeout: Duration::from_millis(advertisement.response_millis.into()),
-            instance: advertisement.instance.to_owned(),
-        },
-        is_own: metadata.uid() == uid,
-        changed: (metadata.ctime(), metadata.ctime_nsec()),
+    Ok(advertisement.map(|advertisement| {
+        let path = given_path.unwrap_or(advertisement.paths[probe as usize]);
+        Running {
+            advertised: Advertised {
+                endpoint: advertisement.endpoint,
+                path: path.to_owned(),
+                route: Probe::with_path(path, advertisement.paths),
+                response_timeout: Duration::from_millis(advertisement.response_millis.into()),
+                instance: advertisement.instance.to_owned(),
+            },
+            is_own: metadata.uid() == uid,
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
     }))
 }
 

@@ -111,7 +111,8 @@ pub(crate) fn resolve(
 ) -> Result<(Request, Source), NoTarget> {
     let probe = options.probe.unwrap_or(Probe::Health);
     let mut instance = None;
-    let mut advertised = None;
+    let mut route = None;
+    let mut response_timeout = Duration::ZERO;
     let (source, endpoint, path) = if let Some((endpoint, path)) = options.url {
         (Source::Argument, endpoint, path)
     } else if let Some(text) = variable(&env, "LIFESIGN_URL")? {
@@ -121,11 +122,12 @@ pub(crate) fn resolve(
         let path = path.filter(|_| options.probe.is_none());
         (Source::Url, endpoint, path)
     } else {
-        match find(service) {
+        match find(service, probe, options.path.as_deref()) {
             Ok(found) => {
                 instance = Some(found.instance);
-                advertised = Some((found.paths, found.response_timeout));
-                (Source::Advertised, found.endpoint, None)
+                route = Some(found.route);
+                response_timeout = found.response_timeout;
+                (Source::Advertised, found.endpoint, Some(found.path))
             }
             Err(NotFound::Impossible(why)) => {
                 let own = identity::own().map_err(|_| NoTarget::NoIdentity(why))?;
@@ -136,14 +138,10 @@ pub(crate) fn resolve(
             Err(not_found) => return Err(NoTarget::NotFound(not_found)),
         }
     };
-    let path_of = |probe: Probe| match &advertised {
-        Some((paths, _)) => &*paths[probe as usize],
-        None => probe.default_path(),
-    };
     let path = options.path.or(path);
-    let path = path.unwrap_or_else(|| path_of(probe).to_owned());
-    let route = Probe::ALL.into_iter().find(|probe| path_of(*probe) == path);
-    let response_timeout = advertised.map_or(Duration::ZERO, |(_, timeout)| timeout);
+    let path = path.unwrap_or_else(|| probe.default_path().to_owned());
+    let route =
+        route.unwrap_or_else(|| Probe::with_path(&path, Probe::ALL.map(Probe::default_path)));
     let request = Request {
         endpoint,
         path,

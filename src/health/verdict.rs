@@ -34,6 +34,15 @@ impl Probe {
             Self::Liveness => "/health/live",
         }
     }
+
+    /// Returns the probe whose route has `path`. `routes` are the paths of all routes, in the order
+    /// of `ALL`.
+    pub(crate) fn with_path(path: &str, routes: [&str; 3]) -> Option<Self> {
+        let mut probes = Self::ALL.into_iter().zip(routes);
+        probes
+            .find(|(_, route)| *route == path)
+            .map(|(probe, _)| probe)
+    }
 }
 
 /// Status of a [`Report`](crate::Report), in the words of the health+json draft.
