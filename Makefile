@@ -3,6 +3,7 @@
 #   make image     builds TAG on BASE
 #   make images    builds TAG-BASE for each base
 #   make run       builds TAG and runs it without privileges, with PORT published
+#   make metadata  prints the metadata that the image gets, as NAME=VALUE lines
 #
 # Variables for the command line: TAG, BASE, PACKAGE, BIN, EXAMPLE, FEATURES, BUILD_PACKAGES, PORT, COMMAND (the
 # arguments that the service starts with by default, such as "serve --workers 4"), and FLAGS for docker build.
@@ -11,8 +12,10 @@ BASE ?= distroless-static
 BASES := scratch distroless-static alpine distroless-cc debian-slim
 PORT ?= 8080
 
-manifest := $(or $(if $(PACKAGE),$(shell grep -rlE --include=Cargo.toml --exclude-dir=target --exclude-dir=vendor \
-    '^name *= *"$(PACKAGE)"' . | head -n 1)),Cargo.toml)
+# Other tables, such as [[bin]], have a name too.
+manifest := $(or $(if $(PACKAGE),$(shell find . '(' -name target -o -name vendor ')' -prune -o -name Cargo.toml \
+    -exec awk '/^\[/ { table = $$1 } table == "[package]" && /^name *= *"$(PACKAGE)"/ { print FILENAME }' {} + | \
+    head -n 1)),Cargo.toml)
 read = $(shell sed -n '/^\[$(1)\]/,/^\[/s/^$(2) *= *"\([^"][^"]*\)".*/\1/p' $(3) | head -n 1)
 # Returns a field of the package, or of the workspace if the package inherits the field.
 field = $(or $(call read,package,$(1),$(manifest)),$(call read,workspace\.package,$(1),Cargo.toml))
@@ -25,9 +28,11 @@ export TITLE ?= $(or $(BIN),$(EXAMPLE),$(PACKAGE),$(call field,name))
 export DESCRIPTION ?= $(call field,description)
 export SOURCE ?= $(call field,repository)
 export LICENSES ?= $(call field,license)
-# The tag without its `v`. Without a tag, the version is the package's, as `build_info!` also reports it.
+# The tag without its `v`. Without a tag, the version is the package's, as `build_info!` also reports it. Both end with
+# `-dirty` if the checkout has changes.
 export VERSION ?= $(or $(shell git describe --tags --dirty --match 'v[0-9]*' --match '[0-9]*' 2>/dev/null | sed 's/^v//'),\
-    $(call field,version))
+    $(addsuffix $(dirty),$(call field,version)))
+dirty = $(shell git describe --always --exclude '*' --dirty 2>/dev/null | grep -o -e -dirty)
 export GIT_COMMIT ?= $(shell git rev-parse --verify --quiet HEAD 2>/dev/null)
 # The time of the commit instead of the current time, so that a commit always gives the same image.
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
@@ -35,11 +40,11 @@ export BUILD_DATE ?= $(shell TZ=UTC git log -1 --format=%cd --date=format-local:
 
 # In most CI containers another user owns the checkout, and git refuses to read it. Git's message ends with the command
 # that permits it.
-message := $(shell git rev-parse 2>&1)
-$(if $(findstring safe.directory,$(message)),$(warning git cannot read version, commit and dates: $(strip $(message))))
+$(if $(GIT_COMMIT),,$(warning no tag, commit or date from git: $(shell git rev-parse --verify HEAD 2>&1 >/dev/null)))
+$(if $(VERSION),,$(warning no version: pass PACKAGE=… or VERSION=…))
 
-arguments := PACKAGE BIN EXAMPLE FEATURES BUILD_PACKAGES PORT TITLE DESCRIPTION SOURCE LICENSES \
-    VERSION GIT_COMMIT BUILD_DATE SOURCE_DATE_EPOCH
+metadata := TITLE DESCRIPTION SOURCE LICENSES VERSION GIT_COMMIT BUILD_DATE SOURCE_DATE_EPOCH
+arguments := PACKAGE BIN EXAMPLE FEATURES BUILD_PACKAGES PORT $(metadata)
 # CMD does not expand build arguments, so a CMD line with the words of COMMAND is appended to the Dockerfile. xargs
 # splits COMMAND at spaces and honours quotes, and no shell expands the words.
 override export COMMAND := $(value COMMAND)
@@ -48,7 +53,7 @@ json := $$(printf '%s' "$$words" | sed 's/[\"]/\\&/g; s/^\\//; s/\\"$$/"/' | pas
 dockerfile := { cat Dockerfile; if [ -n "$$COMMAND" ]; then printf 'CMD [%s]\n' "$(json)"; fi; }
 build = $(words) && $(dockerfile) | docker build --file - $(arguments:%=--build-arg %) $(FLAGS)
 
-.PHONY: image images run
+.PHONY: image images run metadata
 image:
 	$(build) --build-arg BASE --tag '$(TAG)' .
 
@@ -57,3 +62,6 @@ images:
 
 run: image
 	docker run --rm --read-only --cap-drop ALL --security-opt no-new-privileges --publish $(PORT):$(PORT) '$(TAG)'
+
+metadata:
+	@for name in $(metadata); do printf '%s=%s\n' "$$name" "$$(printenv $$name)"; done

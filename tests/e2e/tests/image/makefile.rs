@@ -8,7 +8,7 @@ use std::{
     process::{Command, Output},
 };
 
-use lifesign_e2e::{REPOSITORY, unique};
+use lifesign_e2e::{REPOSITORY, output, unique};
 use serde_json::json;
 
 use crate::engine::Image;
@@ -52,21 +52,56 @@ fn version_is_the_tag_without_its_v_or_the_packages() {
     let project = Project::new("[package]\nname = \"service\"\nversion = \"0.3.0\"\n");
     let version = || project.variable("VERSION", &[]);
 
+    let edit = |version: &str| {
+        project.write(
+            "Cargo.toml",
+            &format!("[package]\nname = \"service\"\nversion = {version:?}\n"),
+        )
+    };
+
     assert_eq!(version(), "0.3.0");
-    project.git(&["init", "--quiet"]);
-    project.git(&["add", "."]);
-    project.git(&["commit", "--quiet", "--message", "First"]);
+    project.commit();
     assert_eq!(version(), "0.3.0");
     project.git(&["tag", "api-v9.9.9"]);
     assert_eq!(version(), "0.3.0");
+    edit("0.4.0");
+    assert_eq!(version(), "0.4.0-dirty");
+    edit("0.3.0");
     project.git(&["tag", "v1.4.2"]);
     assert_eq!(version(), "1.4.2");
-    project.write(
-        "Cargo.toml",
-        "[package]\nname = \"service\"\nversion = \"0.4.0\"\n",
-    );
+    edit("0.4.0");
     assert_eq!(version(), "1.4.2-dirty");
+    project.commit();
+    let commit = project.git(&["rev-parse", "--short", "HEAD"]);
+    assert_eq!(version(), format!("1.4.2-1-g{commit}"));
+    project.git(&["tag", "1.5.0"]);
+    assert_eq!(version(), "1.5.0");
     assert_eq!(project.variable("VERSION", &["VERSION=7"]), "7");
+}
+
+/// The clone is what `actions/checkout` fetches by default. It has a tag only if the tag itself was
+/// checked out.
+#[test]
+fn a_shallow_clone_has_its_commit_and_its_own_tag() {
+    let origin = Project::new("[package]\nname = \"service\"\nversion = \"0.3.0\"\n");
+    origin.commit();
+    origin.git(&["tag", "v1.4.2"]);
+    origin.write("src/main.rs", "fn main() {}");
+    origin.commit();
+    let url = format!("file://{}", origin.directory.display());
+
+    for (branch, version) in [("main", "0.3.0"), ("v1.4.2", "1.4.2")] {
+        let clone = Project {
+            directory: Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique()),
+        };
+        let directory = clone.directory.to_str().expect("a UTF-8 path");
+        let options = ["--quiet", "--depth=1", "--branch", branch];
+        origin.git(&[&["clone"], &options[..], &[&url, directory]].concat());
+
+        assert_eq!(clone.variable("VERSION", &[]), version, "{branch}");
+        let commit = origin.git(&["rev-parse", &format!("{branch}^{{commit}}")]);
+        assert_eq!(clone.variable("GIT_COMMIT", &[]), commit, "{branch}");
+    }
 }
 
 #[test]
@@ -76,7 +111,8 @@ fn a_member_inherits_the_fields_of_its_workspace() {
     );
     project.write(
         "services/one/Cargo.toml",
-        "[package]\nname = \"api\"\nversion.workspace = true\nlicense = { workspace = true }\n",
+        "[package]\nname = \"api\"\nversion.workspace = true\nlicense = { workspace = true }\n\
+         [[bin]]\nname = \"jobs\"\n",
     );
     project.write(
         "services/two/Cargo.toml",
@@ -101,28 +137,69 @@ fn a_member_inherits_the_fields_of_its_workspace() {
 }
 
 #[test]
-fn make_warns_if_git_distrusts_the_checkout() {
+fn make_warns_of_each_value_that_is_missing() {
     let project = Project::new("[package]\nname = \"service\"\nversion = \"0.3.0\"\n");
-    project.git(&["init", "--quiet"]);
+    let warnings = |make: &mut Command| {
+        let output = make.output().expect("make");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let no_git = "no tag, commit or date from git: fatal: ";
 
-    let trusted = project.make(&[]);
-    let distrusted = project
-        .command()
-        .env("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
-        .output();
-
-    assert_eq!(String::from_utf8_lossy(&trusted.stderr), "");
-    let distrusted = distrusted.expect("make");
-    let warning = String::from_utf8_lossy(&distrusted.stderr);
-    assert!(
-        warning.contains("git cannot read version, commit and dates: "),
-        "{warning}"
+    let warning = warnings(&mut project.command("image"));
+    assert!(warning.contains(no_git), "{warning}");
+    assert!(warning.contains("not a git repository"), "{warning}");
+    assert_eq!(
+        warnings(project.command("image").arg("GIT_COMMIT=6b1f0a5")),
+        ""
     );
+    project.commit();
+    assert_eq!(warnings(&mut project.command("image")), "");
+
+    let warning = warnings(
+        project
+            .command("image")
+            .env("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1"),
+    );
+    assert!(warning.contains(no_git), "{warning}");
     assert!(
         warning.contains("git config --global --add safe.directory "),
         "{warning}"
     );
-    assert!(distrusted.status.success());
+
+    project.write("Cargo.toml", "[workspace]\nmembers = [\"api\"]\n");
+    let warning = warnings(&mut project.command("image"));
+    let no_version = ": no version: pass PACKAGE=… or VERSION=…\n";
+    assert!(warning.ends_with(no_version), "{warning}");
+}
+
+#[test]
+fn the_workflow_builds_with_the_metadata_of_the_makefile() {
+    let project = Project::new("[package]\nname = \"service\"\nversion = \"0.3.0\"\n");
+    project.commit();
+
+    let metadata = output(&mut project.command("metadata"));
+
+    let printed = project.image(&[]);
+    let (arguments, environment) = printed.split_once('\n').unwrap();
+    let path = format!("{REPOSITORY}/.github/workflows/image.yml");
+    let workflow = fs::read_to_string(path).unwrap();
+    assert!(workflow.contains("make --silent metadata >>\"$GITHUB_ENV\"\n"));
+    let lines: Vec<_> = metadata.lines().collect();
+    assert_eq!(lines.len(), 8, "{metadata}");
+    for line in lines {
+        assert!(
+            environment.lines().any(|variable| variable == line),
+            "{line}: {printed}"
+        );
+        let (name, _) = line.split_once('=').unwrap();
+        assert!(
+            arguments.contains(&format!(" --build-arg {name} ")),
+            "{name}: {arguments}"
+        );
+        let argument = format!("            {name}=${{{{ env.{name} }}}}\n");
+        assert!(workflow.contains(&argument), "{argument}");
+    }
 }
 
 /// A directory with the Makefile, and with a program `docker` that prints how it was called.
@@ -151,11 +228,11 @@ impl Project {
         path
     }
 
-    fn command(&self) -> Command {
+    fn command(&self, target: &str) -> Command {
         let path = std::env::var("PATH").unwrap();
         let mut make = Command::new("make");
         make.current_dir(&self.directory)
-            .args(["--silent", "image"])
+            .args(["--silent", target])
             .env("PATH", format!("{}/bin:{path}", self.directory.display()))
             // Git must not find a repository above this directory, and make must not see variables
             // of the caller.
@@ -173,7 +250,10 @@ impl Project {
     }
 
     fn make(&self, variables: &[&str]) -> Output {
-        self.command().args(variables).output().expect("make")
+        self.command("image")
+            .args(variables)
+            .output()
+            .expect("make")
     }
 
     /// Runs `make image`. Returns Docker's arguments, the Dockerfile and the environment, as the
@@ -200,14 +280,20 @@ impl Project {
             .to_owned()
     }
 
-    fn git(&self, arguments: &[&str]) {
+    /// Commits everything, to a new repository if there is none.
+    fn commit(&self) {
+        self.git(&["init", "--quiet", "--initial-branch=main"]);
+        self.git(&["add", "."]);
+        self.git(&["commit", "--quiet", "--message", "Change"]);
+    }
+
+    fn git(&self, arguments: &[&str]) -> String {
         let mut git = Command::new("git");
         git.current_dir(&self.directory);
         for (key, value) in [("name", "test"), ("email", "test@git.invalid")] {
             git.args(["-c", &format!("user.{key}={value}")]);
         }
-        let output = git.args(arguments).output().expect("git");
-        assert!(output.status.success(), "{output:?}");
+        output(git.args(arguments))
     }
 }
 
