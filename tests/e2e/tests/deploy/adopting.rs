@@ -40,7 +40,6 @@ fn the_page_turns_a_usual_service_into_one_with_probes() {
     let mut old = Service::start(&before, &url);
     assert_eq!(get(old.address, "/health").0, 200);
     assert_eq!(old.run("healthcheck").status.code(), Some(2));
-    assert_eq!(old.end().signal(), Some(15));
 
     let mut new = Service::start(&after, &url);
     eventually("the service is healthy", TIMEOUT, || {
@@ -48,20 +47,26 @@ fn the_page_turns_a_usual_service_into_one_with_probes() {
             .starts_with("healthy: pass in ")
             .then_some(())
     });
-    assert_eq!(get(new.address, "/orders"), (200, "0 orders\n".to_owned()));
+    for path in ["/orders", "/admin/orders"] {
+        assert_eq!(get(new.address, path), (200, "0 orders\n".to_owned()));
+    }
     assert_eq!(new.run("healthcheck --bogus").status.code(), Some(1));
     assert_eq!(new.run("--bogus").status.code(), Some(2));
-    let late = new.run("--verbose healthcheck");
-    assert_eq!(late.status.code(), Some(1));
-    assert!(line(&late).contains("healthcheck must be the first argument"));
+    for command in ["healthcheck --ready", "version"] {
+        let late = new.run(&format!("--verbose {command}"));
+        assert_eq!(late.status.code(), Some(1));
+        assert!(line(&late).contains("this command must be the first argument"));
+    }
     let help = line(&new.run("help healthcheck"));
     assert!(help.contains("Probe the running service"), "{help}");
     for list in ["--help", "help"] {
         let text = line(&new.run(list));
-        assert!(
-            text.contains("healthcheck  Probe the running service"),
-            "{text}"
-        );
+        for command in [
+            "healthcheck  Probe the running service",
+            "version      Print version, commit and build date",
+        ] {
+            assert!(text.contains(command), "{text}");
+        }
     }
     assert_eq!(line(&new.run("--version")), "orders 1.4.2\n");
     let report = get(new.address, "/health").1;
@@ -75,6 +80,11 @@ fn the_page_turns_a_usual_service_into_one_with_probes() {
     assert!(probe.starts_with("healthy: warn in "), "{probe}");
     // The check times out before the pool does.
     assert!(probe.ends_with(": postgres timed out\n"), "{probe}");
+    // The old route fails during an outage: with 408 from the timeout layer, or with 503 if the
+    // kernel reports sooner that the host is unreachable.
+    let (code, body) = get(old.address, "/health");
+    assert!(matches!(code, 408 | 503), "{code} {body}");
+    assert_eq!(old.end().signal(), Some(15));
     docker(["start", &database.name]);
     eventually("the end of the outage is reported", TIMEOUT, || {
         (get(new.address, "/health/ready").0 == 200).then_some(())
@@ -117,7 +127,7 @@ fn adopt(manifest: &Path, main: String) -> String {
     main = replaced(
         &main,
         "    match args.command {\n",
-        "    match args.command {\n        Command::Healthcheck { .. } => anyhow::bail!(\"healthcheck must be the first argument\"),\n",
+        "    match args.command {\n        Command::Healthcheck { .. } | Command::Version => anyhow::bail!(\"this command must be the first argument\"),\n",
     );
     // The page says to delete the old handler, which is the last function.
     let (main, _handler) = main.split_once("\nasync fn health(").expect("the handler");
