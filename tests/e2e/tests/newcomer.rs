@@ -15,6 +15,8 @@ use lifesign_e2e::{
 };
 
 const README: &str = include_str!("../../../README.md");
+const ADOPTING: &str = include_str!("../../../docs/adopting.md");
+const PRIVATE: &str = include_str!("../../../docs/private-dependencies.md");
 const METADATA: &str = include_str!("../../../docs/metadata.md");
 
 /// The first code block of a page that has this text after its opening fence.
@@ -117,6 +119,69 @@ fn a_newcomer_gets_a_service_that_names_its_failing_check() {
         "unhealthy: 503 fail: starting: waiting for postgres (GET http://[::1]:8080/health)\n";
     assert_eq!(line, expected.replace(|c: char| c.is_ascii_digit(), ""));
     assert!(README.contains(expected), "{expected}");
+}
+
+/// The pages describe a git dependency and a copy in `vendor`, and what happens if a workspace
+/// includes the copy.
+#[test]
+fn each_documented_way_adds_three_crates_to_a_lockfile() {
+    let directory = scratch().join("lockfile");
+    let _ = fs::remove_dir_all(&directory);
+    let address = format!("file://{}", repository(&directory).display());
+    let git = block(ADOPTING, "toml").replace("https://git.example.com/lifesign.git", &address);
+    let (_, copy) = PRIVATE
+        .split_once("## lifesign without its repository")
+        .expect("a section");
+    let (commands, copy) = (block(copy, "sh"), block(copy, "toml"));
+
+    let (before, _) = lockfile(&directory, "[dependencies]\n", "");
+    for (manifest, commands) in [(&*git, ""), (copy, commands)] {
+        let (after, printed) = lockfile(&directory, manifest, commands);
+        let added: Vec<_> = after.iter().filter(|name| !before.contains(name)).collect();
+        assert_eq!(added, ["errno", "lifesign", "signal-hook-registry"]);
+        assert_eq!(after.len(), before.len() + 3);
+        assert!(!printed.contains("warning"), "{printed}");
+        assert!(!printed.contains("Rust 1.89"), "{printed}");
+    }
+
+    let member = copy.replace("exclude = [\"vendor\"]", "");
+    let (after, printed) = lockfile(&directory, &member, commands);
+    assert!(after.len() > before.len() + 100, "{after:?}");
+    let warning = "profiles for the non root package will be ignored";
+    assert!(printed.contains(warning), "{printed}");
+    assert!(printed.contains("Rust 1.89"), "{printed}");
+}
+
+/// Adds lifesign to an axum service, as the page says. Returns the names of the packages in the
+/// lockfile, and what Cargo has printed.
+fn lockfile(directory: &Path, manifest: &str, commands: &str) -> (Vec<String>, String) {
+    let service = directory.join("service");
+    let _ = fs::remove_dir_all(&service);
+    fs::create_dir_all(service.join("src")).unwrap();
+    fs::write(service.join("src/main.rs"), "fn main() {}\n").unwrap();
+    let package = "[package]\nname = \"service\"\nversion = \"1.0.0\"\nedition = \"2024\"\n\n";
+    let dependencies = "[dependencies]\naxum = \"0.8\"\n\
+                        tokio = { version = \"1\", features = [\"macros\", \"rt-multi-thread\"] }\n";
+    let manifest = manifest.replace("[dependencies]\n", dependencies);
+    fs::write(service.join("Cargo.toml"), format!("{package}{manifest}")).unwrap();
+    // Cargo removes what the service does not need. The service gets the versions of this lockfile.
+    fs::copy(
+        format!("{REPOSITORY}/Cargo.lock"),
+        service.join("Cargo.lock"),
+    )
+    .unwrap();
+    let mut sh = Command::new("sh");
+    sh.args(["-euc", commands]).current_dir(&service);
+    run(sh.env_remove("CARGO_TARGET_DIR"));
+    let mut update = cargo(directory);
+    update.args(["update", "--workspace"]).current_dir(&service);
+    let output = update.output().unwrap();
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{printed}");
+    let lock = fs::read_to_string(service.join("Cargo.lock")).unwrap();
+    let names = lock.lines().filter_map(|line| line.strip_prefix("name = "));
+    let names = names.map(|name| name.trim_matches('"').to_owned());
+    (names.collect(), printed)
 }
 
 /// Copies the files of this repository, including uncommitted changes, to a new repository. Returns
