@@ -200,5 +200,8 @@ fn the_page_has_the_lines_of_services_that_do_not_respond() {
     ];
     drop(default);
     let lines = lines.map(|line| line_of_the_page(&line));
-    assert_eq!(headings("The service does not respond"), lines);
+    // The tests of examples/tls have a server that requires client certificates.
+    let mut headings = headings("The service does not respond");
+    headings.retain(|line| !line.contains("client certificate"));
+    assert_eq!(headings, lines);
 }

@@ -19,6 +19,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     if let Some(code) = Cli::new(BUILD).run() {
         return Ok(code);
     }
+    // The errors of failing checks are in the log only.
+    tracing_subscriber::fmt::init();
     serve()
 }
 

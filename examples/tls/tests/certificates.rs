@@ -67,13 +67,17 @@ async fn certificates_and_protocols_of_a_service() -> Result<(), Box<dyn Error>>
             .with_single_cert(certificates, private_key)?;
         let address = serve(&health, RustlsConfig::from_config(Arc::new(mutual)))?;
         health.advertise(Endpoint::https(address));
+        let line = probe();
         assert_eq!(
-            probe(),
+            line,
             format!(
                 "unhealthy: the server requires a client certificate: probe a port without TLS \
                  (GET https://{address}/health)\n"
             )
         );
+        let page = include_str!("../../../docs/troubleshooting.md");
+        let heading = line.replace(&address.to_string(), "127.0.0.1:8080");
+        assert!(page.contains(&format!("### `{}`", heading.trim_end())));
     }
     // A listener for probes, without TLS, beside the last service.
     let listener = health.listen("127.0.0.1:0".parse()?)?;
