@@ -14,9 +14,9 @@ use super::BuildInfo;
 /// | version | `LIFESIGN_VERSION` | `VERSION` | | the package's |
 /// | commit | `LIFESIGN_GIT_COMMIT` | `GIT_COMMIT` | `VERGEN_GIT_SHA` | `emit()` |
 /// | describe | `LIFESIGN_GIT_DESCRIBE` | | `VERGEN_GIT_DESCRIBE` | `emit()` |
-/// | commit date | `LIFESIGN_GIT_COMMIT_DATE` | | `VERGEN_GIT_COMMIT_TIMESTAMP`, `…_DATE` | `emit()` |
+/// | commit date | `LIFESIGN_GIT_COMMIT_DATE` | | `VERGEN_GIT_COMMIT_TIMESTAMP`, `VERGEN_GIT_COMMIT_DATE` | `emit()` |
 /// | dirty | `LIFESIGN_GIT_DIRTY` | | `VERGEN_GIT_DIRTY` | `emit()` |
-/// | build date | `LIFESIGN_BUILD_DATE` | `BUILD_DATE` | `VERGEN_BUILD_TIMESTAMP`, `…_DATE` | `emit()` |
+/// | build date | `LIFESIGN_BUILD_DATE` | `BUILD_DATE` | `VERGEN_BUILD_TIMESTAMP`, `VERGEN_BUILD_DATE` | `emit()` |
 /// | compiler | `LIFESIGN_RUSTC` | | `VERGEN_RUSTC_SEMVER` | `emit()` |
 /// | target | `LIFESIGN_TARGET` | | `VERGEN_CARGO_TARGET_TRIPLE` | `emit()` |
 /// | profile | `LIFESIGN_PROFILE` | | | `emit()` |

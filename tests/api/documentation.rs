@@ -103,6 +103,21 @@ fn the_readme_has_at_most_150_lines() {
 }
 
 #[test]
+fn the_variables_of_build_info_are_those_of_the_page() {
+    let variables = |text: &'static str, start: &str| {
+        let rows = text.lines().filter_map(|line| line.strip_prefix(start));
+        let rows = rows.filter(|row| row.contains("LIFESIGN_"));
+        // The columns are the value, and the variables of the service, of others and of vergen.
+        let cells = rows.map(|row| row.split('|').take(4).map(str::trim).collect::<Vec<_>>());
+        cells.collect::<Vec<_>>()
+    };
+    let page = variables(include_str!("../../docs/metadata.md"), "| ");
+    assert_eq!(page.len(), 9);
+    let item = variables(include_str!("../../src/build_info/sources.rs"), "/// | ");
+    assert_eq!(page, item);
+}
+
+#[test]
 fn adopting_it_in_a_service_adds_17_lines() {
     let page = include_str!("../../docs/adopting.md");
     let diffs = page.split("```diff\n").skip(1);
