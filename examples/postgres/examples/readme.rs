@@ -26,7 +26,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
 
 #[tokio::main]
 async fn serve() -> Result<ExitCode, Box<dyn Error>> {
-    let pool = PgPool::connect_lazy(&env::var("DATABASE_URL")?)?;
+    let url = env::var("DATABASE_URL").map_err(|_| "DATABASE_URL is not set")?;
+    let pool = PgPool::connect_lazy(&url)?;
     let health = Health::builder(BUILD)
         .required_with("postgres", pool, async |pool| {
             sqlx::query("SELECT 1").execute(&pool).await
