@@ -244,6 +244,13 @@ impl Project {
         project
     }
 
+    /// Appends a line to .dockerignore.
+    pub(crate) fn ignore(&self, line: &str) {
+        let path = self.directory.join(".dockerignore");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(path, format!("{text}{line}\n")).unwrap();
+    }
+
     /// A copy of the fixture with this name, with a copy of lifesign in `crates`.
     pub(crate) fn workspace(name: &str) -> Self {
         let project = Self::without_package(name);
@@ -260,9 +267,11 @@ impl Project {
             &["Cargo.toml", "README.md", "src"],
             &project.directory.join("crates/lifesign"),
         );
-        // The lockfile gives the dependencies the same versions as in other tests.
-        copy(&["Cargo.lock"], &project.directory);
-        project.lock(&["update", "--workspace", "--offline"]);
+        if !project.directory.join("Cargo.lock").exists() {
+            // The lockfile gives the dependencies the same versions as in other tests.
+            copy(&["Cargo.lock"], &project.directory);
+            project.lock(&["update", "--workspace", "--offline"]);
+        }
         project
     }
 

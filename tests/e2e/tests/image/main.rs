@@ -2,6 +2,7 @@
 
 mod arm64;
 mod builds;
+mod cures;
 mod engine;
 mod makefile;
 mod projects;

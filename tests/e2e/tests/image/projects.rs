@@ -3,14 +3,18 @@
 
 use std::{
     fs::{self, File},
+    os::unix::fs::symlink,
     path::Path,
     sync::Arc,
     time::SystemTime,
 };
 
-use lifesign_e2e::docker;
+use lifesign_e2e::{docker, remove, unique};
 
-use crate::engine::{Container, Image, Project, bases};
+use crate::{
+    builds::tools,
+    engine::{Container, Image, Project, bases},
+};
 
 #[test]
 fn labels_are_unknown_without_arguments() {
@@ -123,30 +127,23 @@ fn a_build_script_gets_the_packages_that_it_needs() {
     assert!(printed.starts_with("bc "), "{printed}");
 }
 
+/// The file is beside the crate, and the crate has a symbolic link to it.
 #[test]
-fn a_failed_build_prints_the_cure() {
-    let missing_file = Project::new("described", "1.0.0");
-    missing_file.write(
+fn a_file_outside_the_build_context_is_named() {
+    let project = Project::new("described", "1.0.0");
+    project.write(
         "src/main.rs",
-        "fn main() { println!(include_str!(\"../openapi.json\")) }",
+        "fn main() { println!(include_str!(\"notes.txt\")) }",
     );
-    missing_file.write("openapi.json", "{}");
-    let missing_openssl = Project::new("encrypted", "1.0.0");
-    missing_openssl.write("src/main.rs", "fn main() {}");
-    missing_openssl.depend("openssl-sys = \"0.9\"");
-    let missing_library = Project::new("bus", "1.0.0");
-    missing_library.write("src/main.rs", "fn main() {}");
-    missing_library.depend("libdbus-sys = \"0.2\"");
+    project.write("notes.txt", "");
+    symlink("../notes.txt", project.directory.join("src/notes.txt")).unwrap();
 
-    for (project, cure) in [
-        (missing_file, "error: a file is not in the build context: "),
-        (missing_openssl, "error: OpenSSL is missing: "),
-        (missing_library, "error: a library is missing: "),
-    ] {
-        let log = Image::build(&project.directory, &[]).unwrap_err();
+    let log = Image::build(&project.directory, &[]).unwrap_err();
 
-        assert!(log.contains(cure), "{log}");
-    }
+    assert!(log.contains("couldn't read `src/notes.txt`"), "{log}");
+    let cure =
+        " error: a file is not in the build context: append it to .dockerignore, after a `!`";
+    assert!(log.contains(cure), "{log}");
 }
 
 #[test]
@@ -192,9 +189,7 @@ fn the_build_fails_if_the_base_cannot_run_the_binary() {
 
 #[test]
 fn a_source_older_than_its_stub_is_compiled() {
-    // cargo-chef gives its stubs the version 0.0.1, so the stub and the source differ only in their
-    // modification time.
-    let project = Project::new("old", "0.0.1");
+    let project = Project::new("old", "1.0.0");
 
     for code in ["first", "second"] {
         let main = project.write(
@@ -209,6 +204,73 @@ fn a_source_older_than_its_stub_is_compiled() {
         let title = &image.config()["Labels"]["org.opencontainers.image.title"];
         assert_eq!(title, "old");
     }
+}
+
+/// The builder's `cargo` is a script that downloads the pinned toolchain like rustup's proxy, unless
+/// it is installed.
+#[test]
+fn a_pinned_toolchain_is_downloaded_once() {
+    let project = Project::new("pinned", "1.0.0");
+    project.write("rust-toolchain.toml", "[toolchain]\nchannel = \"1.94.0\"\n");
+    project.write(
+        "builder",
+        &format!(
+            "FROM {}\n\
+             COPY --chmod=0755 <<'EOF' /usr/local/bin/rustup\n\
+             #!/bin/sh\n\
+             echo \"info: downloading $(sed -n 's/^channel = //p' rust-toolchain.toml)\" >&2\n\
+             touch /usr/local/rustup/pinned\n\
+             EOF\n\
+             RUN cargo=/usr/local/cargo/bin/cargo; \\\n\
+             ln -s \"$(readlink -f $cargo)\" /usr/local/bin/real-cargo && rm $cargo\n\
+             COPY --chmod=0755 <<'EOF' /usr/local/cargo/bin/cargo\n\
+             #!/bin/sh\n\
+             [ -e /usr/local/rustup/pinned ] || rustup\n\
+             exec real-cargo \"$@\"\n\
+             EOF\n",
+            tools()
+        ),
+    );
+    let builder = Builder(format!("lifesign-test-builder:{}", unique()));
+    let directory = project.directory.to_str().unwrap();
+    let file = format!("{directory}/builder");
+    docker([
+        "build", "--quiet", "--file", &file, "--tag", &builder.0, directory,
+    ]);
+    let rust_image = format!("--build-arg=RUST_IMAGE={}", builder.0);
+
+    let logs = ["first", "second"].map(|code| {
+        project.write(
+            "src/main.rs",
+            &format!("fn main() {{ println!({code:?}) }}"),
+        );
+        let image = Image::build(&project.directory, &[&rust_image]).unwrap();
+        assert_eq!(docker(["run", "--rm", &image.tag]), code);
+        image.log.clone()
+    });
+
+    let downloads = logs.map(|log| log.matches("info: downloading \"1.94.0\"").count());
+    assert_eq!(downloads, [1, 0]);
+}
+
+/// The tag of a builder's image, which is removed when this is dropped.
+struct Builder(String);
+
+impl Drop for Builder {
+    fn drop(&mut self) {
+        remove(["image", "rm", "--force", &self.0]);
+    }
+}
+
+#[test]
+fn a_project_without_a_lockfile_is_refused() {
+    let project = Project::new("unlocked", "1.0.0");
+    project.write("src/main.rs", "fn main() {}");
+    fs::remove_file(project.directory.join("Cargo.lock")).unwrap();
+
+    let log = Image::build(&project.directory, &[]).unwrap_err();
+
+    assert!(log.contains(" error: no Cargo.lock: commit it, "), "{log}");
 }
 
 #[test]
@@ -253,21 +315,27 @@ fn the_builder_gets_sources_and_no_secrets() {
         "Cargo.lock",
         "Cargo.toml",
         "README.md",
+        "assets/logo.svg",
         "benches/speed.rs",
         "build.rs",
         "crates/store/migrations/1.sql",
         "crates/store/page.html",
         "examples/tls/Cargo.toml",
         "examples/tls/src/main.rs",
+        "locales/de.json",
         "migrations/1.sql",
+        "openapi.json",
         "proto/service.proto",
+        "public/index.html",
         "rust-toolchain.toml",
+        "server/main.rs",
         "services/api/Cargo.toml",
         "services/api/README.md",
         "services/api/build.rs",
         "services/api/src/main.rs",
         "src/main.rs",
         "src/target/mod.rs",
+        "static/style.css",
         "templates/page.html",
         "tests/api.rs",
         "vendor/ring/.cargo-checksum.json",
@@ -287,6 +355,7 @@ fn the_builder_gets_sources_and_no_secrets() {
         "node_modules/left-pad/src/index.js",
         "notes.txt",
         "src/server.pem",
+        "static/.env",
         "target/package/service-1.0.0/src/main.rs",
         "target/release/service",
         "tests/client.p12",

@@ -34,6 +34,10 @@ fn without_the_secret_cargo_names_what_is_missing() {
     let log = Image::build(&project, &[]).unwrap_err();
 
     assert!(log.contains("no token found for `corp`"), "{log}");
+    assert!(
+        log.contains(" error: a registry got no token: pass --secret "),
+        "{log}"
+    );
     assert_eq!(registry.answered(), 0);
     assert_ne!(registry.refused(), 0);
 }
@@ -144,6 +148,10 @@ fn the_agent_fetches_from_git_and_keeps_its_key() {
     let found = Found::of(&images);
 
     assert!(log.contains("failed to authenticate"), "{log}");
+    assert!(
+        log.contains(" error: git over SSH got no key: pass --ssh default"),
+        "{log}"
+    );
     let farewell = docker(["run", "--rm", &images[0].tag, "version"]);
     assert_eq!(farewell, FAREWELL);
     assert_eq!(found.search(&agent.key), Vec::<String>::new());
