@@ -147,7 +147,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
 
 COPY . .
 # These arguments change with every commit, so they are declared after the dependencies.
-ARG VERSION GIT_COMMIT BUILD_DATE SOURCE_DATE_EPOCH
+ARG FILES="" WRITABLE="" VERSION GIT_COMMIT BUILD_DATE SOURCE_DATE_EPOCH
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/usr/local/cargo/git \
     --mount=type=secret,id=cargo-credentials,target=/usr/local/cargo/credentials.toml \
@@ -157,9 +157,14 @@ set -eu
 find . -path ./vendor -prune -o -type f -exec touch {} +
 # cargo-auditable embeds the list of crates, which image scanners read.
 compile auditable build
-install -D -m 0555 "/target/$(cat /target-triple)/release/$(cat /plan/executable)" /out/app
-# The layer contains the file's time, so a fixed time makes the layer reproducible.
-touch -d "@${SOURCE_DATE_EPOCH:-0}" /out/app
+mkdir /out
+for file in $FILES; do cp -r --parents "$file" /out; done
+chmod -R u=rwX,go=rX /out
+# A new volume takes over the owner of the directory that it is mounted on.
+for directory in $WRITABLE; do install -d -o 65532 -g 65532 "/out/$directory"; done
+install -m 0555 "/target/$(cat /target-triple)/release/$(cat /plan/executable)" /out/app
+# The layer contains the files' times, so a fixed time makes the layer reproducible.
+find /out -exec touch -h -d "@${SOURCE_DATE_EPOCH:-0}" {} +
 EOF
 
 # The build fails instead of the deployment if the base lacks a library, or the binary has no `healthcheck` command.
@@ -176,10 +181,10 @@ EOF
 ARG BUILDARCH
 RUN --mount=type=bind,from=base,target=/base,rw start
 
-# The final image: the base, one file and metadata.
+# The final image: the base, the executable, FILES and WRITABLE, and metadata.
 FROM base AS image
 # There is no --link here, because Podman 5.4 refuses it.
-COPY --from=build /out/app /app
+COPY --from=build /out /
 WORKDIR /
 # The user is a number, because Kubernetes' runAsNonRoot cannot verify a name.
 USER 65532:65532

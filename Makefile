@@ -5,8 +5,8 @@
 #   make run       builds TAG and runs it without privileges, with PORT published
 #   make metadata  prints the metadata that the image gets, as NAME=VALUE lines
 #
-# Variables for the command line: TAG, BASE, PACKAGE, BIN, EXAMPLE, FEATURES, BUILD_PACKAGES, PORT, COMMAND (the
-# arguments that the service starts with by default, such as "serve --workers 4"), and FLAGS for docker build.
+# Variables for the command line: TAG, BASE, PACKAGE, BIN, EXAMPLE, FEATURES, BUILD_PACKAGES, FILES, WRITABLE, PORT,
+# COMMAND (the arguments that the service starts with by default, such as "serve --workers 4"), and FLAGS for docker build.
 
 BASE ?= distroless-static
 BASES := scratch distroless-static alpine distroless-cc debian-slim
@@ -23,7 +23,7 @@ field = $(or $(call read,package,$(1),$(manifest)),$(call read,workspace\.packag
 TAG ?= $(or $(BIN),$(EXAMPLE),$(PACKAGE),$(call field,name),$(notdir $(CURDIR)))
 
 # Docker reads the values from the environment, so no shell interprets them.
-export BASE PACKAGE BIN EXAMPLE FEATURES BUILD_PACKAGES PORT
+export BASE PACKAGE BIN EXAMPLE FEATURES BUILD_PACKAGES FILES WRITABLE PORT
 export TITLE ?= $(or $(BIN),$(EXAMPLE),$(PACKAGE),$(call field,name))
 export DESCRIPTION ?= $(call field,description)
 export SOURCE ?= $(call field,repository)
@@ -44,7 +44,7 @@ $(if $(GIT_COMMIT),,$(warning no tag, commit or date from git: $(shell git rev-p
 $(if $(VERSION),,$(warning no version: pass PACKAGE=… or VERSION=…))
 
 metadata := TITLE DESCRIPTION SOURCE LICENSES VERSION GIT_COMMIT BUILD_DATE SOURCE_DATE_EPOCH
-arguments := PACKAGE BIN EXAMPLE FEATURES BUILD_PACKAGES PORT $(metadata)
+arguments := PACKAGE BIN EXAMPLE FEATURES BUILD_PACKAGES FILES WRITABLE PORT $(metadata)
 # CMD does not expand build arguments, so a CMD line with the words of COMMAND is appended to the Dockerfile. xargs
 # splits COMMAND at spaces and honours quotes, and no shell expands the words.
 override export COMMAND := $(value COMMAND)

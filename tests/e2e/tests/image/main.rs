@@ -4,6 +4,7 @@ mod arm64;
 mod builds;
 mod cures;
 mod engine;
+mod files;
 mod makefile;
 mod projects;
 mod reference;
