@@ -12,6 +12,8 @@ use std::{
 use lifesign_e2e::{REPOSITORY, docker, eventually, get, output, parse, remove};
 use serde_json::json;
 
+use crate::{builds::tools, engine::Project};
+
 const VERSION: &str = "9.8.7-test.1";
 const GIT_COMMIT: &str = "6b1f0a53c8de947210fe3a85d4c6b79e02f18d3a";
 const BUILD_DATE: &str = "2026-11-23T18:31:00Z";
@@ -75,13 +77,69 @@ fn the_service_responds_is_found_and_drains() {
     assert_eq!(code, "0");
 }
 
+/// ring, aws-lc, SQLite and zstd contain C and assembly. The host compiles them for either libc.
+#[test]
+fn a_service_with_c_dependencies_responds_on_either_libc() {
+    let project = Project::workspace("native");
+    let musl = ["--build-arg=BASE=scratch"];
+    // The engine has no arm64 image of this base.
+    let gnu = [
+        "--build-arg=BASE=distroless-cc",
+        "--build-arg=DISTROLESS_CC_IMAGE=scratch",
+    ];
+
+    for (test, options) in [("musl", musl.as_slice()), ("gnu", &gnu)] {
+        let image = Image::build_in(&project.directory, test, options);
+        let publish = ["--publish=127.0.0.1::8080"];
+        // The builder has glibc for arm64.
+        let container = if test == "gnu" {
+            let container = Container::create_from(tools(), &image.tag, &publish);
+            container.copy_app(&image);
+            container
+        } else {
+            Container::create(&image, &publish)
+        };
+        container.start();
+        let address = docker(["port", &container.name, "8080/tcp"]);
+        let address = address.parse().expect("an address");
+
+        let body = eventually("a response", TIMEOUT, || {
+            let (status, body) = get(address, "/");
+            (status == 200).then_some(body)
+        });
+        let healthcheck = container.app(&["healthcheck"]);
+
+        // The version of SQLite, and whether zstd and the random numbers of ring and aws-lc work.
+        assert!(
+            body.starts_with("3.") && body.ends_with(" true true"),
+            "{test}: {body}"
+        );
+        assert!(
+            healthcheck.starts_with("healthy: pass in "),
+            "{test}: {healthcheck}"
+        );
+    }
+}
+
 /// The image, removed when dropped.
 struct Image {
     tag: String,
 }
 
 impl Image {
+    /// Builds the reference service.
     fn build(test: &str) -> Self {
+        let options = [
+            "--build-arg=BASE=scratch",
+            "--build-arg=EXAMPLE=service",
+            &format!("--build-arg=VERSION={VERSION}"),
+            &format!("--build-arg=GIT_COMMIT={GIT_COMMIT}"),
+            &format!("--build-arg=BUILD_DATE={BUILD_DATE}"),
+        ];
+        Self::build_in(Path::new(REPOSITORY), test, &options)
+    }
+
+    fn build_in(directory: &Path, test: &str, options: &[&str]) -> Self {
         let dockerfile = fs::read_to_string(format!("{REPOSITORY}/Dockerfile")).unwrap();
         // The builder's image is named by tag only, because Docker looks a digest up in the
         // registry, which tests must not need.
@@ -92,18 +150,12 @@ impl Image {
         let tag = format!("lifesign-arm64:{test}-{}", process::id());
         let mut build = Command::new("docker");
         build
-            .args([
-                "build",
-                "--platform=linux/arm64",
-                "--build-arg=BASE=scratch",
-            ])
+            .args(["build", "--platform=linux/arm64"])
+            .arg(format!("--file={REPOSITORY}/Dockerfile"))
             .args(["--build-arg", builder.expect("a pinned builder")])
-            .arg("--build-arg=EXAMPLE=service")
-            .arg(format!("--build-arg=VERSION={VERSION}"))
-            .arg(format!("--build-arg=GIT_COMMIT={GIT_COMMIT}"))
-            .arg(format!("--build-arg=BUILD_DATE={BUILD_DATE}"))
+            .args(options)
             .args(["--tag", &tag, "--label", &format!("test={tag}")])
-            .arg(REPOSITORY);
+            .arg(directory);
         output(&mut build);
         Self { tag }
     }
@@ -122,20 +174,37 @@ struct Container {
 
 impl Container {
     fn create(image: &Image, options: &[&str]) -> Self {
-        let name = image.tag.replace(':', "-");
+        let options = [&["--platform=linux/arm64"], options].concat();
+        Self::create_from(&image.tag, &image.tag, &options)
+    }
+
+    /// Creates a container for the service `tag` from the image `from`.
+    fn create_from(from: &str, tag: &str, options: &[&str]) -> Self {
+        let name = tag.replace(':', "-");
         let mut create = Command::new("docker");
         create
-            .args(["create", "--platform=linux/arm64", "--name", &name])
+            .args(["create", "--name", &name])
             .args([
                 "--env=DRAIN_SECONDS=1",
                 "--entrypoint=/qemu",
                 "--no-healthcheck",
             ])
             .args(options)
-            .args([&image.tag, "/app"]);
+            .args([from, "/app"]);
         let container = Self { name };
         output(&mut create);
         container
+    }
+
+    /// Copies the executable from an image.
+    fn copy_app(&self, image: &Image) {
+        let source = docker(["create", "--platform=linux/arm64", &image.tag]);
+        let app = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&self.name);
+        let path = app.to_str().expect("UTF-8");
+        docker(["cp", "--quiet", &format!("{source}:/app"), path]);
+        docker(["cp", "--quiet", path, &format!("{}:/app", self.name)]);
+        fs::remove_file(app).unwrap();
+        remove(["rm", &source]);
     }
 
     fn start(&self) {
