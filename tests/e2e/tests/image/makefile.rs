@@ -15,12 +15,16 @@ use crate::engine::Image;
 
 #[test]
 fn command_and_port_are_in_the_image() {
-    let image = Image::make(&["EXAMPLE=service", "COMMAND=serve 'two words'", "PORT=3000"]);
+    let command = r#"COMMAND=serve 'two words' '"$HOME"' 'C:\x' "#;
+    let image = Image::make(&["EXAMPLE=service", command, "PORT=3000"]);
 
     let config = image.unwrap().config();
 
     assert_eq!(config["Entrypoint"], json!(["/app"]));
-    assert_eq!(config["Cmd"], json!(["serve", "two words"]));
+    assert_eq!(
+        config["Cmd"],
+        json!(["serve", "two words", "\"$HOME\"", "C:\\x"])
+    );
     assert_eq!(config["ExposedPorts"], json!({ "3000/tcp": {} }));
 }
 
