@@ -1,6 +1,7 @@
 //! The image for arm64, which is cross-compiled and then run with QEMU.
 //!
-//! Needs qemu-aarch64-static from Debian's package qemu-user-static.
+//! Needs qemu-aarch64-static from Debian's package qemu-user-static, and
+//! `rustup target add aarch64-unknown-linux-gnu`.
 
 use std::{
     env, fs,
@@ -82,10 +83,12 @@ fn the_service_responds_is_found_and_drains() {
 fn a_service_with_c_dependencies_responds_on_either_libc() {
     let project = Project::workspace("native");
     let musl = ["--build-arg=BASE=scratch"];
+    let builder = builder_with_std();
     // The engine has no arm64 image of this base.
     let gnu = [
         "--build-arg=BASE=distroless-cc",
         "--build-arg=DISTROLESS_CC_IMAGE=scratch",
+        &format!("--build-arg=RUST_IMAGE={}", builder.tag),
     ];
 
     for (test, options) in [("musl", musl.as_slice()), ("gnu", &gnu)] {
@@ -119,6 +122,24 @@ fn a_service_with_c_dependencies_responds_on_either_libc() {
             "{test}: {healthcheck}"
         );
     }
+}
+
+/// Returns an image of the builder with the standard library for arm64 and glibc. Where the builder
+/// has rustup, the Dockerfile installs it.
+fn builder_with_std() -> Image {
+    let sysroot = output(Command::new("rustc").args(["--print", "sysroot"]));
+    let library = format!("{sysroot}/lib/rustlib/aarch64-unknown-linux-gnu");
+    let dockerfile = Path::new(env!("CARGO_TARGET_TMPDIR")).join("arm64-builder");
+    let to = "$(rustc --print sysroot)/lib/rustlib/aarch64-unknown-linux-gnu";
+    let text = format!(
+        "FROM {}\nCOPY . /library\nRUN rm -rf {to} && mv /library {to}\n",
+        tools()
+    );
+    fs::write(&dockerfile, text).unwrap();
+    let tag = format!("lifesign-arm64:builder-{}", process::id());
+    let file = format!("--file={}", dockerfile.display());
+    docker(["build", "--quiet", &file, "--tag", &tag, &library]);
+    Image { tag }
 }
 
 /// The image, removed when dropped.

@@ -78,8 +78,21 @@ fn files_and_directories_come_by_arguments() {
     }
     let unprepared = format!("--volume={}-other:/other", volume.0);
     let denied = run(&image, &[&unprepared], &["--", "/other/file"]);
+    // What Kubernetes does to a volume for `fsGroup: 65532`.
+    let prepare = "chgrp 65532 /other && chmod 2770 /other";
+    docker([
+        "run",
+        "--rm",
+        &unprepared,
+        "alpine:3.23",
+        "sh",
+        "-c",
+        prepare,
+    ]);
+    let granted = run(&image, &[&unprepared], &["--", "/other/file"]);
     remove(["volume", "rm", "--force", &format!("{}-other", volume.0)]);
     assert_eq!(denied, "/other/file: Permission denied (os error 13)");
+    assert_eq!(granted, "/other/file is written");
     let tmpfs = "--tmpfs=/other:uid=65532,gid=65532,mode=0700";
     let written = run(&image, &[tmpfs], &["--", "/other/file"]);
     assert_eq!(written, "/other/file is written");
