@@ -55,7 +55,7 @@ pub(crate) enum Host {
 }
 
 impl Endpoint {
-    /// Plain HTTP on `address`, which `address.into()` gives too.
+    /// Plain HTTP on `address`, like `address.into()`.
     ///
     /// ```
     /// # use lifesign::Endpoint;

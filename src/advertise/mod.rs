@@ -78,9 +78,9 @@ pub(crate) fn find(
 #[derive(Debug)]
 pub(crate) struct Advertised {
     pub(crate) endpoint: Endpoint,
-    /// Path to probe: the given one, or that of the probe's route.
+    /// Path to request.
     pub(crate) path: String,
-    /// Probe whose route has this path.
+    /// The probe whose route has this path. `None` for a path that is not a health route.
     pub(crate) route: Option<Probe>,
     /// Maximum time that the service waits for its checks.
     pub(crate) response_timeout: Duration,

@@ -136,7 +136,8 @@ fn is_old(metadata: &fs::Metadata) -> bool {
     matches!(age, Ok(Ok(age)) if age > DRAFT_AGE_MAX)
 }
 
-/// Returns the advertisement of a running service in this container.
+/// Returns the address of a running service in this container, with `given_path` or the path of
+/// `probe`.
 ///
 /// The service must have the name `service` or run the probe's executable: `build_info!` returns
 /// one name in a service's library and another in its binary. Of several services, PID 1 is

@@ -8,7 +8,7 @@ use std::fmt;
 /// # use axum::{Router, routing::get};
 /// # use lifesign::{Health, Probe};
 /// # fn example(app: Router, health: Health) -> Router {
-/// // Readiness at one more path, for a load balancer that asks `/status`.
+/// // Readiness at one more path, for a load balancer that requests `/status`.
 /// app.route("/status", get(async move || health.report(Probe::Readiness).await))
 /// # }
 /// ```
