@@ -67,7 +67,7 @@ impl Endpoint {
         Self::tcp(Scheme::Http, address)
     }
 
-    /// HTTPS on `address`. The probe needs the feature `https`.
+    /// HTTPS on `address`. To probe it, `healthcheck` needs the feature `https`.
     #[must_use]
     pub fn https(address: SocketAddr) -> Self {
         Self::tcp(Scheme::Https, address)

@@ -91,7 +91,7 @@ pub(crate) struct Advertised {
 /// The reason why there is no address to probe.
 #[derive(Debug)]
 pub(crate) enum NotFound {
-    /// In this container, no service with this name or this executable is advertised.
+    /// No service with the probe's name or executable is advertised in this container.
     #[cfg_attr(
         not(target_os = "linux"),
         expect(dead_code, reason = "no service can advertise itself")

@@ -7,7 +7,7 @@
 //! - The service locks its file. The kernel releases the lock when the process ends, so a file
 //!   without a lock is stale.
 //! - PID gives a restarted service a file of its own. The file of the old process stays locked if
-//!   this process has left a forked child behind.
+//!   the old process has left a forked child behind.
 //! - Any user can write a file for any service, so a file of the probe's own user is preferred.
 //!   Files of other users are also read, for services that drop their privileges and for
 //!   `docker exec --user`.
@@ -40,8 +40,8 @@ const SIZE_MAX: usize = 4096;
 /// more.
 const ENTRIES_MAX: usize = 10_000;
 
-/// Age above which an unlocked draft, an incomplete file, is removed. A running service locks its
-/// draft at once.
+/// Age above which an unlocked draft is removed. A draft is an incomplete file, which a running
+/// service locks at once.
 const DRAFT_AGE_MAX: Duration = Duration::from_secs(10);
 
 /// The locked file of this process. Dropping this removes the file.

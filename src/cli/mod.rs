@@ -1,6 +1,6 @@
 //! The `healthcheck` and `version` commands, from arguments to exit code.
 //!
-//! In a running service, no other module reads arguments or environment variables.
+//! No other module reads arguments or environment variables, except `build` in build scripts.
 
 mod args;
 mod json;
@@ -29,7 +29,7 @@ use crate::{BuildInfo, probe::TIMEOUT};
 
 const HEALTHY: u8 = 0;
 
-/// Exit code for an unhealthy service, and for any error. Docker reserves 2.
+/// Exit code for an unhealthy service, and for any error. Docker reserves the exit code 2.
 const UNHEALTHY: u8 = 1;
 
 /// The commands `app healthcheck` and `app version` of a service's own binary.

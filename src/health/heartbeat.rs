@@ -137,7 +137,7 @@ struct Registered {
 }
 
 impl Heartbeats {
-    /// Registers a heartbeat. Returns `None` if a heartbeat that has not finished has this name.
+    /// Registers a heartbeat. Returns `None` if a heartbeat of this name has not finished.
     pub(super) fn register(&self, name: &str, period: Duration) -> Option<Heartbeat> {
         let mut heartbeats = lock(&self.0);
         heartbeats.retain(|heartbeat| heartbeat.beat.pulse() != Pulse::Finished);
@@ -168,7 +168,7 @@ impl Heartbeats {
         Some(Arc::clone(&panicked.name))
     }
 
-    /// Whether a heartbeat that has not finished has this name.
+    /// Whether a heartbeat of this name has not finished.
     pub(super) fn contains(&self, name: &str) -> bool {
         let taken = |heartbeat: &Registered| {
             *heartbeat.beat.name == *name && heartbeat.beat.pulse() != Pulse::Finished

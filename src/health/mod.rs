@@ -299,8 +299,8 @@ impl Inner {
         self.life.borrow().state()
     }
 
-    /// Returns the state that a probe reports. With `ready_during_drain`, readiness reports a ready
-    /// service during the drain.
+    /// Returns the state that a probe reports. With `ready_during_drain`, readiness reports `Ready`
+    /// during the drain.
     fn seen_by(&self, probe: Probe) -> ServiceState {
         let life = self.life.borrow();
         if life.reached == ServiceState::Ready

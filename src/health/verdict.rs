@@ -26,7 +26,6 @@ pub enum Probe {
 impl Probe {
     pub(crate) const ALL: [Self; 3] = [Self::Health, Self::Readiness, Self::Liveness];
 
-    /// Default path of the probe's route.
     pub(crate) const fn default_path(self) -> &'static str {
         match self {
             Self::Health => "/health",

@@ -14,7 +14,7 @@ use super::error::Kind;
 /// Maximum size of one read in bytes. A report with a dozen checks fits.
 pub(super) const READ_SIZE: usize = 2048;
 
-/// Maximum size of one write in bytes.
+/// Maximum size of one write in bytes. `write_all` splits a longer request.
 const WRITE_MAX: usize = 16 * 1024;
 
 /// Size of a response in bytes at which the probe stops reading.
@@ -44,8 +44,8 @@ impl Deadline {
         self.start.elapsed()
     }
 
-    /// Returns the remaining time. It is never zero, which would set a socket to wait without a
-    /// timeout.
+    /// Returns the remaining time. It is never zero: a timeout of zero would let a socket wait for
+    /// ever.
     pub(super) fn remaining(self) -> io::Result<Duration> {
         match self.timeout.checked_sub(self.elapsed()) {
             Some(left) if left >= Duration::from_micros(1) => Ok(left),

@@ -48,8 +48,8 @@ const HEAD_MAX: usize = 8 * 1024;
 /// reads nothing makes the kernel buffer megabytes.
 const SOCKET_BUFFER: u32 = 16 * 1024;
 
-/// Maximum number of open connections. At this limit, a new connection evicts the oldest idle one:
-/// it is not a probe's, because a probe sends its request at once.
+/// Maximum number of open connections. At this limit, a new connection evicts the oldest idle one.
+/// A probe's connection is not idle, because a probe sends its request at once.
 const CONNECTIONS_MAX: usize = 256;
 
 /// Maximum number of evicted connections that are not closed yet.
@@ -58,8 +58,8 @@ const EVICTED_MAX: usize = 128;
 /// Time in which a new connection is not evicted, so that a probe can send its request.
 const GRACE_PERIOD: Duration = Duration::from_millis(10);
 
-/// Maximum number of connections that wait to be accepted. If the queue is full, the kernel drops a
-/// probe's SYN, and the prober's kernel repeats it only after 1 s.
+/// Maximum number of connections that wait to be accepted. If there are more, the kernel drops a
+/// probe's SYN, which is sent again only after 1 s.
 const BACKLOG: u32 = 4096;
 
 /// Minimum time between two warnings about failed accepts. A flood would otherwise fill the log.
@@ -175,8 +175,8 @@ impl Listener {
                 }
                 Err(error) => {
                     // Most likely, the process has no file descriptor left, and an eviction frees
-                    // one. Linux reports this error even if no client waits, so connections younger
-                    // than `ACCEPT_RETRY`, which can be probes', are spared.
+                    // one. Linux reports this error even if no client waits, so a connection that
+                    // is young enough for a probe is spared.
                     if !connections.evict(ACCEPT_RETRY)
                         && warned.is_none_or(|warned| warned.elapsed() > WARNING_INTERVAL)
                     {

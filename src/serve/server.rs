@@ -90,8 +90,8 @@ impl Health {
     /// # Panics
     ///
     /// If the router has a route for `GET`, or for any method, at the path of a health route, with
-    /// or without a trailing slash. A router's route for another method at such a path is not
-    /// served: its requests get status code 405.
+    /// or without a trailing slash. A route for another method does not panic, but its requests get
+    /// status code 405.
     pub async fn serve<L>(&self, listener: L, app: Router) -> io::Result<()>
     where
         L: Listener<Addr: Clone + Sync + 'static>,

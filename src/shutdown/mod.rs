@@ -119,7 +119,7 @@ impl Health {
         }
     }
 
-    /// Begins the drain. Returns `false` if it had begun before.
+    /// Begins the drain. Returns `false` if the drain had begun before.
     fn drain(&self, signal: Option<&'static str>) -> bool {
         // This is read before the drain begins, because workers then end and can drop their
         // heartbeats.
@@ -233,9 +233,9 @@ impl Shutdown {
         }
     }
 
-    /// Returns the heartbeats that were late or dropped when the drain began, or else the heartbeat
-    /// of a worker that has panicked since. Before the drain, returns those that are late or
-    /// dropped now.
+    /// Describes the heartbeats that were late or dropped when the drain began, or else the
+    /// heartbeat of a worker that has panicked since. Before the drain, describes the heartbeats
+    /// that are late or dropped now.
     pub(crate) fn broken(&self) -> Option<String> {
         let inner = &self.0.inner;
         let panicked = |name| format!("the worker of heartbeat {name} panicked");
@@ -271,7 +271,7 @@ impl Shutdown {
     }
 }
 
-/// Returns the heartbeats that are late or dropped now.
+/// Describes the heartbeats that are late or dropped now.
 fn broken(inner: &Inner) -> Option<String> {
     let failing: Vec<_> = inner.pulses().iter().filter_map(describe).collect();
     (!failing.is_empty()).then(|| failing.join(", "))
