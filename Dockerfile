@@ -44,21 +44,25 @@ RUN command -v cargo-auditable || { \
 RUN mkdir -p /usr/local/cargo/registry && \
     ln -sf registry/.package-cache registry/.package-cache-mutate /usr/local/cargo
 
-# What this service adds to the tools: Debian packages, the toolchain that it pins, and the target.
-FROM tools AS builder
-ARG BUILD_PACKAGES=""
-RUN if [ -n "$BUILD_PACKAGES" ]; then apt-get update && \
-    apt-get install --yes --no-install-recommends $BUILD_PACKAGES && rm -r /var/lib/apt/lists/*; fi
-# The pattern `[n]` makes a file optional. A change of code does not download the toolchain again.
-COPY rust-toolchai[n] rust-toolchain.tom[l] ./
+# The target, in a stage of its own: bases with the same libc share what is built after it.
+FROM tools AS target
 ARG BASE TARGETARCH
 RUN <<EOF
 set -eu
 case $TARGETARCH in amd64) cpu=x86_64 ;; arm64) cpu=aarch64 ;; esac
 case $BASE in distroless-cc | debian-slim) libc=gnu ;; *) libc=musl ;; esac
 echo "$cpu-unknown-linux-$libc" >/target-triple
-! command -v rustup || rustup target add "$(cat /target-triple)"
 EOF
+
+# What this service adds to the tools: Debian packages, and the toolchain that it pins.
+FROM tools AS builder
+ARG BUILD_PACKAGES=""
+RUN if [ -n "$BUILD_PACKAGES" ]; then apt-get update && \
+    apt-get install --yes --no-install-recommends $BUILD_PACKAGES && rm -r /var/lib/apt/lists/*; fi
+# The pattern `[n]` makes a file optional. A change of code does not download the toolchain again.
+COPY rust-toolchai[n] rust-toolchain.tom[l] ./
+COPY --from=target /target-triple /target-triple
+RUN ! command -v rustup || rustup target add "$(cat /target-triple)"
 
 # The plan: cargo's arguments, and the manifests with stubs for code. They stay the same when only code changes.
 FROM builder AS plan
@@ -178,7 +182,7 @@ echo "error: in the base $BASE, \`/app healthcheck --help\` did not print its he
 exit 1
 EOF
 
-ARG BUILDARCH
+ARG BASE BUILDARCH TARGETARCH
 RUN --mount=type=bind,from=base,target=/base,rw start
 
 # The final image: the base, the executable, FILES and WRITABLE, and metadata.

@@ -188,6 +188,25 @@ fn the_build_fails_if_the_base_cannot_run_the_binary() {
 }
 
 #[test]
+fn bases_with_one_libc_share_the_build() {
+    let project = Project::new("shared", "1.0.0");
+    // The current time makes the source unique. Otherwise the engine could have built it before.
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos();
+    project.write(
+        "src/main.rs",
+        &format!("fn main() {{ println!(\"{now}\") }}"),
+    );
+
+    for (base, compiled) in [("scratch", true), ("alpine", false)] {
+        let base = format!("--build-arg=BASE={base}");
+        let image = Image::build(&project.directory, &[&base]).unwrap();
+
+        assert_eq!(!image.compiled().is_empty(), compiled, "{}", image.log);
+        assert_eq!(docker(["run", "--rm", &image.tag]), now.to_string());
+    }
+}
+
+#[test]
 fn a_source_older_than_its_stub_is_compiled() {
     let project = Project::new("old", "1.0.0");
 
