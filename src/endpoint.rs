@@ -82,8 +82,7 @@ impl Endpoint {
         Self(Address::Unix(std::path::absolute(&path).unwrap_or(path)))
     }
 
-    /// Returns the value of the `Host` header.
-    pub(crate) fn authority(&self) -> String {
+    pub(crate) fn host_header(&self) -> String {
         match &self.0 {
             Address::Tcp { scheme, host, port } => {
                 // A wildcard address is replaced by the loopback address that is probed.

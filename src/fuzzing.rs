@@ -79,7 +79,7 @@ fn get(endpoint: Endpoint, path: &str) -> Request {
         path: path.to_owned(),
         is_path_given: false,
         headers: Vec::new(),
-        // A probe that hangs must exceed the `-timeout=10` of `fuzz/run`, which reports it.
+        // `fuzz/run` reports a run of more than 10 s, so a probe that hangs must take longer.
         timeout: Duration::from_secs(60),
         expected: None,
     }

@@ -66,7 +66,7 @@ fn compute() -> io::Result<u64> {
 #[cfg(unix)]
 pub(crate) fn namespace() -> io::Result<u64> {
     use std::os::unix::fs::MetadataExt;
-    // A probe needs the number twice. The cache saves it a system call.
+    // A probe needs the number twice, and reading it takes a system call.
     static NUMBER: OnceLock<u64> = OnceLock::new();
     if let Some(number) = NUMBER.get() {
         return Ok(*number);

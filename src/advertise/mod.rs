@@ -78,7 +78,6 @@ pub(crate) fn find(
 #[derive(Debug)]
 pub(crate) struct Advertised {
     pub(crate) endpoint: Endpoint,
-    /// Path to request.
     pub(crate) path: String,
     /// The probe whose route has this path. `None` for a path that is not a health route.
     pub(crate) route: Option<Probe>,

@@ -265,7 +265,6 @@ struct Rank {
     changed: (i64, i64),
 }
 
-/// A running service, from its file.
 struct Running {
     advertised: Advertised,
     /// Whether the file belongs to the probe's user.

@@ -289,7 +289,8 @@ impl HealthBuilder {
         let routes = &mut self.settings.routes;
         for i in 0..routes.len() {
             validate_path(&routes[i].path)?;
-            // Each route is served with and without a trailing slash.
+            // A route is served with and without a trailing slash, so two paths that differ only in
+            // the slash are refused too.
             let trimmed = |route: &Route| route.path.trim_end_matches('/').to_owned();
             if routes[..i]
                 .iter()

@@ -123,7 +123,6 @@ impl Beat {
     }
 }
 
-/// The pulse of each heartbeat, by name.
 pub(crate) type Pulses = Vec<(Arc<str>, Pulse)>;
 
 #[derive(Debug, Default)]

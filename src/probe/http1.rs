@@ -9,7 +9,7 @@ use super::{
 };
 use crate::identity;
 
-/// Maximum length of a response head in bytes. Proxies accept 8 KiB.
+/// Maximum length of a response head in bytes: twice the 8 KiB that proxies accept.
 const HEAD_MAX: usize = 16 * 1024;
 
 /// Maximum number of interim (1xx) responses to skip.
@@ -25,7 +25,7 @@ const EXCERPT_MAX: usize = 200;
 
 impl Request {
     pub(crate) fn encode(&self) -> String {
-        let authority = self.endpoint.authority();
+        let authority = self.endpoint.host_header();
         let mut encoded = String::with_capacity(REQUEST_CAPACITY);
         for part in ["GET ", &self.path, " HTTP/1.1\r\n"] {
             encoded.push_str(part);

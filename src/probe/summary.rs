@@ -19,7 +19,7 @@ impl Summary {
         let mut summary = Self::default();
         for (key, text) in fields(body) {
             match key {
-                // A report that passes has no `output`.
+                // A report that passes has no `output`, so nothing is left to find.
                 b"status" if text == b"pass" => {
                     summary.status = Some(Status::Pass.as_str().into());
                     break;

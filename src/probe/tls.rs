@@ -126,7 +126,7 @@ async fn exchange(
     let mut builder = client
         .build()?
         .get(format!("https://{address}{}", request.path));
-    for (name, value) in request.all_headers(&request.endpoint.authority()) {
+    for (name, value) in request.all_headers(&request.endpoint.host_header()) {
         builder = builder.header(name, value);
     }
     let mut response = builder.send().await?;

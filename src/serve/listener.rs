@@ -281,7 +281,8 @@ impl Progress {
         self.request.load(Relaxed)
     }
 
-    /// Waits until the connection is evicted. Never ends if its request has arrived by then.
+    /// Waits until the connection is evicted. Never ends if the request arrived before the
+    /// eviction.
     async fn evicted(&self) {
         self.evict.notified().await;
         if self.has_request() {
