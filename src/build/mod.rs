@@ -47,7 +47,7 @@ mod commit;
 ///
 /// It never fails a build: a fact that it cannot find is unknown. A repository that does not track
 /// the package is ignored. Cargo runs the script again when the commit, the branch or a tag
-/// changes, and when the tree becomes dirty or clean. It does not notice that a deleted file was
+/// changes, and when the tree becomes dirty or clean. Cargo does not notice that a deleted file was
 /// restored without git.
 ///
 /// ```no_run

@@ -1,4 +1,5 @@
-//! Serves one connection, limits how long a request head may take, and closes it during the drain.
+//! Serves one connection: limits how long a request head may take, and ends the connection during
+//! the drain.
 
 use std::{
     convert::Infallible,
