@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Initial capacity of a `Host` header in bytes, enough for an IPv6 address and a port.
-const AUTHORITY_CAPACITY: usize = 48;
+const HOST_HEADER_CAPACITY: usize = 48;
 
 /// Address of a service: HTTP or HTTPS on an IP address and port, or HTTP on a Unix socket.
 ///
@@ -90,7 +90,7 @@ impl Endpoint {
                     Host::Localhost => Host::Localhost,
                     _ => Host::Ip(host.addresses(*port).0.ip()),
                 };
-                let mut authority = String::with_capacity(AUTHORITY_CAPACITY);
+                let mut authority = String::with_capacity(HOST_HEADER_CAPACITY);
                 let _ = match (scheme, port) {
                     (Scheme::Http, 80) | (Scheme::Https, 443) => write!(authority, "{host}"),
                     _ => write!(authority, "{host}:{port}"),

@@ -18,7 +18,8 @@ pub(crate) struct Life {
 /// The circumstances in which the drain began.
 #[derive(Debug)]
 pub(crate) struct Drain {
-    /// Name of the signal. `None` if the program called `begin_drain`, or dropped the runtime.
+    /// Name of the signal that began the drain. `None` if the program called `begin_drain`, or
+    /// dropped the runtime.
     pub(crate) signal: Option<&'static str>,
     /// The heartbeats that were late or dropped when the drain began.
     pub(crate) broken: Option<String>,

@@ -44,9 +44,8 @@ const LAST_READ: Duration = Duration::from_millis(10);
 /// control lets hyper send it.
 const HTTP2_FLUSH: Duration = Duration::from_secs(1);
 
-/// Serves one connection until the client closes it, or until the drain delay is over and all
-/// responses are sent. Returns `false` if it cut an HTTP/2 connection whose last response may be
-/// incomplete.
+/// Serves one connection until it ends, or until the drain delay is over and all responses are
+/// sent. Returns `false` if it cut an HTTP/2 connection whose last response may be incomplete.
 pub(super) async fn serve<I, F>(io: I, shutdown: &Shutdown, respond: impl Fn(Request) -> F) -> bool
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -78,8 +77,8 @@ where
     let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
 
     let mut goaway = pin!(async {
-        // GOAWAY waits for the first request. A client that receives GOAWAY earlier sends no
-        // request, and connects again.
+        // A client that receives GOAWAY before its first request would treat the connection as
+        // refused, and connect again. So GOAWAY is sent after the first request.
         progress.http2_request.notified().await;
         shutdown.started().await;
     });
