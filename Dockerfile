@@ -116,15 +116,15 @@ COPY <<'EOF' /cures
 directory.of.OpenSSL            OpenSSL is missing: pass BASE=distroless-cc and BUILD_PACKAGES="libssl-dev pkg-config"
 find.`protoc`                   protoc is missing: pass BUILD_PACKAGES=protobuf-compiler
 `cmake`.not.installed           CMake is missing: pass BUILD_PACKAGES="cmake make"
-find.libclang|'std.*h'.file     libclang or its headers are missing: pass BUILD_PACKAGES=clang
+find.libclang|'std[a-z]*[.]h'.file  libclang or its headers are missing: pass BUILD_PACKAGES=clang
 locate.[A-Za-z/]*[.]pm          a module of Perl is missing: pass BUILD_PACKAGES="perl make"
 'make'.not.found|"make"[^"]*to.execute.command:.No  make is missing: pass BUILD_PACKAGES=make
-cc-rs:.failed.to.find.tool.*[+][+]|CMAKE_CXX_COMPILER  C++ is missing: pass BASE=distroless-cc and BUILD_PACKAGES=g++, for arm64 on amd64 g++-aarch64-linux-gnu
+cc-rs:.failed.to.find.tool."[^"]*[+][+]|CMAKE_CXX_COMPILER  C++ is missing: pass BASE=distroless-cc and BUILD_PACKAGES=g++, for arm64 on amd64 g++-aarch64-linux-gnu
 system.library|pkg-config.(has.not|command)|run.`PKG_CONFIG  a library is missing: pass BASE=debian-slim and BUILD_PACKAGES="pkg-config …", with the package of its headers
 failed.to.authenticate          git over SSH got no key: pass --ssh default, see docs/private-dependencies.md
 no.token.found                  a registry got no token: pass --secret id=cargo-credentials,src=…
-couldn't.read|file.not.found.for.module|folder.*does.not.exist|canonicalizing|not.found.in.directories  a file is not in the build context: append it to .dockerignore, after a `!`
-No.such.file                    a program or file is missing: pass BUILD_PACKAGES, or append the file to .dockerignore, after a `!`
+couldn't.read|file.not.found.for.module|folder.'[^']*'.does.not.exist|canonicalizing|not.found.in.directories  a file is not in the build context: append it to .dockerignore, after a `!`
+custom.build.command.*No.such.file  a program or file is missing: pass BUILD_PACKAGES, or append the file to .dockerignore, after a `!`
 EOF
 
 COPY --chmod=0755 <<'EOF' /usr/local/bin/compile

@@ -34,7 +34,7 @@ enum Code {
 
 use Code::{Main, Program, Script};
 
-const FAILURES: [Failure; 16] = [
+const FAILURES: [Failure; 17] = [
     Failure {
         name: "openssl",
         dependency: "openssl-sys = \"0.9\"",
@@ -165,6 +165,13 @@ const FAILURES: [Failure; 16] = [
         dependency: "",
         code: Script("std::fs::read(\"config.default.toml\").unwrap();"),
         cure: "a program or file is missing: pass BUILD_PACKAGES, or append the file to .dockerignore",
+    },
+    // A mistake in the code has no cure, whatever its text says.
+    Failure {
+        name: "mistake",
+        dependency: "",
+        code: Main("compile_error!(\"No such file, folder 'std and file.h'\"); fn main() {}"),
+        cure: "could not compile `mistake`",
     },
 ];
 
