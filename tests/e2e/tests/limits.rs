@@ -25,15 +25,22 @@ const CALLGRIND: [&str; 3] = [
     "--callgrind-out-file=/dev/null",
 ];
 
+/// Returns the least of nine measurements. On a busy machine, a probe receives a response in pieces,
+/// which costs more instructions and system calls.
+fn least<T: Ord>(measure: impl Fn() -> T) -> T {
+    let least = (0..9).map(|_| measure()).min();
+    least.expect("nine measurements")
+}
+
 #[test]
 fn instructions_over_an_empty_main() {
     // Under valgrind, `/proc/self/exe` is valgrind. The service runs under valgrind too, because
     // the probe reads all advertisements if PID 1 runs another executable than the probe.
     let container = Container::start_under(&CALLGRIND);
 
-    let empty = container.instructions("empty", &[]);
-    let idle = container.instructions("idle", &[]);
-    let probe = container.instructions("service", &["healthcheck"]);
+    let empty = least(|| container.instructions("empty", &[]));
+    let idle = least(|| container.instructions("idle", &[]));
+    let probe = least(|| container.instructions("service", &["healthcheck"]));
 
     println!("instructions: empty main {empty}, in the service {idle}, probe {probe}");
     assert!(probe > idle && idle > empty);
@@ -47,17 +54,20 @@ fn instructions_over_an_empty_main() {
 #[test]
 fn system_calls_and_processes() {
     let container = Container::start();
-    let output = container
-        .enter(&["strace", "-f", "-qq", "-e", "signal=none"])
-        .arg(program("service"))
-        .arg("healthcheck")
-        .output()
-        .expect("strace starts");
-    let calls = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{calls}");
+    let trace = || {
+        let output = container
+            .enter(&["strace", "-f", "-qq", "-e", "signal=none"])
+            .arg(program("service"))
+            .arg("healthcheck")
+            .output()
+            .expect("strace starts");
+        let calls = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{calls}");
+        // `execve` is not counted, because it is a call of the parent process.
+        (calls.lines().count() - 1, calls)
+    };
 
-    // `execve` is not counted, because it is a call of the parent process.
-    let count = calls.lines().count() - 1;
+    let (count, calls) = least(trace);
 
     println!("{count} system calls:\n{calls}");
     assert!(calls.starts_with("execve("), "{calls}");
@@ -74,16 +84,10 @@ fn system_calls_and_processes() {
 #[test]
 fn page_faults_over_an_empty_main() {
     let container = Container::start();
-    // The number of page faults depends on the addresses of mappings, and varies by one or two.
-    let least = |name, arguments: &[&str]| {
-        (0..9)
-            .map(|_| container.page_faults(name, arguments))
-            .min()
-            .expect("nine runs")
-    };
 
-    let empty = least("empty", &[]);
-    let probe = least("service", &["healthcheck"]);
+    // The number of page faults depends on the addresses of mappings, and varies by one or two.
+    let empty = least(|| container.page_faults("empty", &[]));
+    let probe = least(|| container.page_faults("service", &["healthcheck"]));
 
     println!("page faults: empty main {empty}, probe {probe}");
     assert!(probe - empty <= 33, "{probe} - {empty}");
@@ -93,11 +97,10 @@ fn page_faults_over_an_empty_main() {
 fn peak_memory_and_threads() {
     // The kernel maps a varying number of pages around each fault. The measured figures were 992 to
     // 1,096 KiB.
-    let least = (0..9).map(|_| memory_of_a_waiting_probe()).min();
+    let memory = least(memory_of_a_waiting_probe);
 
-    let least = least.expect("nine runs");
-    println!("peak memory: {least} KiB");
-    assert!(least <= 1160, "{least}");
+    println!("peak memory: {memory} KiB");
+    assert!(memory <= 1160, "{memory}");
 }
 
 #[test]
@@ -148,8 +151,8 @@ fn bytes_added_to_the_binary() {
     let [plain, service] = ["plain", "service"].map(|name| loaded_bytes(&program(name)));
 
     println!("bytes: {plain} without the commands, {service} with them");
-    // 7,000 bytes of the difference are for `--json`.
-    assert!(service - plain <= 89_000, "{}", service - plain);
+    // 7,000 bytes of the difference are for `--json`. The path of the checkout is in the binary.
+    assert!(service - plain <= 90_000, "{}", service - plain);
 }
 
 /// Returns the number of bytes that the kernel loads from an executable: the sum of its segments'
