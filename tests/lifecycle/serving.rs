@@ -262,6 +262,10 @@ async fn router_with_a_health_route_is_refused() -> Result {
             message.starts_with("Overlapping method route") || message.contains("fallback"),
             "{path}: {message}"
         );
+        if path == "/health" {
+            let page = include_str!("../../docs/troubleshooting.md");
+            assert!(page.contains(&format!("### ``{message}``\n")), "{message}");
+        }
     }
     Ok(())
 }

@@ -39,7 +39,12 @@ fn the_page_turns_a_usual_service_into_one_with_probes() {
 
     let mut old = Service::start(&before, &url);
     assert_eq!(get(old.address, "/health").0, 200);
-    assert_eq!(old.run("healthcheck").status.code(), Some(2));
+    let refused = old.run("healthcheck");
+    assert_eq!(refused.status.code(), Some(2));
+    let error = "error: unrecognized subcommand 'healthcheck'";
+    assert!(line(&refused).contains(error), "{}", line(&refused));
+    let troubleshooting = include_str!("../../../../docs/troubleshooting.md");
+    assert!(troubleshooting.contains(&format!("### `{error}`\n")));
 
     let mut new = Service::start(&after, &url);
     eventually("the service is healthy", TIMEOUT, || {

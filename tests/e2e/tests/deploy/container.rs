@@ -6,6 +6,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     net::SocketAddr,
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     thread,
@@ -164,19 +165,7 @@ fn the_service_accepts_all_address_families_of_its_kernel() {
     let image = Image::of(Program::Service);
     let network = Network::dual_stack();
     let network = format!("--network={}", network.name);
-    // On a kernel without IPv6, `socket` fails with EAFNOSUPPORT, 97, for the family AF_INET6, 10.
-    let profile = scratch().join(format!("{}.json", unique()));
-    let without_ipv6 = json!({
-        "defaultAction": "SCMP_ACT_ALLOW",
-        "syscalls": [{
-            "names": ["socket"],
-            "action": "SCMP_ACT_ERRNO",
-            "errnoRet": 97,
-            "args": [{ "index": 0, "value": 10, "op": "SCMP_CMP_EQ" }],
-        }],
-    });
-    fs::write(&profile, without_ipv6.to_string()).unwrap();
-    let seccomp = format!("--security-opt=seccomp={}", profile.display());
+    let (profile, seccomp) = without_ipv6();
     let disabled = "--sysctl=net.ipv6.conf.all.disable_ipv6=1";
 
     for (options, listens, ipv6) in [
@@ -196,6 +185,68 @@ fn the_service_accepts_all_address_families_of_its_kernel() {
             assert_eq!(code, 200, "{options:?}: {body}");
         }
     }
+    fs::remove_file(profile).unwrap();
+}
+
+/// Writes a seccomp profile that makes a container's kernel look like one without IPv6. Returns its
+/// path and Docker's option for it.
+fn without_ipv6() -> (PathBuf, String) {
+    // On a kernel without IPv6, `socket` fails with EAFNOSUPPORT, 97, for the family AF_INET6, 10.
+    let profile = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{
+            "names": ["socket"],
+            "action": "SCMP_ACT_ERRNO",
+            "errnoRet": 97,
+            "args": [{ "index": 0, "value": 10, "op": "SCMP_CMP_EQ" }],
+        }],
+    });
+    let path = scratch().join(format!("{}.json", unique()));
+    fs::write(&path, profile.to_string()).unwrap();
+    let option = format!("--security-opt=seccomp={}", path.display());
+    (path, option)
+}
+
+/// The program of the README, which has no fallback, prints what the page of troubleshooting
+/// explains.
+#[test]
+fn the_troubleshooting_page_has_the_lines_of_docker() {
+    let page = include_str!("../../../../docs/troubleshooting.md");
+    let explains = |text: &str, heading: &str| {
+        assert!(text.contains(heading), "{heading}: {text}");
+        assert!(page.contains(&format!("\n### `{heading}`\n")), "{heading}");
+    };
+    let image = Image::of(Program::Readme);
+    let database = "--env=DATABASE_URL=postgres://127.0.0.1:1/";
+
+    let shell = ["--health-cmd=app healthcheck", "--health-interval=1s"];
+    let container = Container::run(&image.tag, &[database, shell[0], shell[1]], &[]);
+    let probe = eventually("a probe has failed", TIMEOUT, || {
+        let output = &container.state()["Health"]["Log"][0]["Output"];
+        output.as_str().map(str::to_owned)
+    });
+    explains(
+        &probe,
+        "exec: \"/bin/sh\": stat /bin/sh: no such file or directory",
+    );
+
+    let log = eventually("the service has started", TIMEOUT, || {
+        let log = container.logs();
+        log.contains("waiting for the required checks")
+            .then_some(log)
+    });
+    assert!(!log.contains("draining"), "{log}");
+    docker(["stop", "--time=1", &container.name]);
+    assert_eq!(container.state()["ExitCode"], 137);
+    assert!(container.logs().contains("draining"));
+    assert!(page.contains("\n### Exit code 137\n"));
+
+    let (profile, seccomp) = without_ipv6();
+    let container = Container::run(&image.tag, &[database, &seccomp], &[]);
+    let log = eventually("the service has failed", TIMEOUT, || {
+        (container.state()["Status"] == "exited").then(|| container.logs())
+    });
+    explains(&log, "Address family not supported by protocol");
     fs::remove_file(profile).unwrap();
 }
 
