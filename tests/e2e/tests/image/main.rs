@@ -10,3 +10,4 @@ mod projects;
 mod reference;
 mod reproducible;
 mod secrets;
+mod supply_chain;
