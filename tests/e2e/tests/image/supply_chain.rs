@@ -5,28 +5,24 @@
 //! signs with a key and not with the workflow's identity, and the SBOM generator is an image with
 //! the same scanner as the default one, Syft.
 
-use std::{
-    fs,
-    io::{BufRead as _, BufReader},
-    process::{Child, Command, Stdio},
-};
+use std::{fs, process::Command};
 
-use lifesign_e2e::{REPOSITORY, engine::python, output, parse};
+use lifesign_e2e::{REPOSITORY, docker, engine::python, output, parse};
 use serde_json::Value;
 
-use crate::builds::{Machine, Project, build_options, text, tools};
+use crate::builds::{Machine, Project, build_options, eventually, text, tools};
 
 const COMMIT: &str = "6b1f0a53c8de947210fe3a85d4c6b79e02f18d3a";
 
 #[test]
 fn a_pushed_image_has_provenance_sbom_and_signature() {
     let engine = Machine::engine();
-    let registry = Registry::start(&engine);
+    let registry = registry(&engine);
     let syft = syft();
     let generator = sbom_generator(&engine, &syft);
     let project = service();
     engine.put(project.path(), "/project");
-    let tag = format!("{}/service:1.2.3", registry.address);
+    let tag = format!("{registry}/service:1.2.3");
 
     let build = engine
         .command()
@@ -51,7 +47,7 @@ fn a_pushed_image_has_provenance_sbom_and_signature() {
     let digest = metadata["containerimage.digest"]
         .as_str()
         .expect("a digest");
-    let image = format!("{}/service@{digest}", registry.address);
+    let image = format!("{registry}/service@{digest}");
 
     let run = ["docker", "run", "--rm", "--network=none", &image, "version"];
     let version = output(engine.command().args(run));
@@ -117,28 +113,20 @@ fn assert_has_crates(packages: &Value, field: &str) {
     }
 }
 
-/// A registry in the machine, on a port of this machine's loopback interface. Ends with the
-/// machine.
-struct Registry {
-    address: String,
-    _process: Child,
-}
-
-impl Registry {
-    fn start(engine: &Machine) -> Self {
-        let mut serve = engine.command();
-        serve.args(["docker-registry", "serve", "/etc/docker-registry.yml"]);
-        let mut process = serve.stderr(Stdio::piped()).spawn().expect("docker");
-        let log = BufReader::new(process.stderr.take().expect("a pipe"));
-        let address = log.lines().map_while(Result::ok).find_map(|line| {
-            let (_, address) = line.split_once("listening on ")?;
-            Some(address.split('"').next()?.to_owned())
-        });
-        Self {
-            address: address.expect("the registry prints its address"),
-            _process: process,
-        }
-    }
+/// Starts a registry in the machine, on the loopback interface of this machine. Returns its
+/// address.
+fn registry(engine: &Machine) -> String {
+    let serve = "docker-registry serve /etc/docker-registry.yml >/registry.log 2>&1";
+    docker(["exec", "--detach", &engine.name, "sh", "-c", serve]);
+    let mut address = None;
+    eventually("a registry", engine, || {
+        let log = engine.command().args(["cat", "/registry.log"]).output();
+        let log = text(&log.expect("docker").stdout);
+        let line = log.split_once("listening on ");
+        address = line.and_then(|(_, rest)| Some(rest.split_once('"')?.0.to_owned()));
+        address.is_some()
+    });
+    address.expect("an address")
 }
 
 /// Returns the path of Syft, in the version that `.ci/scan` uses.
