@@ -28,8 +28,8 @@ export TITLE ?= $(or $(BIN),$(EXAMPLE),$(PACKAGE),$(call field,name))
 export DESCRIPTION ?= $(call field,description)
 export SOURCE ?= $(call field,repository)
 export LICENSES ?= $(call field,license)
-# The tag without its `v`. Without a tag, the version is the package's, as `build_info!` also reports it. Both end with
-# `-dirty` if the checkout has changes.
+# The output of `git describe` without the `v`. Without a tag, the version is the package's, as `build_info!` also
+# reports it. Both end with `-dirty` if the checkout has changes.
 export VERSION ?= $(or $(shell git describe --tags --dirty --match 'v[0-9]*' --match '[0-9]*' 2>/dev/null | sed 's/^v//'),\
     $(addsuffix $(dirty),$(call field,version)))
 dirty = $(shell git describe --always --exclude '*' --dirty 2>/dev/null | grep -o -e -dirty)

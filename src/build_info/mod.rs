@@ -60,7 +60,8 @@ impl BuildInfo {
 
     /// The hash of the git commit. An environment variable can also set an abbreviated hash.
     ///
-    /// Unknown if no variable is set, and the repository around the package does not track it.
+    /// Unknown if no variable is set, the package has no `.cargo_vcs_info.json`, and no git
+    /// repository tracks the package.
     #[must_use]
     pub const fn commit(&self) -> Option<&'static str> {
         self.commit

@@ -153,8 +153,8 @@ pub(crate) fn resolve(
     Ok((request, source))
 }
 
-/// Returns the timeout of the request. Refuses a given timeout that is not longer than the service
-/// waits for its checks.
+/// Returns the timeout of the request. For the health and readiness routes, refuses a given timeout
+/// that is not longer than the service waits for its checks.
 fn timeout(
     given: Option<Duration>,
     response_timeout: Duration,

@@ -684,7 +684,7 @@ async fn a_head_of_more_than_8_kib_is_refused() {
     let path = |name| get(name, "Host: x");
     let value = |value| get("/health", &format!("X: {value}"));
     let lines = |count| get("/health", &vec!["A: b"; count].join("\r\n"));
-    // axum uses hyper's default limit of 400 KiB.
+    // axum uses hyper's default limit of 408 KiB.
     both_servers(scenarios! {
         "a long value": value(long) => "431 closed" | "200 200",
         "a long name": get("/health", &format!("{long}: x")) => "431 closed" | "200 200",

@@ -1,5 +1,5 @@
-//! The scenarios of `support/scenarios.rs`: servers that misbehave, and the line that the probe
-//! prints about each.
+//! Runs the scenarios of `support/scenarios.rs`, and checks the line that the probe prints about
+//! each server.
 
 use std::{env, fs, path::Path};
 

@@ -198,7 +198,7 @@ async fn error_texts_of_checks_are_never_sent() {
     for (health, _) in &services {
         health.report(Probe::Health).await;
     }
-    // The first run passed, and its result is cached for one second. The checks fail after that.
+    // The results of the first run are cached for one second.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     let mut sent = Vec::new();
     for (health, address) in services {

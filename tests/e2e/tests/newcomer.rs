@@ -198,7 +198,7 @@ fn repository(directory: &Path) -> PathBuf {
     let files = run(Command::new("git").current_dir(REPOSITORY).args(list));
     for file in files.split_terminator('\0') {
         let (from, to) = (Path::new(REPOSITORY).join(file), repository.join(file));
-        // The list contains deleted files whose deletion is not committed.
+        // The list contains files that were deleted without `git rm`.
         if from.is_file() {
             fs::create_dir_all(to.parent().unwrap()).unwrap();
             fs::copy(from, to).unwrap();

@@ -127,8 +127,7 @@ services:
     let address = SocketAddr::new(ip(&service), 8080);
     let network = format!("{}_default", project.name);
     let all = |signal: &str| {
-        // The other processes get the signal before PID 1, because a stopped PID 1 reaps no
-        // children.
+        // `kill -1` signals every process except PID 1.
         let processes = format!("kill -{signal} -1");
         docker(["exec", &postgres, "sh", "-c", &processes]);
         docker(["kill", "--signal", signal, &postgres]);

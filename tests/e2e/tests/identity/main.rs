@@ -211,7 +211,7 @@ impl Image {
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text);
         text.lines()
-            // An entry of the engine's log ends with a line feed, so an empty line follows it.
+            // The output in Docker's health log ends with a line feed, so an empty line follows it.
             .filter(|line| !line.is_empty())
             .map(|line| without_request(&without_time(line)))
             .collect()

@@ -128,8 +128,8 @@ pub fn build_options() -> Vec<String> {
 }
 
 /// Returns the tag of an image of the Dockerfile's stage `tools`. It is passed as RUST_IMAGE, so
-/// that the stage finds its programs already installed, and does not compile them again on another
-/// network, in another engine, or with `--no-cache`.
+/// that the stage does not install its packages again on another network, in another engine, or
+/// with `--no-cache`.
 pub fn tools() -> &'static str {
     static TOOLS: OnceLock<()> = OnceLock::new();
     let tag = "lifesign-builds-tools";
@@ -173,7 +173,7 @@ fn machines() -> &'static str {
     tag
 }
 
-/// A container that serves as a machine. It is removed with its volumes when dropped.
+/// A container of the image [`machines`]. It is removed with its volumes when dropped.
 #[derive(Debug)]
 pub struct Machine {
     pub name: String,

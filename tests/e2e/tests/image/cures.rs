@@ -27,8 +27,8 @@ enum Code {
     /// The body of the build script.
     Script(&'static str),
     Main(&'static str),
-    /// A program that the builder lacks, and the output of the crate that needs the program. The
-    /// crates themselves take a minute to compile.
+    /// A program that the builder lacks, and the recorded output of the crate that needs it. The
+    /// build script prints the output, because compiling the crate takes a minute.
     Program(&'static str, &'static str),
 }
 

@@ -113,7 +113,7 @@ fn assert_has_crates(packages: &Value, field: &str) {
     }
 }
 
-/// Starts a registry in the machine, on the loopback interface of this machine. Returns its
+/// Starts a registry in the engine's container, on the host's loopback interface. Returns its
 /// address.
 fn registry(engine: &Machine) -> String {
     let serve = "docker-registry serve /etc/docker-registry.yml >/registry.log 2>&1";
