@@ -89,12 +89,12 @@ RUN plan
 RUN <<EOF
 set -eu
 printf '//! A stub.\n#![allow(dead_code)]\nfn main() {}\n' >/stub.rs
-find . -path ./vendor -prune -o \( -name Cargo.toml -o -path ./Cargo.lock -o -path ./.cargo/config.toml \) \
+find . -path ./vendor -prune -o \( -name Cargo.toml -o -path ./Cargo.lock -o -path './.cargo/*' -type f \) \
     -exec cp --parents -t /stubs {} +
 # Cargo lists the main file of each crate, also for packages outside the workspace.
 find . -path ./vendor -prune -o -name Cargo.toml \
     -exec cargo metadata --no-deps --format-version=1 --manifest-path {} \; >/metadata 2>/dev/null
-grep -o '"src_path":"/src/[^"]*' /metadata >/targets
+grep -o '"src_path":"/src/[^"]*' /metadata | sort -u >/targets
 while IFS=/ read -r _ _ file; do install -D /stub.rs "/stubs/$file"; done </targets
 EOF
 
@@ -118,12 +118,12 @@ find.`protoc`                   protoc is missing: pass BUILD_PACKAGES=protobuf-
 `cmake`.not.installed           CMake is missing: pass BUILD_PACKAGES="cmake make"
 find.libclang|'std[a-z]*[.]h'.file  libclang or its headers are missing: pass BUILD_PACKAGES=clang
 locate.[A-Za-z/]*[.]pm          a module of Perl is missing: pass BUILD_PACKAGES="perl make"
-'make'.not.found|"make"[^"]*to.execute.command:.No  make is missing: pass BUILD_PACKAGES=make
-cc-rs:.failed.to.find.tool."[^"]*[+][+]|CMAKE_CXX_COMPILER  C++ is missing: pass BASE=distroless-cc and BUILD_PACKAGES=g++, for arm64 on amd64 g++-aarch64-linux-gnu
-system.library|pkg-config.(has.not|command)|run.`PKG_CONFIG  a library is missing: pass BASE=debian-slim and BUILD_PACKAGES="pkg-config …", with the package of its headers
-failed.to.authenticate          git over SSH got no key: pass --ssh default, see docs/private-dependencies.md
-no.token.found                  a registry got no token: pass --secret id=cargo-credentials,src=…
-couldn't.read|file.not.found.for.module|folder.'[^']*'.does.not.exist|canonicalizing|not.found.in.directories  a file is not in the build context: append it to .dockerignore, after a `!`
+'make'.not.found|"make"[^"]*to.execute.command:.No|find.a.build.program  make is missing: pass BUILD_PACKAGES=make
+cc-rs:.failed.to.find.tool."[^"]*[+][+]|(No|The).CMAKE_CXX_COMPILER  C++ is missing: pass BASE=distroless-cc and BUILD_PACKAGES=g++, for arm64 on amd64 g++-aarch64-linux-gnu
+The.system.library|pkg-config.(has.not|command)|run.`PKG_CONFIG  a library is missing: pass BASE=debian-slim and BUILD_PACKAGES="pkg-config …", with the package of its headers
+failed.to.authenticate          git got no key: write the URL as ssh://, and pass --ssh default, see docs/private-dependencies.md
+no.token.found.for              a registry got no token: pass --secret id=cargo-credentials,src=…
+error:.couldn't.read|RustEmbed...folder|canonicalizing.migration|not.found.in.directories  a file is not in the build context: append it to .dockerignore, after a `!`
 custom.build.command.*No.such.file  a program or file is missing: pass BUILD_PACKAGES, or append the file to .dockerignore, after a `!`
 EOF
 
@@ -162,11 +162,11 @@ find . -path ./vendor -prune -o -type f -exec touch {} +
 # cargo-auditable embeds the list of crates, which image scanners read.
 compile auditable build
 mkdir /out
-for file in $FILES; do cp -r --parents "$file" /out; done
+for file in $FILES; do cp -rL --parents "$file" /out; done
 chmod -R u=rwX,go=rX /out
 # A new volume takes over the owner of the directory that it is mounted on.
 for directory in $WRITABLE; do install -d -o 65532 -g 65532 "/out/$directory"; done
-install -m 0555 "/target/$(cat /target-triple)/release/$(cat /plan/executable)" /out/app
+install -T -m 0555 "/target/$(cat /target-triple)/release/$(cat /plan/executable)" /out/app
 # The layer contains the files' times, so a fixed time makes the layer reproducible.
 find /out -exec touch -h -d "@${SOURCE_DATE_EPOCH:-0}" {} +
 EOF

@@ -149,7 +149,7 @@ fn the_agent_fetches_from_git_and_keeps_its_key() {
 
     assert!(log.contains("failed to authenticate"), "{log}");
     assert!(
-        log.contains(" error: git over SSH got no key: pass --ssh default"),
+        log.contains(" error: git got no key: write the URL as ssh://, and pass --ssh default"),
         "{log}"
     );
     let farewell = docker(["run", "--rm", &images[0].tag, "version"]);
