@@ -323,6 +323,16 @@ impl Checks {
 
     async fn run(self, checks: Vec<Arc<Check>>, done: watch::Sender<Option<Arc<Evaluation>>>) {
         let started = Instant::now();
+        let ours = done.subscribe();
+        match &mut lock(&self.registry).running {
+            // The runtime or the whole process can have been frozen since the evaluation was
+            // spawned, so the time begins now.
+            Some(running) if running.done.same_channel(&ours) => {
+                running.deadline = started + self.timeout + EVALUATION_MARGIN;
+            }
+            // Another evaluation replaced this one, and its runs are the results.
+            _ => return,
+        }
         let tasks: Vec<_> = checks.iter().map(|check| (check, check.start())).collect();
         let mut results = Vec::with_capacity(tasks.len());
         for (check, task) in tasks {
@@ -332,7 +342,6 @@ impl Checks {
         let mut transitions = Vec::new();
         {
             let mut registry = lock(&self.registry);
-            let ours = done.subscribe();
             let running = &mut registry.running;
             running.take_if(|running| running.done.same_channel(&ours));
             // Results are not cached or logged if a check was added since the start, which makes

@@ -2,7 +2,7 @@
 //! one deadline for all checks.
 
 use std::{
-    future::pending,
+    future::{pending, ready},
     io,
     sync::{
         Arc, Mutex,
@@ -12,9 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lifesign::{Probe, Status};
+use lifesign::{Health, Probe, Report, Status};
 use tokio::{
-    task::yield_now,
+    runtime::Runtime,
+    sync::Semaphore,
+    task::{JoinHandle, yield_now},
     time::{advance, sleep},
 };
 
@@ -236,7 +238,7 @@ fn a_blocked_runtime_does_not_block_probers_of_another() {
         tokio::select! {
             biased;
             _ = health.report(Probe::Readiness) => panic!("the check has not run"),
-            () = std::future::ready(()) => {}
+            () = ready(()) => {}
         }
     });
 
@@ -287,6 +289,111 @@ fn checks_that_passed_before_their_runtime_was_blocked_pass() {
     assert_eq!(statuses, [Status::Pass, Status::Fail]);
     assert_eq!(report.status(), Status::Warn);
     drop(blocked);
+}
+
+/// A service whose first evaluation was spawned on the runtime `frozen`, and was not polled until
+/// its deadline.
+struct Frozen {
+    health: Health,
+    frozen: Runtime,
+    healthy: Runtime,
+    /// Number of runs of the required check.
+    runs: Arc<AtomicUsize>,
+    /// Each permit lets one run pass.
+    gate: Arc<Semaphore>,
+}
+
+impl Frozen {
+    fn new() -> Self {
+        let runtime = || {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap()
+        };
+        let (frozen, healthy) = (runtime(), runtime());
+        let (runs, gate) = (Arc::default(), Arc::new(Semaphore::new(0)));
+        let check = (Arc::clone(&runs), Arc::clone(&gate));
+        let health = builder()
+            .required_with(
+                "db",
+                check,
+                async |(runs, gate): (Arc<AtomicUsize>, Arc<Semaphore>)| {
+                    runs.fetch_add(1, SeqCst);
+                    gate.acquire().await.map(drop)
+                },
+            )
+            .check_timeout(Duration::from_secs(2))
+            .build()
+            .unwrap();
+        health.set_ready();
+        frozen.block_on(async {
+            tokio::select! {
+                biased;
+                _ = health.report(Probe::Readiness) => panic!("the evaluation was not polled"),
+                () = ready(()) => {}
+            }
+        });
+        let late = healthy.block_on(health.report(Probe::Readiness));
+        assert_eq!((late.status(), runs.load(SeqCst)), (Status::Fail, 0));
+        Self {
+            health,
+            frozen,
+            healthy,
+            runs,
+            gate,
+        }
+    }
+
+    /// Polls the first evaluation, and the run that it starts.
+    fn thaw(&self) {
+        self.frozen.block_on(poll_tasks());
+    }
+
+    /// Spawns a prober, and polls it and the evaluation that it starts.
+    fn probe(&self) -> JoinHandle<Report> {
+        let health = self.health.clone();
+        let report = async move { health.report(Probe::Readiness).await };
+        let report = self.healthy.spawn(report);
+        self.healthy.block_on(poll_tasks());
+        report
+    }
+}
+
+/// Polls the tasks of the runtime often enough that they all wait.
+async fn poll_tasks() {
+    for _ in 0..100 {
+        yield_now().await;
+    }
+}
+
+#[test]
+fn an_evaluation_that_starts_late_does_not_replace_its_successor() {
+    let service = Frozen::new();
+    let report = service.probe();
+    service.thaw();
+    service.gate.add_permits(1);
+
+    let report = service.healthy.block_on(report).unwrap();
+    assert_eq!(report.status(), Status::Pass);
+    let cached = service
+        .healthy
+        .block_on(service.health.report(Probe::Readiness));
+    assert_eq!(cached.status(), Status::Pass);
+    assert_eq!(service.runs.load(SeqCst), 1);
+}
+
+#[test]
+fn a_prober_waits_for_an_evaluation_that_started_late() {
+    let service = Frozen::new();
+    service.thaw();
+    let report = service.probe();
+    service.gate.add_permits(1);
+    service.thaw();
+
+    let report = service.healthy.block_on(report).unwrap();
+    assert_eq!(report.status(), Status::Pass);
+    assert_eq!(service.runs.load(SeqCst), 1);
 }
 
 #[tokio::test(start_paused = true)]
