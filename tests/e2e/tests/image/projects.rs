@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::symlink,
     path::Path,
     sync::Arc,
-    time::SystemTime,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use lifesign_e2e::{docker, remove, unique};
@@ -230,6 +230,7 @@ fn a_source_older_than_its_stub_is_compiled() {
 #[test]
 fn a_pinned_toolchain_is_downloaded_once() {
     let project = Project::new("pinned", "1.0.0");
+    let now = UNIX_EPOCH.elapsed().unwrap().as_nanos();
     project.write("rust-toolchain.toml", "[toolchain]\nchannel = \"1.94.0\"\n");
     project.write(
         "builder",
@@ -237,6 +238,7 @@ fn a_pinned_toolchain_is_downloaded_once() {
             "FROM {}\n\
              COPY --chmod=0755 <<'EOF' /usr/local/bin/rustup\n\
              #!/bin/sh\n\
+             # {now}: the engine has no layer of this builder in its cache.\n\
              echo \"info: downloading $(sed -n 's/^channel = //p' rust-toolchain.toml)\" >&2\n\
              touch /usr/local/rustup/pinned\n\
              EOF\n\
