@@ -94,7 +94,8 @@ find . -path ./vendor -prune -o \( -name Cargo.toml -o -path ./Cargo.lock -o -pa
 # Cargo lists the main file of each crate, also for packages outside the workspace.
 find . -path ./vendor -prune -o -name Cargo.toml \
     -exec cargo metadata --no-deps --format-version=1 --manifest-path {} \; >/metadata 2>/dev/null
-grep -o '"src_path":"/src/[^"]*' /metadata | sort -u >/targets
+grep -o '"src_path":"/src/[^"]*' /metadata >/targets
+sort -u -o /targets /targets
 while IFS=/ read -r _ _ file; do install -D /stub.rs "/stubs/$file"; done </targets
 EOF
 
