@@ -368,7 +368,7 @@ async fn poll_tasks() {
 }
 
 #[test]
-fn an_evaluation_that_starts_late_does_not_replace_its_successor() {
+fn an_evaluation_that_starts_late_replaces_no_other() {
     let service = Frozen::new();
     let report = service.probe();
     service.thaw();
