@@ -1,11 +1,8 @@
 //! Probes over gRPC and with the `healthcheck` command, before and during the drain.
 
-use std::{
-    error::Error,
-    io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
-};
+mod service;
+
+use std::{error::Error, process::Command, time::Duration};
 
 use tokio::time::timeout;
 use tonic::{Code, transport::Endpoint};
@@ -13,30 +10,13 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-const APP: &str = env!("CARGO_BIN_EXE_grpc");
-
-/// The example in a child process, killed when dropped.
-struct Service(Child);
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use self::service::{APP, Service};
 
 #[tokio::test]
 async fn watchers_learn_of_the_drain_at_once() -> Result<(), Box<dyn Error>> {
-    let mut service = Command::new(APP)
-        .env("ADDRESS", "127.0.0.1:0")
-        .env("HEALTH_ADDRESS", "127.0.0.1:0")
-        .stdout(Stdio::piped())
-        .spawn()
-        .map(Service)?;
-    let mut line = String::new();
-    BufReader::new(service.0.stdout.take().expect("a pipe")).read_line(&mut line)?;
-    let address = line.trim().replace("listening on ", "http://");
-    let channel = Endpoint::new(address)?.connect().await?;
+    let (mut service, address) = Service::start()?;
+    let channel = Endpoint::new(format!("http://{address}"))?;
+    let channel = channel.connect().await?;
     let mut client = HealthClient::new(channel);
     let mut server = client.watch(request("")).await?.into_inner();
     let mut orders = client.watch(request("example.Orders")).await?.into_inner();
@@ -64,14 +44,7 @@ async fn watchers_learn_of_the_drain_at_once() -> Result<(), Box<dyn Error>> {
     let probe = Command::new(APP).arg("healthcheck").output()?;
     assert!(probe.status.success(), "{probe:?}");
 
-    let signalled = Instant::now();
-    let pid = service.0.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-TERM", &pid])
-            .status()?
-            .success()
-    );
+    let signalled = service.terminate()?;
 
     for watch in [&mut server, &mut orders] {
         let status = watch.message().await?.expect("a status").status();
