@@ -220,27 +220,32 @@ async fn a_check_that_blocks_its_thread_is_late_and_not_started_again() {
     unblock.send(()).unwrap();
 }
 
-#[test]
-fn a_blocked_runtime_does_not_block_probers_of_another() {
-    let runtime = || {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap()
-    };
-    let db = Dependency::default();
-    let health = builder().required("db", db.check()).build().unwrap();
-    health.set_ready();
-    // The evaluation is spawned on the runtime `blocked`. Nothing drives that runtime after
-    // `block_on`, so the evaluation hangs.
-    let blocked = runtime();
-    blocked.block_on(async {
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+/// Spawns an evaluation without polling it. It hangs, because nothing drives the runtime after
+/// `block_on`.
+fn spawn_evaluation(runtime: &Runtime, health: &Health) {
+    runtime.block_on(async {
         tokio::select! {
             biased;
-            _ = health.report(Probe::Readiness) => panic!("the check has not run"),
+            _ = health.report(Probe::Readiness) => panic!("the evaluation was not polled"),
             () = ready(()) => {}
         }
     });
+}
+
+#[test]
+fn a_blocked_runtime_does_not_block_probers_of_another() {
+    let db = Dependency::default();
+    let health = builder().required("db", db.check()).build().unwrap();
+    health.set_ready();
+    let blocked = runtime();
+    spawn_evaluation(&blocked, &health);
 
     let (sender, receiver) = std::sync::mpsc::channel();
     thread::spawn(move || {
@@ -258,12 +263,6 @@ fn a_blocked_runtime_does_not_block_probers_of_another() {
 
 #[test]
 fn checks_that_passed_before_their_runtime_was_blocked_pass() {
-    let runtime = || {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap()
-    };
     let db = Dependency::default();
     let health = builder()
         .required("db", db.check())
@@ -305,12 +304,6 @@ struct Frozen {
 
 impl Frozen {
     fn new() -> Self {
-        let runtime = || {
-            tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap()
-        };
         let (frozen, healthy) = (runtime(), runtime());
         let (runs, gate) = (Arc::default(), Arc::new(Semaphore::new(0)));
         let check = (Arc::clone(&runs), Arc::clone(&gate));
@@ -327,13 +320,7 @@ impl Frozen {
             .build()
             .unwrap();
         health.set_ready();
-        frozen.block_on(async {
-            tokio::select! {
-                biased;
-                _ = health.report(Probe::Readiness) => panic!("the evaluation was not polled"),
-                () = ready(()) => {}
-            }
-        });
+        spawn_evaluation(&frozen, &health);
         let late = healthy.block_on(health.report(Probe::Readiness));
         assert_eq!((late.status(), runs.load(SeqCst)), (Status::Fail, 0));
         Self {
