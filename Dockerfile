@@ -13,7 +13,7 @@ ARG ALPINE_IMAGE=docker.io/library/alpine:3.23@sha256:fd791d74b68913cbb027c65460
 ARG DISTROLESS_CC_IMAGE=gcr.io/distroless/cc-debian13:nonroot@sha256:e792ab3d241a468a4fd7519ddbbebe66b49b5f365771716ea688ad40b6c6f1c2
 ARG DEBIAN_SLIM_IMAGE=docker.io/library/debian:trixie-slim@sha256:020c0d20b9880058cbe785a9db107156c3c75c2ac944a6aa7ab59f2add76a7bd
 
-# The bases. BuildKit pulls only the one that BASE names.
+# The base images. BuildKit pulls only the image that BASE names.
 FROM scratch AS base-scratch
 LABEL org.opencontainers.image.base.name=scratch
 FROM ${DISTROLESS_STATIC_IMAGE} AS base-distroless-static

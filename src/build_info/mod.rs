@@ -108,7 +108,7 @@ impl BuildInfo {
         self.target
     }
 
-    /// The profile, `debug` or `release`. A custom profile counts as the one that it inherits from.
+    /// The profile, `debug` or `release`. For a custom profile, the one it inherits from.
     #[must_use]
     pub const fn profile(&self) -> Option<&'static str> {
         self.profile

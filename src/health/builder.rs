@@ -250,7 +250,7 @@ impl HealthBuilder {
     ///
     /// Choose this if Kubernetes does all load balancing. Kubernetes takes a deleted pod out of
     /// traffic without a probe, but if all pods of a Service are terminating, it still sends
-    /// traffic to those that are ready. Other load balancers notice the drain only if readiness
+    /// traffic to the ready pods. Other load balancers notice the drain only if readiness
     /// fails, which is the default.
     ///
     /// ```

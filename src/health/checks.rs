@@ -330,7 +330,7 @@ impl Checks {
             Some(running) if running.done.same_channel(&ours) => {
                 running.deadline = started + self.timeout + EVALUATION_MARGIN;
             }
-            // Another evaluation replaced this one, and its runs are the results.
+            // Another evaluation has replaced this one.
             _ => return,
         }
         let tasks: Vec<_> = checks.iter().map(|check| (check, check.start())).collect();

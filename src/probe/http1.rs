@@ -39,8 +39,8 @@ impl Request {
         encoded
     }
 
-    /// Returns the default headers, except those that `--header` replaces, and then the headers
-    /// from `--header`.
+    /// Returns the default headers, then those from `--header`. A default header of the same name
+    /// is left out.
     pub(super) fn all_headers<'a>(
         &'a self,
         authority: &'a str,

@@ -274,7 +274,7 @@ async fn slow_checks_do_not_lock_out_liveness() {
                 stream
             })
             .collect();
-        // At 256 connections, the listener closes those that are older than 4 s.
+        // With 256 open connections, the listener closes connections older than 4 s.
         let live = get(address, "/health/live");
         assert_eq!(code(&live), "200");
         drop(gone);

@@ -1,7 +1,7 @@
 //! A service with two listeners: HTTP and gRPC for clients, health and metrics for the operators.
 //!
 //! Its gRPC health service is a server for the check `orders` in `lib.rs`, and always reports
-//! `SERVING`. `examples/grpc` has one that follows the service.
+//! `SERVING`. The status in `examples/grpc` follows readiness.
 //!
 //! ```sh
 //! cargo run

@@ -1,4 +1,4 @@
-//! A service on axum 0.7, whose `Router` is another type than the one that `Health::serve` takes.
+//! A service on axum 0.7. `Health::serve` takes the `Router` of axum 0.8, so this service serves itself.
 //!
 //! ```sh
 //! cargo run --bin axum07
