@@ -34,10 +34,11 @@ enum Code {
 
 use Code::{Main, Program, Script};
 
+// The versions are pinned, because a later one may word its failure differently.
 const FAILURES: [Failure; 16] = [
     Failure {
         name: "openssl",
-        dependency: "openssl-sys = \"0.9\"",
+        dependency: "openssl-sys = \"=0.9.118\"",
         code: Script(""),
         cure: "OpenSSL is missing: pass BASE=distroless-cc and BUILD_PACKAGES=\"libssl-dev pkg-config\"",
     },
@@ -54,7 +55,7 @@ const FAILURES: [Failure; 16] = [
     },
     Failure {
         name: "with-cmake",
-        dependency: "cmake = \"0.1\"",
+        dependency: "cmake = \"=0.1.58\"",
         code: Script("cmake::build(\"c\");"),
         cure: "CMake is missing: pass BUILD_PACKAGES=\"cmake make\"",
     },
@@ -110,7 +111,7 @@ const FAILURES: [Failure; 16] = [
     },
     Failure {
         name: "cxx",
-        dependency: "cc = \"1\"",
+        dependency: "cc = \"=1.11.3\"",
         code: Script("cc::Build::new().cpp(true).file(\"a.cc\").compile(\"a\");"),
         cure: "C++ is missing: pass BASE=distroless-cc and BUILD_PACKAGES=g++",
     },
@@ -126,7 +127,7 @@ const FAILURES: [Failure; 16] = [
     },
     Failure {
         name: "library",
-        dependency: "libdbus-sys = \"0.2\"",
+        dependency: "libdbus-sys = \"=0.2.7\"",
         code: Script(""),
         cure: "a library is missing: pass BASE=debian-slim and BUILD_PACKAGES=\"pkg-config …\"",
     },
